@@ -1,0 +1,67 @@
+# Everything sets itself up: the first run makes .venv and installs into it, later runs find it there.
+#   make demo PYTHON=/usr/bin/python3.11     uses that Python for .venv
+
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+LEAK_MB ?= 0
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint audio service bench-report clean
+
+help:  ## show this list
+	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
+	@echo "make demo LEAK_MB=60    the same on a service that keeps 60 MB per task: see a leak being found"
+	@echo "make service            only the service, until Ctrl-C   (WORKERS=2, ARGS='--port 8000 --leak-mb 60')"
+	@echo "make audio              the standard clips of speech, 147 s and 735 s, into tests/audio"
+	@echo "make test               the project's own tests   (ARGS='-k name')"
+	@echo "make lint               ruff and mypy"
+	@echo "make bench-report       measure how the report's size and the reader's time grow"
+	@echo "make clean              remove .venv"
+
+demo: $(VENV)/.installed
+	@$(BIN)/python tests/demo.py --workers $(WORKERS) --leak-mb $(LEAK_MB) $(ARGS)
+
+service: $(VENV)/.installed
+	@$(BIN)/python tests/asr_service --workers $(WORKERS) $(ARGS)
+
+audio: $(VENV)/.installed
+	@PYTHONPATH=tests $(BIN)/python -m asr_service.audio $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check tests
+	$(BIN)/mypy tests
+
+bench-report: $(VENV)/.installed
+	$(BIN)/python tests/bench/report_size.py $(ARGS)
+
+clean:
+	rm -rf $(VENV)
+
+# The stamps below are newer than the requirements they stand for, so that an install runs once per change.
+
+$(VENV)/.created:
+	@for python in $(or $(PYTHON),python3 python3.12 python3.11 python3.10); do \
+		if "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+			echo "making $(VENV) with $$("$$python" --version)"; \
+			"$$python" -m venv --clear $(VENV) && touch $@; \
+			exit; \
+		fi; \
+	done; \
+	echo "No Python 3.10, 3.11 or 3.12 with the venv module was found (tried: $(or $(PYTHON),python3 python3.12 python3.11 python3.10))." >&2; \
+	echo "Install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.11 ..." >&2; \
+	exit 1
+
+$(VENV)/.installed: requirements.txt tests/asr_service/requirements.txt $(VENV)/.created
+	@echo "installing what the test and the embedded service need (once; about 250 MB)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt -r tests/asr_service/requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo "installing what the project's own tests need (once)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

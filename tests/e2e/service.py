@@ -1,0 +1,144 @@
+"""The embedded service for tests that need a real one: `with running_service(workers=2) as service:`"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import requests
+
+TESTS = Path(__file__).resolve().parents[1]
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A started service. `log` is what its processes wrote, `output` what the supervisor said."""
+
+    url: str
+    supervisor: subprocess.Popen[str]
+    log: Path
+    output: list[str]
+
+    def processes(self) -> list[psutil.Process]:
+        """The supervisor and everything below it, now."""
+        root = psutil.Process(self.supervisor.pid)
+        return [root, *root.children(recursive=True)]
+
+    def pids(self, role: str) -> list[int]:
+        """Process ids of a role, now: supervisor, redis, api, or worker (without work-horse or wrapper)."""
+        if role == "supervisor":
+            return [self.supervisor.pid]
+        return [process.pid for process in self.processes()[1:] if role_of(process) == role]
+
+    def submit(self, clip: Path, name: str | None = None) -> requests.Response:
+        """The answer to a submission, its body not yet read: one planted fault is a body that never ends."""
+        with clip.open("rb") as audio:
+            files = {"audio": (name or clip.name, audio)}
+            url = f"{self.url}/api/v1/asr/submit"
+            return requests.post(url, files=files, timeout=10, allow_redirects=False, stream=True)
+
+    def submit_id(self, clip: Path) -> str:
+        answer = self.submit(clip)
+        answer.raise_for_status()
+        return str(answer.json()["task_id"])
+
+    def result(self, task_id: str) -> dict[str, Any]:
+        answer = requests.get(f"{self.url}/api/v1/asr/result/{task_id}", timeout=10)
+        answer.raise_for_status()
+        content: dict[str, Any] = answer.json()
+        return content
+
+    def finished(self, task_id: str, timeout: float = 30.0) -> dict[str, Any]:
+        """The result once it is done or failed."""
+
+        def ended() -> dict[str, Any] | None:
+            result = self.result(task_id)
+            return result if result["status"] in ("done", "failed") else None
+
+        return wait_for(ended, timeout, f"task {task_id} to end")
+
+    def get(self, path: str) -> dict[str, Any]:
+        content: dict[str, Any] = requests.get(f"{self.url}/api/v1/{path}", timeout=10).json()
+        return content
+
+
+def role_of(process: psutil.Process) -> str | None:
+    """Role by command line. A forked work-horse looks like its worker, so a child of the same role is none."""
+    try:
+        role = role_of_command(process.cmdline())
+        parent = process.parent()
+        if role is None or (parent is not None and role_of_command(parent.cmdline()) == role):
+            return None
+    except psutil.NoSuchProcess:  # ended while we looked
+        return None
+    return role
+
+
+def role_of_command(command: list[str]) -> str | None:
+    program = " ".join(command[:3])
+    if command and command[0].startswith("rq:worker"):  # setproctitle is installed
+        return "worker"
+    if "/rq worker" in program and not command[0].endswith("sh") and "with_parent" not in program:
+        return "worker"
+    if "/uvicorn asr_service.app:app" in program and "with_parent" not in program:
+        return "api"
+    return "redis" if program.split(" ")[0].endswith("redis-server") else None
+
+
+def wait_for(condition: Callable[[], T | None], timeout: float, what: str) -> T:
+    """The condition's first true value. Fails the test where it does not come in time (seconds)."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        time.sleep(0.05)
+    return value
+
+
+def command_line(options: dict[str, Any]) -> list[str]:
+    """`leak_mb=60` becomes `--leak-mb 60`."""
+    return [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
+
+
+@contextlib.contextmanager
+def running_service(**options: Any) -> Iterator[RunningService]:
+    """Start the service with these options of its command line; it is ready inside and ended afterwards."""
+    with tempfile.TemporaryDirectory(prefix="asr_service_test_") as folder:
+        log = Path(folder) / "service.log"
+        command = [sys.executable, str(TESTS / "asr_service"), *command_line({"log": log} | options)]
+        output: list[str] = []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as supervisor:
+            reader = threading.Thread(target=collect, args=(supervisor, output), daemon=True)
+            reader.start()
+            try:
+                yield RunningService(ready_url(supervisor, output), supervisor, log, output)
+            finally:
+                supervisor.terminate()
+                supervisor.wait(timeout=STOP_TIMEOUT_S)
+                reader.join(timeout=STOP_TIMEOUT_S)
+
+
+def collect(supervisor: subprocess.Popen[str], output: list[str]) -> None:
+    assert supervisor.stdout is not None
+    output.extend(iter(supervisor.stdout.readline, ""))
+
+
+def ready_url(supervisor: subprocess.Popen[str], output: list[str]) -> str:
+    def url() -> str | None:
+        line = next((line for line in list(output) if line.startswith("ready: ")), None)
+        assert line or supervisor.poll() is None, f"the service did not start: {''.join(output)}"
+        return line.removeprefix("ready: ").strip() if line else None
+
+    return wait_for(url, READY_TIMEOUT_S, "the service to be ready")
