@@ -1,0 +1,120 @@
+"""`make demo`: start the embedded service, run the whole stress test on it in this terminal, and end the service.
+
+The stress test is used only as the command that users run. Exit status: 0 the demo showed what it should, also where
+that is a planted leak being found; else the status of the stress test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from asr_service import with_parent
+from asr_service.audio import AUDIO_DIR, build_clip
+
+TESTS = Path(__file__).resolve().parent
+RESULTS = TESTS / "results"
+SHORT_CLIP, SHORT_SECONDS = AUDIO_DIR / "demo_short.wav", 12.0
+LONG_CLIP, LONG_SECONDS = AUDIO_DIR / "demo_long.wav", 45.0
+MAX_CONCURRENCY = 8
+STOP_TIMEOUT_S = 15.0
+
+PASSED, FAILED, INCONCLUSIVE, NO_START, INTERRUPTED = 0, 1, 3, 4, 130
+MEANING = {
+    PASSED: "every criterion passed",
+    FAILED: "a criterion failed",
+    INCONCLUSIVE: "the evidence is not enough for a verdict",
+    NO_START: "the stress test could not start",
+    INTERRUPTED: "interrupted; everything measured until then is kept",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    cli = argparse.ArgumentParser(prog="make demo", description="Run the stress test on the embedded ASR service.")
+    cli.add_argument("--workers", default="2", help="rq workers of the service (%(default)s)")
+    cli.add_argument("--leak-mb", type=float, default=0.0, help="memory the service keeps per task (%(default)s)")
+    options, more = cli.parse_known_args(argv)
+    clips = ["--short-audio", str(build_clip(SHORT_CLIP, SHORT_SECONDS))]
+    clips += ["--long-audio", str(build_clip(LONG_CLIP, LONG_SECONDS))]
+    service, url = start_service("--workers", options.workers, "--leak-mb", str(options.leak_mb))
+    try:
+        if url is None:
+            return NO_START
+        started = time.time()
+        status = run_in_foreground(
+            [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", url, *clips]
+            + ["--max-concurrency", str(MAX_CONCURRENCY), "--results-dir", str(RESULTS), *more]
+        )
+    finally:
+        service.terminate()
+        service.wait(timeout=STOP_TIMEOUT_S)
+    return conclude(status, options.leak_mb, started)
+
+
+def start_service(*options: str) -> tuple[subprocess.Popen[str], str | None]:
+    """The service's supervisor and its URL; None where it did not start (it has said why)."""
+    service = subprocess.Popen(
+        [sys.executable, with_parent.__file__, sys.executable, str(TESTS / "asr_service"), *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C goes to the stress test alone, which still needs the service to end its run
+    )
+    assert service.stdout is not None
+    line = service.stdout.readline()
+    return service, line.removeprefix("ready: ").strip() or None
+
+
+def run_in_foreground(command: list[str]) -> int:
+    """Run the stress test in this terminal to its end, also after Ctrl-C, which it gets from the terminal itself."""
+    print(f"$ {shlex.join(['python3', *command[1:]])}\n", flush=True)
+    with subprocess.Popen(command) as test:
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            test.send_signal(number)
+
+        # Handlers rather than SIG_IGN, which the stress test would inherit.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGTERM, pass_on)
+        signal.signal(signal.SIGHUP, pass_on)
+        return test.wait()
+
+
+def conclude(status: int, leak_mb: float, started: float) -> int:
+    """Say in words how the demo ended. Returns its exit status."""
+    meaning = MEANING.get(status, f"the stress test ended with status {status}")
+    if leak_mb <= 0 or status not in (PASSED, FAILED, INCONCLUSIVE):
+        print(f"\nDemo: {meaning}.")
+        return status
+    verdict = worker_verdict(started)
+    if verdict == "LEAK":
+        print(f"\nDemo: the {leak_mb:g} MB per task that the service was told to keep were found. It works.")
+        return PASSED
+    print(f"\nDemo: the planted leak of {leak_mb:g} MB per task was not found (worker: {verdict}).")
+    return status or FAILED
+
+
+def worker_verdict(started: float) -> str:
+    """What the reader says about the workers' memory in the run recorded since `started`."""
+    runs = [path for path in RESULTS.glob("memory_leak_stress_test_*.jsonl") if path.stat().st_mtime >= started]
+    if not runs:
+        return "no run was recorded"
+    newest = max(runs, key=lambda path: path.stat().st_mtime)
+    reader = subprocess.run(
+        [sys.executable, str(TESTS / "analyze_stress_test.py"), str(newest), "--json", "--no-charts"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    verdict: str = json.loads(reader.stdout)["leak"]["worker"]["verdict"]
+    return verdict
+
+
+if __name__ == "__main__":
+    sys.exit(main())
