@@ -130,6 +130,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     """Read the command line; a wrong one ends the program with status 2 and one sentence."""
     p = argparse.ArgumentParser(
         prog="memory_leak_stress_test.py",
+        usage="%(prog)s [options]",
         description="Tests whether the memory leak of a speech-recognition service is gone and how many tasks at once "
         "it stands. Run it on the machine that runs the service.",
         epilog=EXAMPLES,
@@ -187,12 +188,10 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     out.add_argument("--self-check", action="store_true", help="only check that a planted leak is seen on this machine")
 
     args = vars(p.parse_args(argv))
-    if args["max_cycles"] < args["min_cycles"]:
-        p.error(f"--max-cycles {args['max_cycles']} is below --min-cycles {args['min_cycles']}: change one of them")
     if args["max_concurrency"] < args["start"]:
-        p.error(f"--max-concurrency {args['max_concurrency']} is below --start {args['start']}")
-    if args["no_watch"] and (args["watch"] or args["pid"]):
-        p.error("--no-watch does not go with --watch or --pid: leave one of them out")
+        p.error(f"--max-concurrency {args['max_concurrency']} is below --start {args['start']}: change one of them")
+    if args["no_watch"] and (args["watch"] or args["pid"] or args["phase"] == "monitor"):
+        p.error("--no-watch does not go with --watch, --pid or --phase monitor: leave one of them out")
     args["watch"], args["pid"] = by_role(args["watch"]), by_role(args["pid"])
     return Settings(**args)
 
@@ -215,9 +214,13 @@ def number(kind: type, low: float, high: float = math.inf, *, above: bool = Fals
 
 
 def base_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a URL like http://localhost:8000")
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port of 99999, half an IPv6 address
+        usable = False
+    if not usable:
+        raise argparse.ArgumentTypeError(f"{without_secrets(text)!r} is not a URL like http://localhost:8000")
     return text.rstrip("/")
 
 
@@ -1270,32 +1273,41 @@ def checked(name: str, hint: Any, value: Any) -> Any:
     raise ValueError(f"{name} is {shortened(repr(value), 60)}")
 
 
+class CannotRecord(Exception):
+    """The results cannot be written any more; the message is one sentence for a person."""
+
+
 class ResultLog:
-    """The JSONL: every line on disk (flushed, fsynced) the moment its result exists."""
+    """The JSONL: every line on disk (flushed, fsynced) the moment its result exists. Methods raise CannotRecord."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.results: list[TaskResult] = []
-        path.touch(exist_ok=False)
+        self._write(path, "x", [])
 
     def append(self, result: TaskResult) -> None:
         """Write a result as soon as it is known, its readings at rest still to come."""
         self.results.append(result)
-        with self.path.open("a", encoding="utf-8") as file:
-            write_through(file, result.to_json() + "\n")
+        self._write(self.path, "a", [result])
 
     def rewrite(self) -> None:
         """Write the results again, now with the readings after. The file on disk is whole at every moment."""
         new = self.path.with_suffix(".tmp")
-        with new.open("w", encoding="utf-8") as file:
-            write_through(file, "".join(result.to_json() + "\n" for result in self.results))
-        new.replace(self.path)
+        try:
+            self._write(new, "w", self.results)
+            new.replace(self.path)
+        finally:
+            new.unlink(missing_ok=True)
 
-
-def write_through(file: TextIO, text: str) -> None:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
+    def _write(self, path: Path, mode: str, results: Sequence[TaskResult]) -> None:
+        try:
+            with path.open(mode, encoding="utf-8") as file:
+                file.write("".join(result.to_json() + "\n" for result in results))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise CannotRecord(f"the test ends early: {path} cannot be written ({error.strerror}). What it holds is "
+                               f"kept; make room (see: df -h {path.parent}) and run it again") from None
 
 
 def role_memory(before: Reading, after: Reading, window: Window) -> dict[str, RoleMemory]:
@@ -2189,9 +2201,9 @@ class Screen:
             return
         line = f"{datetime.now():%H:%M:%S} {text}"
         if self.console.is_terminal:
-            self.console.print(Text(line, style="yellow" if text.startswith("WARNING") else ""))
+            say(Text(line, style="yellow" if text.startswith("WARNING") else ""), self.console.print)
         else:
-            print(line, flush=True)
+            say(line)
 
     def status(self, *, where: str | None = None, doing: str | None = None, done: str = "") -> None:
         """What is going on now, for the live line."""
@@ -2252,6 +2264,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CannotStart as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return EXIT_NO_START
+    except KeyboardInterrupt:  # before or after the phases, which take it themselves
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def run_test(s: Settings) -> int:
@@ -2259,24 +2274,24 @@ def run_test(s: Settings) -> int:
     client = ApiClient(s.url, ApiDescription(), os.environ.get("ASR_API_TOKEN"))
     loads = s.phase != "monitor"
     clips = [read_clip(path) for path in (s.short_audio, s.long_audio)] if loads else []
-    warnings = [check_api(client)] if loads else []
+    warnings = [check_api(client), too_few_cycles(s)] if loads else []
     table = None if s.no_watch else find_processes(s)
-    stem = datetime.now().strftime("%Y%m%d_%H%M%S")
-    jsonl = writable(s.results_dir) / f"memory_leak_stress_test_{stem}.jsonl"
-    resources = s.results_dir / f"system_resources_{stem}.csv"
+    jsonl, resources = new_files(s.results_dir)
     aborted = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(sign) is not signal.SIG_IGN:  # nohup stays nohup
             signal.signal(sign, lambda *_: aborted.set())
     sampler = Sampler(table, resources, s.interval) if table else None
+    cut_short = False
     with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
             run = Run(s, client, clips[0], clips[1], sampler, ResultLog(jsonl), screen, aborted, host_facts())
-            if s.phase in ("all", "leak"):
-                leak_phase(run)
-            if s.phase in ("all", "concurrency") and not aborted.is_set():
-                ramp(run)
+            try:
+                run_phases(run)
+            except CannotRecord as error:
+                cut_short = True
+                screen.event(f"WARNING {error}")
         else:
             screen.phase("monitor", "recording until Ctrl-C")
             while not aborted.wait(60):
@@ -2284,12 +2299,27 @@ def run_test(s: Settings) -> int:
                     sampler.open_window()  # forget those that have ended
         if sampler and sampler.failure:
             screen.event(f"WARNING {sampler.failure}")
-        used = psutil.Process()
-        times = used.cpu_times()
-        share = 100 * (times.user + times.system) / max(1.0, time.monotonic() - screen.began)
-        screen.event(f"this tool itself used {share:.1f} % of a core and {used.memory_info().rss / MIB:.0f} MB")
-    status = report(s, jsonl, resources) if loads else EXIT_PASS
-    return EXIT_INTERRUPTED if aborted.is_set() else status
+        screen.event(own_use(time.monotonic() - screen.began))
+    status = report(s, jsonl if loads else None, resources if sampler else None)
+    if aborted.is_set():
+        return EXIT_INTERRUPTED
+    return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
+
+
+def run_phases(run: Run) -> None:
+    """The phases asked for. Raises CannotRecord."""
+    if run.settings.phase in ("all", "leak"):
+        leak_phase(run)
+    if run.settings.phase in ("all", "concurrency") and not run.aborted.is_set():
+        ramp(run)
+
+
+def own_use(seconds: float) -> str:
+    """What this tool took of the machine it measures, over the seconds of the test."""
+    me = psutil.Process()
+    times = me.cpu_times()
+    share = 100 * (times.user + times.system) / max(1.0, seconds)
+    return f"this tool itself used {share:.1f} % of a core and {me.memory_info().rss / MIB:.0f} MB"
 
 
 def check_api(client: ApiClient) -> str | None:
@@ -2310,6 +2340,14 @@ def check_api(client: ApiClient) -> str | None:
     return None if state == "ready" else f"WARNING the API's health page says: {shortened(json.dumps(health))}"
 
 
+def too_few_cycles(s: Settings) -> str | None:
+    """A warning where the leak phase ends before the growth rule can clear anything."""
+    needed = max(s.min_cycles, WINDOW)
+    if s.phase == "concurrency" or s.max_cycles >= needed:
+        return None
+    return f"WARNING {s.max_cycles} cycles (--max-cycles) can only show a leak: NO LEAK needs {needed} (--min-cycles)"
+
+
 def find_processes(s: Settings) -> ProcessTable:
     """Find what to watch. Raises CannotStart where the worker or a process asked for is missing."""
     table = ProcessTable.for_settings(s)
@@ -2324,15 +2362,25 @@ def find_processes(s: Settings) -> ProcessTable:
     return table
 
 
-def writable(folder: Path) -> Path:
-    """The results folder, made if need be and proven writable. Raises CannotStart."""
+def new_files(folder: Path) -> tuple[Path, Path]:
+    """Names of this run's JSONL and CSV, in the results folder, made if need be and proven writable.
+
+    Raises CannotStart.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return folder
+            pass
     except OSError as error:
         raise CannotStart(f"Results folder {folder} is not writable ({error.strerror}); name another with "
                           f"--results-dir, or: sudo chown $USER {folder}") from None
+    while True:
+        stem = datetime.now().strftime("%Y%m%d_%H%M%S")
+        jsonl, resources = (folder / f"{name}_{stem}" for name in ("memory_leak_stress_test", "system_resources"))
+        files = jsonl.with_suffix(".jsonl"), resources.with_suffix(".csv")
+        if not any(file.exists() for file in files):
+            return files
+        time.sleep(0.1)  # another run began in this second
 
 
 def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], clips: Sequence[Clip]) -> None:
@@ -2353,19 +2401,28 @@ def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], c
         screen.event(f"WARNING API process not found: its memory is not judged; {START_HINT['api']}")
 
 
-def report(s: Settings, jsonl: Path, resources: Path) -> int:
-    """Start the reader on the new JSONL; its summary goes to the terminal, its exit status is ours."""
-    print(f"results:   {jsonl}", flush=True)
-    print(f"resources: {resources if resources.exists() else 'not recorded (--no-watch)'}", flush=True)
-    reader = Path(__file__).resolve().with_name("analyze_stress_test.py")
+def report(s: Settings, jsonl: Path | None, resources: Path | None) -> int:
+    """Start the reader on the new files; its summary goes to the terminal, its exit status is ours."""
+    say(f"results:   {jsonl or 'none (--phase monitor)'}")
+    say(f"resources: {resources or 'not recorded (--no-watch)'}")
+    reader, recorded = Path(__file__).resolve().with_name("analyze_stress_test.py"), jsonl or resources
     if not reader.exists():
-        print(f"Recorded but not judged: {reader.name} is not beside this script. Judge it where it is: "
-              f"python3 tests/{reader.name} {jsonl}", flush=True)
+        say(f"Recorded but not judged: {reader.name} is not beside this script. Judge it where it is: "
+            f"python3 tests/{reader.name} {recorded}")
         return EXIT_INCONCLUSIVE
-    command = [sys.executable, str(reader), str(jsonl), "--lang", s.lang]
+    command = [sys.executable, str(reader), str(recorded), "--lang", s.lang]
     if s.no_report:
-        return subprocess.run([*command, "--json"], stdout=subprocess.DEVNULL, check=False).returncode
+        command += ["--no-charts", "--output", os.devnull]
     return subprocess.run(command, check=False).returncode
+
+
+def say(line: str | Text, print_line: Callable[[Any], None] = print) -> None:
+    """Print a line; where the terminal or the reader of a pipe has gone, the test goes on for the sake of its files."""
+    try:
+        print_line(line)
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # The self-check's process: for every line it reads it holds so many MB more, or takes and gives back as much.

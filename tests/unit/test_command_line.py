@@ -1,0 +1,126 @@
+"""The command line: its defaults, its help, and one sentence for whatever is wrong with it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import memory_leak_stress_test as instrument
+from memory_leak_stress_test import EXAMPLES, Settings, parse_command_line, too_few_cycles
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ASR_URL", raising=False)
+    monkeypatch.delenv("ASR_API_TOKEN", raising=False)
+
+
+def test_without_options_every_setting_has_its_default() -> None:
+    assert parse_command_line([]) == Settings()
+
+
+def test_the_url_comes_from_the_option_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_URL", "http://127.0.0.1:9000/")
+    assert parse_command_line([]).url == "http://127.0.0.1:9000"
+    assert parse_command_line(["--url", "http://127.0.0.1:7000"]).url == "http://127.0.0.1:7000"
+
+
+def test_a_wrong_url_of_the_environment_is_refused_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASR_URL", "localhost")
+    assert "'localhost' is not a URL like http://localhost:8000" in refusal([], capsys)
+
+
+def refusal(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        parse_command_line(argv)
+    assert ended.value.code == 2
+    words = capsys.readouterr().err.splitlines()
+    assert words[0] == "usage: memory_leak_stress_test.py [options]"
+    assert len(words) == 2, words
+    return words[1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ("--url localhost", "'localhost' is not a URL like http://localhost:8000"),
+        ("--url ftp://localhost", "is not a URL like"),
+        ("--url http://localhost:99999", "is not a URL like"),
+        ("--url http://[::1", "is not a URL like"),
+        ("--url http://me:secret@localhost:x", "'http://***@localhost:x' is not a URL like"),
+        ("--max-cycles 0", "'0' is not a whole number of at least 1"),
+        ("--max-cycles 2.5", "'2.5' is not a whole number"),
+        ("--tolerance-mb 0", "'0' is not a number above 0"),
+        ("--tolerance-mb nan", "'nan' is not a number above 0"),
+        ("--tolerance-mb inf", "'inf' is not a number above 0"),
+        ("--rtf-limit -1", "'-1' is not a number of at least 0"),
+        ("--memory-reserve 101", "'101' is not a number of at least 0 and at most 100"),
+        ("--interval 0", "'0' is not a number of at least 0.2 and at most 60"),
+        ("--start 5 --max-concurrency 4", "--max-concurrency 4 is below --start 5: change one of them"),
+        ("--watch worker", "'worker' is not ROLE=VALUE with a role of worker, api, backend"),
+        ("--watch redis=redis-server", "is not ROLE=VALUE with a role of worker, api, backend"),
+        ("--watch worker=(", "'(' is not a regular expression"),
+        ("--pid worker=x", "'x' is not a whole number of at least 1"),
+        ("--no-watch --pid worker=1", "--no-watch does not go with --watch, --pid or --phase monitor"),
+        ("--no-watch --phase monitor", "--no-watch does not go with --watch, --pid or --phase monitor"),
+        ("--phase soak", "invalid choice: 'soak'"),
+        ("--max-conc 3", "unrecognized arguments: --max-conc 3"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(
+    argv: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sentence in refusal(argv.split(), capsys)
+
+
+def test_patterns_and_pids_are_kept_by_role() -> None:
+    settings = parse_command_line(
+        ["--watch", "worker=celery", "--watch", "worker=a=b", "--pid", "api=7", "--pid", "api=8"]
+    )
+    assert settings.watch == {"worker": ("celery", "a=b")}
+    assert settings.pid == {"api": (7, 8)}
+
+
+@pytest.mark.parametrize("example", [line for line in EXAMPLES.splitlines() if "python3 " in line])
+def test_the_examples_of_the_help_are_right(example: str) -> None:
+    command = re.split(r"\s{3,}", example.strip())[0]
+    _, script, *argv = shlex.split(command)
+    assert (Path(__file__).parents[2] / script) == Path(instrument.__file__)
+    parse_command_line(argv)
+
+
+def test_the_help_names_every_setting_and_ends_with_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_command_line(["--help"])
+    assert ended.value.code == 0
+    words = capsys.readouterr().out
+    for name in vars(Settings()):
+        assert f"--{name.replace('_', '-')}" in words
+    assert "130 interrupted" in words.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_cycles": 9}, "WARNING 9 cycles (--max-cycles) can only show a leak: NO LEAK needs 10 (--min-cycles)"),
+        ({"max_cycles": 5, "min_cycles": 2}, "NO LEAK needs 6"),  # the rule's own least number
+        ({"max_cycles": 10}, None),
+        ({"max_cycles": 3, "phase": "concurrency"}, None),
+    ],
+)
+def test_too_few_cycles_are_said_before_the_wait(options: dict[str, object], words: str | None) -> None:
+    warning = too_few_cycles(Settings(**options))  # type: ignore[arg-type]
+    assert (warning is None) if words is None else (warning is not None and words in warning)
+
+
+def test_the_recorded_settings_can_repeat_the_run_and_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_API_TOKEN", "s3cret")
+    record = parse_command_line(["--url", "http://me:s3cret@127.0.0.1:1/s3cret", "--step", "3"]).for_record()
+    assert record["url"] == "http://***@127.0.0.1:1/***"
+    assert (record["step"], record["max_concurrency"]) == (3, 32)
+    assert "s3cret" not in str(record)

@@ -1,0 +1,160 @@
+"""The JSONL on disk: every line whole, there at once, and read back as what was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memory_leak_stress_test import (
+    CannotRecord,
+    ProcessMemory,
+    ResultLog,
+    RoleMemory,
+    TaskResult,
+    new_files,
+    result_from_json,
+)
+
+
+def result(number: int = 1, **values: Any) -> TaskResult:
+    fixed: dict[str, Any] = {"phase": "leak", "timestamp": "2026-01-01T00:00:00.000", "audio_file": "a.wav",
+             "audio_size_mb": 0.1, "audio_seconds": 3.0, "concurrency": 1, "status": "success"}
+    return TaskResult(test_id=f"a_c1_{number:04d}", **(fixed | values))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8")
+    assert not text or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_line_is_on_disk_when_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
+    log = ResultLog(tmp_path / "run.jsonl")
+    for number in (1, 2):
+        log.append(result(number))
+        assert [line["test_id"] for line in lines(log.path)] == [f"a_c1_{n:04d}" for n in range(1, number + 1)]
+        assert synced[-1] == log.path.stat().st_size
+
+
+def test_readings_that_come_later_replace_the_lines_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = ResultLog(tmp_path / "run.jsonl")
+    for number in (1, 2):
+        log.append(result(number))
+    log.results[1].settled = True
+    seen: list[int] = []
+    replace = Path.replace
+
+    def watched(old: Path, new: Path) -> Path:
+        seen.append(len(lines(old)))
+        return replace(old, new)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    log.rewrite()
+    assert seen == [2]  # complete before it takes the old one's place
+    assert [line["settled"] for line in lines(log.path)] == [None, True]
+    assert [file.name for file in tmp_path.iterdir()] == ["run.jsonl"]
+
+
+def test_a_file_that_exists_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "run.jsonl").write_text("kept\n")
+    with pytest.raises(CannotRecord):
+        ResultLog(tmp_path / "run.jsonl")
+    assert (tmp_path / "run.jsonl").read_text() == "kept\n"
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """A disk that is full after 2,000 bytes, as far as this process can tell."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_is_one_sentence_and_what_was_written_stays(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path / "run.jsonl")
+    log.append(result(1))
+    log.append(result(2))
+    for one in log.results:
+        one.error = "x" * 900
+    with pytest.raises(CannotRecord, match="cannot be written") as full:
+        log.rewrite()
+    assert "df -h" in str(full.value)
+    assert [line["test_id"] for line in lines(log.path)] == ["a_c1_0001", "a_c1_0002"]
+    assert [file.name for file in tmp_path.iterdir()] == ["run.jsonl"]
+
+
+def test_two_runs_of_one_second_get_files_of_their_own(tmp_path: Path) -> None:
+    first = new_files(tmp_path / "results")
+    first[0].touch()
+    second = new_files(tmp_path / "results")
+    assert second[0] != first[0]
+    assert second[1].stem.removeprefix("system_resources") == second[0].stem.removeprefix("memory_leak_stress_test")
+
+
+# ------------------------------------------------------------------------------------------------ reading back
+
+megabytes = st.none() | st.floats(0, 1e6)
+processes = st.builds(ProcessMemory, st.integers(1, 2**22), st.text(), st.text(), megabytes, st.booleans(),
+                      st.booleans(), st.booleans(), megabytes)
+roles = st.builds(RoleMemory, megabytes, megabytes, megabytes, megabytes, megabytes, st.lists(processes, max_size=3))
+
+
+@given(st.text(), st.none() | st.text(), megabytes, st.dictionaries(st.text(), roles, max_size=2))
+def test_what_was_written_is_read_back(name: str, error: str | None, rtf: float | None, memory: Any) -> None:
+    written = result(audio_file=name, error=error, rtf=rtf, memory=memory, settings={"url": name})
+    line = written.to_json()
+    assert "\n" not in line
+    assert result_from_json(line) == written
+
+
+def test_a_number_that_is_none_is_never_written() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        result(rtf=float("nan")).to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"status": 1}, "status is 1"),
+        ({"concurrency": "2"}, "concurrency is '2'"),
+        ({"concurrency": True}, "concurrency is True"),
+        ({"rtf": "fast"}, "rtf is 'fast'"),
+        ({"memory": []}, "memory is []"),
+        ({"memory": {"worker": {"before_mb": 1.0}}}, "after_mb is missing"),
+        ({"settled": 1}, "settled is 1"),
+    ],
+)
+def test_a_wrong_type_is_named(change: dict[str, Any], words: str) -> None:
+    content = json.loads(result().to_json()) | change
+    with pytest.raises(ValueError, match="is") as refused:
+        result_from_json(json.dumps(content))
+    assert str(refused.value) == words
+
+
+def test_fields_of_a_later_version_are_passed_over_and_whole_numbers_are_numbers() -> None:
+    content = json.loads(result().to_json()) | {"colour": "red", "rtf": 1}
+    read = result_from_json(json.dumps(content))
+    assert (read.rtf, type(read.rtf)) == (1.0, float)
+
+
+def test_a_missing_field_is_named() -> None:
+    content = json.loads(result().to_json())
+    del content["phase"]
+    with pytest.raises(ValueError, match="phase is missing"):
+        result_from_json(json.dumps(content))
