@@ -7,13 +7,15 @@ that is a planted leak being found; else the status of the stress test.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -21,7 +23,6 @@ from asr_service import with_parent
 from asr_service.audio import AUDIO_DIR, build_clip
 
 TESTS = Path(__file__).resolve().parent
-RESULTS = TESTS / "results"
 SHORT_CLIP, SHORT_SECONDS = AUDIO_DIR / "demo_short.wav", 12.0
 LONG_CLIP, LONG_SECONDS = AUDIO_DIR / "demo_long.wav", 45.0
 MAX_CONCURRENCY = 8
@@ -37,45 +38,62 @@ MEANING = {
 }
 
 
+class NoService(Exception):
+    """The service did not start; it has said why."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    cli = argparse.ArgumentParser(prog="make demo", description="Run the stress test on the embedded ASR service.")
+    cli = argparse.ArgumentParser(
+        prog="make demo",
+        description="Run the stress test on the embedded ASR service.",
+        epilog="All other options go to tests/memory_leak_stress_test.py.",
+        allow_abbrev=False,
+    )
     cli.add_argument("--workers", default="2", help="rq workers of the service (%(default)s)")
     cli.add_argument("--leak-mb", type=float, default=0.0, help="memory the service keeps per task (%(default)s)")
+    cli.add_argument("--results-dir", type=Path, default=TESTS / "results", help="(tests/results)")
     options, more = cli.parse_known_args(argv)
-    clips = ["--short-audio", str(build_clip(SHORT_CLIP, SHORT_SECONDS))]
-    clips += ["--long-audio", str(build_clip(LONG_CLIP, LONG_SECONDS))]
-    service, url = start_service("--workers", options.workers, "--leak-mb", str(options.leak_mb))
+    started = time.time()
     try:
-        if url is None:
-            return NO_START
-        started = time.time()
-        status = run_in_foreground(
-            [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", url, *clips]
-            + ["--max-concurrency", str(MAX_CONCURRENCY), "--results-dir", str(RESULTS), *more]
-        )
-    finally:
-        service.terminate()
-        service.wait(timeout=STOP_TIMEOUT_S)
-    return conclude(status, options.leak_mb, started)
+        short, long = build_clip(SHORT_CLIP, SHORT_SECONDS), build_clip(LONG_CLIP, LONG_SECONDS)
+        with running_service("--workers", options.workers, "--leak-mb", str(options.leak_mb)) as url:
+            clips = ["--short-audio", near(short), "--long-audio", near(long)]
+            fixed = ["--url", url, *clips, "--max-concurrency", str(MAX_CONCURRENCY)]
+            script = near(TESTS / "memory_leak_stress_test.py")
+            status = run_in_foreground([script, *fixed, "--results-dir", near(options.results_dir), *more])
+    except NoService:
+        status = NO_START
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    return conclude(status, options.leak_mb, options.results_dir, started)
 
 
-def start_service(*options: str) -> tuple[subprocess.Popen[str], str | None]:
-    """The service's supervisor and its URL; None where it did not start (it has said why)."""
-    service = subprocess.Popen(
-        [sys.executable, with_parent.__file__, sys.executable, str(TESTS / "asr_service"), *options],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C goes to the stress test alone, which still needs the service to end its run
-    )
-    assert service.stdout is not None
-    line = service.stdout.readline()
-    return service, line.removeprefix("ready: ").strip() or None
+def near(path: Path) -> str:
+    """The path as a person in this folder would type it."""
+    return os.path.relpath(path)
 
 
-def run_in_foreground(command: list[str]) -> int:
+@contextlib.contextmanager
+def running_service(*options: str) -> Iterator[str]:
+    """The service's URL; it ends with this block, and also where this program is killed. Raises NoService."""
+    command = [sys.executable, with_parent.__file__, sys.executable, str(TESTS / "asr_service"), *options]
+    # A session of its own: Ctrl-C goes to the stress test alone, which still needs the service to end its run.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as service:
+        try:
+            assert service.stdout is not None
+            line = service.stdout.readline()
+            if not line.startswith("ready: "):
+                raise NoService
+            yield line.removeprefix("ready: ").strip()
+        finally:
+            service.terminate()
+            service.wait(timeout=STOP_TIMEOUT_S)
+
+
+def run_in_foreground(arguments: list[str]) -> int:
     """Run the stress test in this terminal to its end, also after Ctrl-C, which it gets from the terminal itself."""
-    print(f"$ {shlex.join(['python3', *command[1:]])}\n", flush=True)
-    with subprocess.Popen(command) as test:
+    print(f"$ {shlex.join(['python3', *arguments])}\n", flush=True)
+    with subprocess.Popen([sys.executable, *arguments]) as test:
 
         def pass_on(number: int, _frame: FrameType | None) -> None:
             test.send_signal(number)
@@ -87,13 +105,13 @@ def run_in_foreground(command: list[str]) -> int:
         return test.wait()
 
 
-def conclude(status: int, leak_mb: float, started: float) -> int:
+def conclude(status: int, leak_mb: float, results: Path, started: float) -> int:
     """Say in words how the demo ended. Returns its exit status."""
     meaning = MEANING.get(status, f"the stress test ended with status {status}")
     if leak_mb <= 0 or status not in (PASSED, FAILED, INCONCLUSIVE):
         print(f"\nDemo: {meaning}.")
         return status
-    verdict = worker_verdict(started)
+    verdict = worker_verdict(results, started)
     if verdict == "LEAK":
         print(f"\nDemo: the {leak_mb:g} MB per task that the service was told to keep were found. It works.")
         return PASSED
@@ -101,19 +119,15 @@ def conclude(status: int, leak_mb: float, started: float) -> int:
     return status or FAILED
 
 
-def worker_verdict(started: float) -> str:
+def worker_verdict(results: Path, started: float) -> str:
     """What the reader says about the workers' memory in the run recorded since `started`."""
-    runs = [path for path in RESULTS.glob("memory_leak_stress_test_*.jsonl") if path.stat().st_mtime >= started]
+    runs = [path for path in results.glob("memory_leak_stress_test_*.jsonl") if path.stat().st_mtime >= started]
     if not runs:
         return "no run was recorded"
     newest = max(runs, key=lambda path: path.stat().st_mtime)
-    reader = subprocess.run(
-        [sys.executable, str(TESTS / "analyze_stress_test.py"), str(newest), "--json", "--no-charts"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    verdict: str = json.loads(reader.stdout)["leak"]["worker"]["verdict"]
-    return verdict
+    reader = [sys.executable, str(TESTS / "analyze_stress_test.py"), str(newest), "--json"]
+    printed = subprocess.run(reader, stdout=subprocess.PIPE, text=True, check=False).stdout
+    return str(json.loads(printed)["leak"].get("worker", {}).get("verdict"))
 
 
 if __name__ == "__main__":

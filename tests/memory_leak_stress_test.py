@@ -2228,7 +2228,8 @@ class Screen:
         """One line per leak cycle: memory at rest after it, and what the rule says so far."""
         last = results[-1].memory
         memory = ", ".join(f"{role} {m.after_mb:,.0f} MB" for role, m in last.items() if m.after_mb is not None)
-        says = ", ".join(f"{role} {v.growth.verdict}" for role, v in verdicts.items())
+        verdict = {"INCONCLUSIVE": "undecided yet"}
+        says = ", ".join(f"{role} {verdict.get(v.growth.verdict, v.growth.verdict)}" for role, v in verdicts.items())
         times = " and ".join("failed" if r.processing_time is None else f"{r.processing_time:.1f} s" for r in results)
         self.event(f"cycle {cycle}: {times}; at rest: {memory or 'not watched'}; {says or 'memory not judged'}")
 
