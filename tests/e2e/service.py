@@ -75,6 +75,14 @@ class RunningService:
         return content
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it still runs; one that ended and waits for init to take its exit status does not."""
+    try:
+        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def role_of(process: psutil.Process) -> str | None:
     """Role by command line. A forked work-horse looks like its worker, so a child of the same role is none."""
     try:

@@ -18,7 +18,7 @@ from asr_service import supervisor
 from asr_service.app import bad_answer
 from asr_service.audio import FILTER_CUTOFF_HZ, build_clip, low_pass
 from asr_service.settings import Settings
-from e2e.service import RunningService, running_service, wait_for
+from e2e.service import RunningService, lives, running_service, wait_for
 
 LEAK_MB = 50
 
@@ -132,14 +132,6 @@ def test_processes_look_as_users_start_them(healthy: RunningService) -> None:
 
 
 # ------------------------------------------------------------------------------------------- the end
-
-
-def lives(process: psutil.Process) -> bool:
-    """Whether it still runs; one that ended and waits for init to take its exit status does not."""
-    try:
-        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.parametrize(
