@@ -436,12 +436,14 @@ class ApiClient:
         """A connection of its own, past any proxy of the environment (a proxy's queue is not the service's)."""
         session = requests.Session()
         session.trust_env = False
-        session.headers.update(self.headers)
         return session
+
+    def get(self, path: str) -> requests.PreparedRequest:
+        return requests.Request("GET", self.url + path, headers=self.headers).prepare()
 
     def health(self, session: requests.Session) -> dict[str, Any]:
         """The health page's content. Raises requests.RequestException or ValueError."""
-        answer = fetch(session, requests.Request("GET", self.url + self.api.health_path), POLL_TIMEOUT_S)
+        answer = fetch(session, self.get(self.api.health_path), POLL_TIMEOUT_S)
         if answer.code != 200:
             raise ValueError(f"HTTP {answer.code}: {shortened(answer.words)}")
         return answer.json()
@@ -449,7 +451,7 @@ class ApiClient:
     def workers(self, session: requests.Session) -> int | None:
         """How many workers the service says it has; None where it does not say."""
         try:
-            answer = fetch(session, requests.Request("GET", self.url + self.api.queue_path), POLL_TIMEOUT_S)
+            answer = fetch(session, self.get(self.api.queue_path), POLL_TIMEOUT_S)
             count = answer.json().get("workers")
         except (requests.RequestException, ValueError):
             return None  # the page is a convenience: other services of this shape may lack it
@@ -481,11 +483,14 @@ class ApiClient:
             raise TaskError("bad_response", f"no {self.api.id_field} in the answer: {answer.words}")
         return str(task_id)
 
-    def poll(self, session: requests.Session, task_id: str) -> TaskState | None:
+    def question(self, task_id: str) -> requests.PreparedRequest:
+        """The poll for a task, made once: to make it each time would double what a poll costs."""
+        return self.get(self.api.result_path.format(id=quote(task_id, safe="")))
+
+    def poll(self, session: requests.Session, question: requests.PreparedRequest) -> TaskState | None:
         """The task's state, None where the service says it does not know it (404). Raises PollFailed."""
-        path = self.api.result_path.format(id=quote(task_id, safe=""))
         try:
-            answer = fetch(session, requests.Request("GET", self.url + path), POLL_TIMEOUT_S)
+            answer = fetch(session, question, POLL_TIMEOUT_S)
             if answer.code == 404:
                 return None
             if answer.code != 200:
@@ -502,18 +507,17 @@ class ApiClient:
                          not str(text).strip() if state == "done" and text is not None else None)
 
 
-def fetch(session: requests.Session, request: requests.Request | requests.PreparedRequest, timeout: float) -> Answer:
+def fetch(session: requests.Session, request: requests.PreparedRequest, timeout: float) -> Answer:
     """One exchange, whole within `timeout` seconds, without following redirects.
 
     Past `Session.send`, which waits for ever on a redirect's body that trickles. Raises requests.RequestException,
     and ValueError for an answer that cannot be decoded or is longer than ANSWER_LIMIT.
     """
-    prepared = session.prepare_request(request) if isinstance(request, requests.Request) else request
     deadline = time.monotonic() + timeout
     body = bytearray()
     try:
         # urllib3 gives the time for connecting to the sending of the body as well: 10 s would cut off a slow upload.
-        response = session.get_adapter(prepared.url or "").send(prepared, stream=True, timeout=(timeout, timeout))
+        response = session.get_adapter(request.url or "").send(request, stream=True, timeout=(timeout, timeout))
         with response:
             # One byte more than asked may never come, so take what is there: read1 returns after one receive.
             while chunk := response.raw.read1(65536, decode_content=True):
@@ -609,6 +613,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
     outcome.submit_offset = time.monotonic() - release
     outcome.task_id = client.submit(session, batch.upload, min(SUBMIT_TIMEOUT_S, batch.task_timeout))
     answered = unfinished_at = batch.last_progress = time.monotonic()
+    question = client.question(outcome.task_id)
     state, unknown, failed_polls, trouble = "queued", 0, 0, ""
     while True:
         batch.aborted.wait(poll_wait(time.monotonic() - release, batch.size, failed_polls))
@@ -621,7 +626,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             # What the service answers instead of a state says more than its silence.
             raise TaskError("bad_response", trouble) if trouble and reason.kind == "stalled" else reason
         try:
-            seen = client.poll(session, outcome.task_id)
+            seen = client.poll(session, question)
         except PollFailed as error:  # the task itself may be well: ask until its own time-out
             failed_polls, trouble = failed_polls + 1, str(error)
             continue
@@ -1923,7 +1928,7 @@ class Run:
 
 def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> bool:
     try:
-        seen = client.poll(session, task_id)
+        seen = client.poll(session, client.question(task_id))
     except PollFailed:
         return False
     return seen is None or seen.state in ("done", "failed")
