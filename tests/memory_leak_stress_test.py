@@ -946,7 +946,7 @@ TICK_S = 0.2  # trees and memory are looked at this often: a work-horse of 0.4 s
 SCAN_S = 1.0  # the whole machine is searched for new roots this often
 SETTLE_S = 2.0  # memory has come to rest when it kept within SETTLE_MB for this long
 SETTLE_MB = 5.0
-IDLE_CPU = 0.03  # share of a core below which a worker without children is idle (RQ's heartbeat uses 0.001)
+IDLE_CPU = 0.03  # share of a core below which a worker or work-horse is idle (RQ's heartbeat uses 0.001)
 GAP_S = 3.0  # a longer hole in the samples could hide a replaced process
 CSV_COLUMNS = ("timestamp", "elapsed_seconds", "process_name", "pid", "cpu_percent", "memory_rss_mb", "memory_percent")
 
@@ -1057,8 +1057,8 @@ class Sampler:
                                                                    f"({watched.name}) ended"))
 
     def _busy(self, workers: Sequence[Watched]) -> bool:
-        """Whether any worker used CPU since the last scan or has a child that a task brought."""
-        busy = any(not w.serves and not w.resident for w in workers)
+        """Whether any worker or work-horse used CPU since the last scan: a horse that sleeps has hung as a worker has."""
+        busy = False
         for w in workers:
             try:
                 times = w.process.cpu_times()
@@ -1093,7 +1093,7 @@ class Sampler:
             return self._readings[-1] if self._readings else None
 
     def idle_seconds(self) -> float:
-        """How long every watched worker has had no CPU time and no child at work; 0 where nobody looks any more."""
+        """How long no watched worker or work-horse has used CPU; 0 where nobody looks any more."""
         with self._changed:
             return time.monotonic() - self._last_busy if self._thread.is_alive() else 0.0
 
