@@ -1057,7 +1057,7 @@ class Sampler:
                                                                    f"({watched.name}) ended"))
 
     def _busy(self, workers: Sequence[Watched]) -> bool:
-        """Whether any worker or work-horse used CPU since the last scan: a horse that sleeps has hung as a worker has."""
+        """Whether any worker or work-horse used CPU since the last scan: a horse that sleeps has hung like a worker."""
         busy = False
         for w in workers:
             try:
