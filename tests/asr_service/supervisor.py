@@ -112,9 +112,9 @@ def parser() -> argparse.ArgumentParser:
     fault.add_argument("--lose-at", type=int, metavar="N", help="that task is accepted and unknown (404) afterwards")
     fault.add_argument(
         "--bad-answer",
-        choices=BAD_ANSWERS,
-        metavar="KIND",
-        help=f"answer to a submission: {', '.join(BAD_ANSWERS)}",
+        type=bad_answers,
+        metavar="KIND,…",
+        help=f"answer to a submission, several kinds in turn: {', '.join(BAD_ANSWERS)}",
     )
     fault.add_argument("--bad-answer-at", type=int, default=0, metavar="N", help="the task that gets it (%(default)s)")
     fault.add_argument(
@@ -131,6 +131,13 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
     return number
+
+
+def bad_answers(text: str) -> str:
+    for kind in text.split(","):
+        if kind not in BAD_ANSWERS:
+            raise argparse.ArgumentTypeError(f"{kind!r} is none of {', '.join(BAD_ANSWERS)}")
+    return text
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:

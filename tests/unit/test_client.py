@@ -229,6 +229,15 @@ def test_times_run_from_the_common_release_and_queue_time_from_acceptance(servic
     assert 0.1 <= outcome.time_error < outcome.processing_time - 0.2, "back to the poll before, not to the start"
 
 
+def test_a_slow_acceptance_is_part_of_the_turnaround_but_not_of_the_queue(service: Service, clip: Clip) -> None:
+    service.submit = lambda handler: (time.sleep(0.5), ACCEPTED(handler))[1]
+    service.polls = [STATES["processing"], STATES["done"]]
+    outcome = outcome_of(service, clip)
+    assert outcome.processing_time is not None
+    assert outcome.queue_time is not None
+    assert outcome.processing_time - outcome.queue_time >= 0.5
+
+
 def test_queue_time_is_unknown_where_the_service_never_says_processing(service: Service, clip: Clip) -> None:
     service.polls = [STATES["queued"], STATES["done"]]
     outcome = outcome_of(service, clip)
