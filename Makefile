@@ -8,7 +8,7 @@ LEAK_MB ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audio service bench-report clean
+.PHONY: help demo test lint audio service bench-report bench-arrival clean
 
 help:  ## show this list
 	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
@@ -17,6 +17,7 @@ help:  ## show this list
 	@echo "make audio              the standard clips of speech, 147 s and 735 s, into tests/audio"
 	@echo "make test               the project's own tests   (ARGS='-k name')"
 	@echo "make lint               ruff and mypy"
+	@echo "make bench-arrival      measure how close together tasks arrive that are released together, against plain threads"
 	@echo "make bench-report       measure how the report's size and the reader's time grow"
 	@echo "make clean              remove .venv"
 
@@ -38,6 +39,9 @@ lint: $(VENV)/.installed-dev
 
 bench-report: $(VENV)/.installed
 	$(BIN)/python tests/bench/report_size.py $(ARGS)
+
+bench-arrival: $(VENV)/.installed
+	$(BIN)/python tests/bench/arrival_spread.py $(ARGS)
 
 clean:
 	rm -rf $(VENV)

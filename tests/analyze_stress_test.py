@@ -736,7 +736,7 @@ def judge_ramp(run: Run) -> Ramp:
             break
         good.append(level)
     first = levels[0] if levels else None
-    broken = first and first.concurrency == 1 and first.complete and not first.stable and not first.client_limited
+    broken = first and first.concurrency == 1 and first.complete and not (first.stable or first.client_limited or first.interrupted)
     max_stable = good[-1].concurrency if good else 0 if broken else None
     real_time = None if max_stable is None else 0
     for level in good:
@@ -748,8 +748,10 @@ def judge_ramp(run: Run) -> Ramp:
 
     speeds = {level.concurrency: x for level in levels if (x := level.audio_seconds_per_second) and not level.client_limited}
     top = max(speeds.values(), default=0.0)
-    knee = min((n for n, x in speeds.items() if x >= KNEE_SHARE * top), default=None)
-    breaches = [lr.breach for lr, results in judged if lr.breach and not any(r.error_kind == "interrupted" for r in results)]
+    # What may be noise is no rise: a level's best run, less its timing error, is held against the highest throughput.
+    best = {n: max(throughput(results, best=True) or 0.0 for _, results in by_level[n]) for n in speeds}
+    knee = min((n for n in speeds if best[n] >= KNEE_SHARE * top), default=None)
+    breaches = [lr.breach for lr, _ in judged if lr.breach and not lr.client_limited]
     tasks = good[-1].succeeded if good else 0
     return Ramp(levels, max_stable, real_time, knee, top / speeds[1] if 1 in speeds else None, stop_reason(run, judged),
                 breaches[0] if breaches else None, 1 - CONFIDENCE ** (1 / tasks) if tasks else None, tasks)
@@ -757,23 +759,22 @@ def judge_ramp(run: Run) -> Ramp:
 
 def judge_level(size: int, judged: Sequence[tuple[LevelRun, list[TaskResult]]]) -> Level:
     """All runs of one level as one."""
-    free = [(lr, results) for lr, results in judged if not lr.client_limited] or judged
+    free = [(lr, results) for lr, results in judged if not lr.client_limited and not lr.interrupted] or judged
     done = [r for _, results in free for r in results if r.status == "success"]
     rtfs = [r.rtf for r in done if r.rtf is not None]
     times = [r.processing_time for r in done if r.processing_time is not None]
     speeds = [x for _, results in free if (x := throughput(results)) is not None]
-    stable = [lr.stable for lr, _ in judged]
+    stable = [lr.stable for lr, _ in free]
     peaks = [r.worker_rss_peak_mb for _, results in judged for r in results if r.worker_rss_peak_mb is not None]
     return Level(size, len(judged), sum(lr.submitted for lr, _ in judged), sum(lr.succeeded for lr, _ in judged),
                  middle(rtfs), max(rtfs, default=None), middle(times), max(times, default=None), middle(speeds),
                  max(peaks, default=None), all(lr.client_limited for lr, _ in judged), all(stable),
-                 all(lr.complete for lr, _ in judged), not stable[0] and any(stable),
-                 any(r.error_kind == "interrupted" for _, results in judged for r in results))
+                 all(lr.complete for lr, _ in judged), not stable[0] and any(stable), all(lr.interrupted for lr, _ in judged))
 
 
-def throughput(results: Sequence[TaskResult]) -> float | None:
-    """Seconds of audio recognised per second, from the common release to the last success."""
-    done = [(r.audio_seconds, r.processing_time) for r in results if r.status == "success"]
+def throughput(results: Sequence[TaskResult], best: bool = False) -> float | None:
+    """Seconds of audio recognised per second, from the common release to the last success, at `best` as early as it may have been."""
+    done = [(r.audio_seconds, (r.processing_time or 0.0) - (best and r.time_error or 0.0)) for r in results if r.status == "success"]
     pairs = [(audio, taken) for audio, taken in done if audio is not None and taken is not None and taken > 0]
     return sum(audio for audio, _ in pairs) / max(taken for _, taken in pairs) if pairs and len(pairs) == len(done) else None
 
@@ -787,11 +788,11 @@ STOPS = ("failure", "worker_died", "rtf_limit", "memory_reserve", "max_concurren
 
 def stop_reason(run: Run, judged: Sequence[tuple[LevelRun, Sequence[TaskResult]]]) -> str | None:
     """Why the ramp ended: as recorded, else what its last level shows; a file that just ends was interrupted."""
-    if not judged:
-        return None
     recorded = [(r.level or {}).get("stop_reason") for r in run.results]
     if found := [reason for reason in recorded if reason in STOPS]:
         return str(found[-1])
+    if not judged:
+        return None
     last, results = judged[-1]
     if any(r.error_kind == "interrupted" for r in results):
         return "interrupted"

@@ -30,6 +30,7 @@ import os
 import platform
 import queue
 import re
+import resource
 import signal
 import socket
 import statistics
@@ -50,6 +51,7 @@ from urllib.parse import quote, urlsplit
 
 import psutil
 import requests
+import urllib3
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -338,7 +340,6 @@ def tagged_seconds(path: Path) -> float:
 
 # ============================================================================================ the API client
 
-CONNECT_TIMEOUT_S = 10.0
 SUBMIT_TIMEOUT_S = 120.0  # the whole answer to a submission: a busy service that takes longer refuses in effect
 POLL_TIMEOUT_S = 10.0  # the whole answer to one poll; a slow one is asked again
 ANSWER_LIMIT = 4_000_000  # bytes read of one answer: an hour of transcript is about 60 kB
@@ -347,7 +348,9 @@ POLL_SHARE = 0.05  # next poll after 5 % of the time so far: the timing error st
 POLL_FLOOR_S = 0.1
 POLL_CEILING_S = 2.0
 POLLS_PER_SECOND = 400  # of all tasks together; one client tops out near 700-900
+POLL_DOUBLINGS = 4  # a failed poll doubles the wait, so often at most: 16 times the floor is near the ceiling
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
+HORSE_DIED = re.compile(r"work-?horse\b.{0,20}\bterminated|AbandonedJobError", re.I)  # RQ's words for a killed child
 
 
 @dataclass(frozen=True)
@@ -396,7 +399,7 @@ class Answer:
         said = self.body.decode("utf-8", "replace")
         try:
             content = json.loads(said)
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if isinstance(content, dict):
             found = next((content[k] for k in ("detail", "error", "message", "msg") if content.get(k)), content)
@@ -407,7 +410,7 @@ class Answer:
         """The body as a JSON object; ValueError says what it is instead."""
         try:
             content = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(f"the answer is not JSON: {shortened(self.words) or 'empty body'}") from None
         if not isinstance(content, dict):
             raise ValueError(f"the answer is not a JSON object: {shortened(self.words)}")
@@ -436,12 +439,14 @@ class ApiClient:
         """A connection of its own, past any proxy of the environment (a proxy's queue is not the service's)."""
         session = requests.Session()
         session.trust_env = False
-        session.headers.update(self.headers)
         return session
+
+    def get(self, path: str) -> requests.PreparedRequest:
+        return requests.Request("GET", self.url + path, headers=self.headers).prepare()
 
     def health(self, session: requests.Session) -> dict[str, Any]:
         """The health page's content. Raises requests.RequestException or ValueError."""
-        answer = fetch(session, requests.Request("GET", self.url + self.api.health_path), POLL_TIMEOUT_S)
+        answer = fetch(session, self.get(self.api.health_path), POLL_TIMEOUT_S)
         if answer.code != 200:
             raise ValueError(f"HTTP {answer.code}: {shortened(answer.words)}")
         return answer.json()
@@ -449,7 +454,7 @@ class ApiClient:
     def workers(self, session: requests.Session) -> int | None:
         """How many workers the service says it has; None where it does not say."""
         try:
-            answer = fetch(session, requests.Request("GET", self.url + self.api.queue_path), POLL_TIMEOUT_S)
+            answer = fetch(session, self.get(self.api.queue_path), POLL_TIMEOUT_S)
             count = answer.json().get("workers")
         except (requests.RequestException, ValueError):
             return None  # the page is a convenience: other services of this shape may lack it
@@ -462,30 +467,33 @@ class ApiClient:
                                       files={self.api.file_field: (clip.path.name, file.read())})
         return upload.prepare()
 
-    def submit(self, session: requests.Session, upload: requests.PreparedRequest) -> str:
-        """Send the clip; the service's task id. Raises TaskError."""
+    def submit(self, session: requests.Session, upload: requests.PreparedRequest, timeout: float) -> str:
+        """Send the clip, whole within `timeout` seconds; the service's task id. Raises TaskError."""
         try:
-            answer = fetch(session, upload.copy(), SUBMIT_TIMEOUT_S)
-        except requests.Timeout as error:
-            raise TaskError("submit_timeout", str(error)) from None
-        except requests.RequestException as error:
-            refused = "refused" in str(error).lower() or "NewConnectionError" in str(error)
-            raise TaskError("submit_refused" if refused else "submit_reset", str(error)) from None
-        if not 200 <= answer.code < 300:
-            raise TaskError(f"submit_http_{answer.code}", answer.words)
-        try:
+            answer = fetch(session, upload.copy(), timeout)
+            if not 200 <= answer.code < 300:
+                raise TaskError(f"submit_http_{answer.code}", answer.words)
             task_id = answer.json().get(self.api.id_field)
+        except requests.RequestException as error:
+            words = str(error)
+            late = isinstance(error, requests.Timeout) or "timed out" in words  # the body could not be sent in time
+            refused = "refused" in words.lower() or "NewConnectionError" in words
+            kind = "submit_timeout" if late else "submit_refused" if refused else "submit_reset"
+            raise TaskError(kind, words) from None
         except ValueError as error:
             raise TaskError("bad_response", str(error)) from None
         if not isinstance(task_id, (str, int)) or task_id == "":
             raise TaskError("bad_response", f"no {self.api.id_field} in the answer: {answer.words}")
         return str(task_id)
 
-    def poll(self, session: requests.Session, task_id: str) -> TaskState | None:
+    def question(self, task_id: str) -> requests.PreparedRequest:
+        """The poll for a task, made once: to make it each time would double what a poll costs."""
+        return self.get(self.api.result_path.format(id=quote(task_id, safe="")))
+
+    def poll(self, session: requests.Session, question: requests.PreparedRequest) -> TaskState | None:
         """The task's state, None where the service says it does not know it (404). Raises PollFailed."""
-        path = self.api.result_path.format(id=quote(task_id, safe=""))
         try:
-            answer = fetch(session, requests.Request("GET", self.url + path), POLL_TIMEOUT_S)
+            answer = fetch(session, question, POLL_TIMEOUT_S)
             if answer.code == 404:
                 return None
             if answer.code != 200:
@@ -502,26 +510,40 @@ class ApiClient:
                          not str(text).strip() if state == "done" and text is not None else None)
 
 
-def fetch(session: requests.Session, request: requests.Request | requests.PreparedRequest, timeout: float) -> Answer:
-    """One exchange, whole within `timeout` seconds: `requests` alone waits for ever on an answer that trickles."""
-    prepared = session.prepare_request(request) if isinstance(request, requests.Request) else request
+def fetch(session: requests.Session, request: requests.PreparedRequest, timeout: float) -> Answer:
+    """One exchange, whole within `timeout` seconds, without following redirects.
+
+    Past `Session.send`, which waits for ever on a redirect's body that trickles. Raises requests.RequestException,
+    and ValueError for an answer that cannot be decoded or is longer than ANSWER_LIMIT.
+    """
     deadline = time.monotonic() + timeout
     body = bytearray()
-    with session.send(prepared, stream=True, allow_redirects=False, timeout=(CONNECT_TIMEOUT_S, timeout)) as response:
-        # One byte more than asked may never come, so take what is there: read1 returns after one receive.
-        while chunk := response.raw.read1(65536, decode_content=True):
-            body += chunk
-            if time.monotonic() > deadline:
-                raise requests.Timeout(f"the answer did not end within {timeout:g} s")
-            if len(body) > ANSWER_LIMIT:
-                raise ValueError(f"the answer is longer than {ANSWER_LIMIT} bytes")
-        return Answer(response.status_code, bytes(body), response.headers.get("Location"))
+    try:
+        # urllib3 gives the time for connecting to the sending of the body as well: 10 s would cut off a slow upload.
+        response = session.get_adapter(request.url or "").send(request, stream=True, timeout=(timeout, timeout))
+        with response:
+            # One byte more than asked may never come, so take what is there: read1 returns after one receive.
+            while chunk := response.raw.read1(65536, decode_content=True):
+                body += chunk
+                if time.monotonic() > deadline:
+                    raise requests.Timeout(f"the answer did not end within {timeout:g} s")
+                if len(body) > ANSWER_LIMIT:
+                    raise ValueError(f"the answer is longer than {ANSWER_LIMIT} bytes")
+            return Answer(response.status_code, bytes(body), response.headers.get("Location"))
+    except urllib3.exceptions.DecodeError as error:
+        raise ValueError(str(error)) from None
+    except urllib3.exceptions.TimeoutError as error:  # those of reading a body; the adapter translates the others
+        raise requests.Timeout(str(error)) from None
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(str(error)) from None
 
 
 def shortened(words: str, limit: int = WORDS_LIMIT) -> str:
-    """One line of at most `limit` characters without secrets."""
-    line = " ".join(without_secrets(words[: 10 * limit]).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """One line of at most `limit` characters without secrets: its beginning and its end (a traceback's reason)."""
+    head, tail = (words, "") if len(words) <= 20 * limit else (words[: 10 * limit], words[-10 * limit :])
+    line = " ".join(without_secrets(f"{head} {tail}").split())
+    cut = limit // 3
+    return line if len(line) <= limit else f"{line[:cut]} … {line[cut + 3 - limit:]}"
 
 
 @dataclass
@@ -567,8 +589,9 @@ class Batch:
     def _task_thread(self, number: int, gate: threading.Barrier) -> None:
         outcome = Outcome(number, "failed")
         with self.client.session() as session:
-            # Opens the connection; in trouble the submission meets it too and reports it.
-            with contextlib.suppress(requests.RequestException, ValueError):
+            # Opens the connection. In trouble the submission meets it too and reports it, while a thread that ended
+            # here would keep all others waiting at the gate.
+            with contextlib.suppress(Exception):
                 self.client.health(session)
             gate.wait()
             try:
@@ -588,27 +611,29 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
     cannot flatter the service) to the poll that saw it done; time_error back to the last poll that did not.
     """
     client, release = batch.client, batch.release_at
+    if batch.aborted.is_set():
+        raise TaskError("interrupted", "the test was interrupted before this task was sent")
     outcome.submit_offset = time.monotonic() - release
-    outcome.task_id = client.submit(session, batch.upload)
-    answered = unfinished_at = time.monotonic()
-    batch.last_progress = answered
-    state, unknown, trouble = "queued", 0, ""
+    outcome.task_id = client.submit(session, batch.upload, min(SUBMIT_TIMEOUT_S, batch.task_timeout))
+    answered = unfinished_at = batch.last_progress = time.monotonic()
+    question = client.question(outcome.task_id)
+    state, unknown, failed_polls, trouble = "queued", 0, 0, ""
     while True:
-        wait_for_next_poll(batch, time.monotonic() - release)
+        batch.aborted.wait(poll_wait(time.monotonic() - release, batch.size, failed_polls))
         if batch.aborted.is_set():
             raise TaskError("interrupted", "the test was interrupted before this task ended")
-        now = time.monotonic()
-        if now - release > batch.task_timeout:
+        asked = time.monotonic()
+        if asked - release > batch.task_timeout:
             raise TaskError("task_timeout", f"not done after {batch.task_timeout:g} s; last seen {state}. {trouble}")
         if reason := batch.given_up(batch.last_progress):
             # What the service answers instead of a state says more than its silence.
             raise TaskError("bad_response", trouble) if trouble and reason.kind == "stalled" else reason
         try:
-            seen = client.poll(session, outcome.task_id)
-        except PollFailed as error:
-            trouble = str(error)
+            seen = client.poll(session, question)
+        except PollFailed as error:  # the task itself may be well: ask until its own time-out
+            failed_polls, trouble = failed_polls + 1, str(error)
             continue
-        trouble = ""
+        failed_polls, trouble = 0, ""
         now = time.monotonic()
         if seen is None:
             unknown += 1
@@ -618,25 +643,28 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
         unknown = 0
         if seen.state != state:
             batch.last_progress = now
-            if state == "queued" and seen.state == "processing":
+            if seen.state == "processing" and outcome.queue_time is None:
                 outcome.queue_time = now - answered
             state = seen.state
-        if state == "done":
-            outcome.status, outcome.empty_text = "success", seen.empty_text
         if state in ("done", "failed"):
             outcome.processing_time, outcome.time_error = now - release, now - unfinished_at
         if state == "failed":
-            died = "work-horse terminated" in seen.words.lower()  # RQ's own words for a killed child
-            raise TaskError("worker_died" if died else "task_failed", seen.words or "the service gives no reason")
+            kind = "worker_died" if HORSE_DIED.search(seen.words) else "task_failed"
+            raise TaskError(kind, seen.words or "the service gives no reason")
         if state == "done":
+            outcome.status, outcome.empty_text = "success", seen.empty_text
             return
-        unfinished_at = now
+        unfinished_at = asked  # what the answer says was true at some time since
 
 
-def wait_for_next_poll(batch: Batch, elapsed: float) -> None:
-    """Sleep until the next poll is due: 5 % of the time so far, within bounds that spare a busy service."""
-    floor = max(POLL_FLOOR_S, batch.size / POLLS_PER_SECOND)
-    batch.aborted.wait(max(floor, min(POLL_CEILING_S, POLL_SHARE * elapsed)))
+def poll_wait(elapsed: float, size: int, failed_polls: int = 0) -> float:
+    """Seconds until a task's next poll: a share of the time so far, more after failed polls, within bounds.
+
+    `size` tasks poll at a time, so the floor rises with it.
+    """
+    floor = max(POLL_FLOOR_S, size / POLLS_PER_SECOND)
+    wait = max(floor, POLL_SHARE * elapsed) * (1 << min(failed_polls, POLL_DOUBLINGS))
+    return max(floor, min(POLL_CEILING_S, wait))
 
 
 # ======================================================================================== watched processes
@@ -921,7 +949,7 @@ TICK_S = 0.2  # trees and memory are looked at this often: a work-horse of 0.4 s
 SCAN_S = 1.0  # the whole machine is searched for new roots this often
 SETTLE_S = 2.0  # memory has come to rest when it kept within SETTLE_MB for this long
 SETTLE_MB = 5.0
-IDLE_CPU = 0.03  # share of a core below which a worker without children is idle (RQ's heartbeat uses 0.001)
+IDLE_CPU = 0.03  # share of a core below which a worker or work-horse is idle (RQ's heartbeat uses 0.001)
 GAP_S = 3.0  # a longer hole in the samples could hide a replaced process
 CSV_COLUMNS = ("timestamp", "elapsed_seconds", "process_name", "pid", "cpu_percent", "memory_rss_mb", "memory_percent")
 
@@ -1032,8 +1060,8 @@ class Sampler:
                                                                    f"({watched.name}) ended"))
 
     def _busy(self, workers: Sequence[Watched]) -> bool:
-        """Whether any worker used CPU since the last scan or has a child that a task brought."""
-        busy = any(not w.serves and not w.resident for w in workers)
+        """Whether any worker or work-horse used CPU since the last scan: a horse that sleeps has hung like a worker."""
+        busy = False
         for w in workers:
             try:
                 times = w.process.cpu_times()
@@ -1068,7 +1096,7 @@ class Sampler:
             return self._readings[-1] if self._readings else None
 
     def idle_seconds(self) -> float:
-        """How long every watched worker has had no CPU time and no child at work; 0 where nobody looks any more."""
+        """How long no watched worker or work-horse has used CPU; 0 where nobody looks any more."""
         with self._changed:
             return time.monotonic() - self._last_busy if self._thread.is_alive() else 0.0
 
@@ -1772,7 +1800,7 @@ class Run:
     screen: Screen
     aborted: threading.Event
     host: dict[str, Any]
-    drained: bool = True  # nothing of the last batch is unfinished
+    drained: bool = True  # nothing works on the last batch any more
     uploads: dict[Path, requests.PreparedRequest] = field(default_factory=dict)
 
     def at_rest(self) -> Reading:
@@ -1824,16 +1852,18 @@ class Run:
         return results, after
 
     def _collect(self, tasks: Batch, meter: ClientMeter) -> Iterator[Outcome]:
-        """Outcomes as they come; on an interruption, those that do not come within a moment count as interrupted."""
+        """Outcomes as they come. Those that do not come in time, or within a moment of an interruption, are made up."""
         missing = set(range(tasks.size))
-        deadline = math.inf
+        overdue = tasks.release_at + tasks.task_timeout + OVERTIME_S
         announced = 0
         while missing:
-            if self.aborted.is_set() and deadline == math.inf:
-                deadline = time.monotonic() + ABORT_GRACE_S
-            if time.monotonic() > deadline:
-                words = "the test was interrupted before this task ended"
-                yield from (Outcome(number, "failed", "interrupted", words) for number in sorted(missing))
+            if self.aborted.is_set():
+                overdue = min(overdue, time.monotonic() + ABORT_GRACE_S)
+            if time.monotonic() > overdue:
+                status, kind, words = "timeout", "task_timeout", "the exchange with the API never ended"
+                if self.aborted.is_set():
+                    status, kind, words = "failed", "interrupted", "the test was interrupted before this task ended"
+                yield from (Outcome(number, status, kind, words) for number in sorted(missing))
                 return
             outcome = meter.wait_for(tasks.outcomes)
             if outcome:
@@ -1891,20 +1921,26 @@ class Run:
     def _drain(self, outcomes: Sequence[Outcome]) -> None:
         """Wait for accepted tasks that were given up: what still runs would count against the next measurement."""
         left = {o.task_id for o in outcomes if o.task_id and o.processing_time is None and o.error_kind != "task_lost"}
-        begin = time.monotonic()
+        # Perhaps accepted, under a name that never came: only the workers' rest tells that it has ended.
+        nameless = any(not o.task_id and o.error_kind in PERHAPS_ACCEPTED for o in outcomes)
+        begin, limit = time.monotonic(), self.settings.stall_timeout
         with self.client.session() as session:
-            while left and not self.aborted.is_set() and time.monotonic() - begin < self.settings.stall_timeout:
-                self.screen.status(doing=f"waiting for {len(left)} abandoned tasks")
-                if self.sampler and self.sampler.idle_seconds() >= self.settings.stall_timeout:
-                    break  # nothing works on them any more
+            while not self.aborted.is_set():
                 left = {task_id for task_id in left if not has_ended(self.client, session, task_id)}
-                self.aborted.wait(POLL_CEILING_S / 2 if left else 0)
-        self.drained = not left
+                idle = self.sampler.idle_seconds() if self.sampler else 0.0
+                nobody = self.sampler is not None and not self.sampler.serving()
+                # Nothing works on them any more: a dead worker's task may be called "processing" for ever.
+                self.drained = not left or idle >= limit
+                waited = time.monotonic() - begin >= (min(limit, RECOVERY_S) if nobody else limit)
+                if waited or (self.drained and not (nameless and self.sampler and idle < NAMELESS_IDLE_S)):
+                    return
+                self.screen.status(doing="waiting for abandoned tasks")
+                self.aborted.wait(POLL_CEILING_S / 2)
 
 
 def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> bool:
     try:
-        seen = client.poll(session, task_id)
+        seen = client.poll(session, client.question(task_id))
     except PollFailed:
         return False
     return seen is None or seen.state in ("done", "failed")
@@ -1956,14 +1992,20 @@ def warm_up(run: Run, before: Reading) -> Reading:
 BASE_RUNS = 3  # level 1 is the base of every ratio
 CONFIRM_RUNS = 3  # n tasks without failure prove a failure rate below 1 - 0.05^(1/n): 8 tasks < 31 %, 24 < 12 %
 STOP_REASONS = {"worker_died": "worker_died", "process_died": "worker_died", "rtf_limit": "rtf_limit"}  # by breach
+FAILURES = ("failure", "worker_died")
 CLIENT_SPREAD = 0.10  # submit offsets beyond this share of the median turnaround: the tasks were not together
 SPREAD_FLOOR_S = 0.05  # ... unless below what a busy host's scheduler makes of any two threads
 CLIENT_CPU = 80.0  # percent of a core: this tool itself is near its limit
 TICKER_S = 0.02
 TICKER_LATE_S = 0.1
 TICKER_LATE_SHARE = 0.01  # of the ticks: a single hiccup of a virtual machine does not make a level the client's
+CLIENT_TRIES = 2  # runs in which this tool was the limit before its limit, and not a passing hiccup, ends the ramp
+OWN_FILES = 64  # open files of this tool beside one connection per task
 RESTART_WAIT_S = 2.0  # a supervisor brings a dead worker back within this time, or waits are taken for pointless
-RECOVERY_S = 15.0  # longest wait for dead workers to be back before a confirmation run
+RECOVERY_S = 15.0  # longest wait for a service to be well again before a confirmation run
+OVERTIME_S = 30.0  # a thread that has not come back so long after its task's time-out never will
+PERHAPS_ACCEPTED = ("submit_timeout", "submit_reset", "bad_response", "task_timeout")
+NAMELESS_IDLE_S = 3.0  # ... has ended when the workers were idle for so long: a few of the sampler's scans
 ABORT_GRACE_S = 1.0
 
 
@@ -2024,6 +2066,7 @@ class LevelRun:
     complete: bool  # as many lines as tasks
     stable: bool  # complete, all succeeded, no root process died or was replaced
     client_limited: bool
+    interrupted: bool  # before anything failed: it tells nothing of the service, like a client-limited one
     rtf_max: float | None
     breach: Breach | None
 
@@ -2032,30 +2075,35 @@ def judge_level_run(results: Sequence[TaskResult], rtf_limit: float) -> LevelRun
     """Judge the lines of one level run (one concurrency, one level_run). `rtf_limit` 0: none."""
     size, number = results[0].concurrency, results[0].level_run or 0
     succeeded = [r for r in results if r.status == "success"]
-    failed = [r for r in results if r.status != "success"]
+    failed = [r for r in results if r.status != "success" and r.error_kind != "interrupted"]
+    interrupted = len(succeeded) + len(failed) < len(results)
     deaths = [words for r in results for words in (r.level or {}).get("deaths", [])]
+    kills = max((r.level or {}).get("oom_kills") or 0 for r in results)
     rtfs = [r.rtf for r in succeeded if r.rtf is not None]
     complete = len(results) == size
-    return LevelRun(size, number, len(results), len(succeeded), complete, complete and not failed and not deaths,
-                    any((r.level or {}).get("client_limited") for r in results), max(rtfs, default=None),
-                    find_breach(size, failed, deaths, succeeded, complete, rtf_limit))
+    stable = complete and len(succeeded) == size and not deaths
+    breach = find_breach(size, failed, deaths, kills, succeeded, len(results), rtf_limit)
+    return LevelRun(size, number, len(results), len(succeeded), complete, stable,
+                    any((r.level or {}).get("client_limited") for r in results), interrupted and not failed,
+                    max(rtfs, default=None), breach)
 
 
-def find_breach(size: int, failed: Sequence[TaskResult], deaths: Sequence[str], succeeded: Sequence[TaskResult],
-                complete: bool, rtf_limit: float) -> Breach | None:
+def find_breach(size: int, failed: Sequence[TaskResult], deaths: Sequence[str], oom_kills: int,
+                succeeded: Sequence[TaskResult], lines: int, rtf_limit: float) -> Breach | None:
     """The first of: a dead process, a failed task, a missing line, an RTF at its limit."""
-    died = next((r for r in failed if r.error_kind == "worker_died"), None)
-    if died or any(words.startswith("worker ") for words in deaths):
-        words = deaths[0] if deaths else died.error if died else None
-        return Breach(size, died.test_id if died else None, "worker_died", words, None)
-    if failed:
-        return Breach(size, failed[0].test_id, failed[0].error_kind or failed[0].status, failed[0].error, None)
-    if deaths:
-        return Breach(size, None, "process_died", deaths[0], None)
-    if not complete:
-        return Breach(size, None, "incomplete", f"{len(succeeded)} lines", f"{size} lines")
-    slowest = max(succeeded, key=lambda r: r.rtf or 0.0)
-    if rtf_limit and (slowest.rtf or 0.0) >= rtf_limit:
+    victim = next((r for r in failed if r.error_kind == "worker_died"), failed[0] if failed else None)
+    killer = f" (the kernel ended {oom_kills} for lack of memory meanwhile)" if oom_kills else ""
+    horse = victim is not None and victim.error_kind == "worker_died"
+    if deaths or horse:
+        words = deaths[0] if deaths else victim.error if victim else None
+        what = "worker_died" if horse or any(w.startswith("worker ") for w in deaths) else "process_died"
+        return Breach(size, victim.test_id if victim else None, what, f"{words}{killer}", None)
+    if victim:
+        return Breach(size, victim.test_id, victim.error_kind or victim.status, f"{victim.error or ''}{killer}", None)
+    if lines != size:
+        return Breach(size, None, "incomplete", f"{lines} lines", f"{size} lines")
+    slowest = max(succeeded, key=lambda r: r.rtf or 0.0, default=None)
+    if slowest and rtf_limit and (slowest.rtf or 0.0) >= rtf_limit:
         return Breach(size, slowest.test_id, "rtf_limit", slowest.rtf, rtf_limit)
     return None
 
@@ -2064,113 +2112,152 @@ def ramp(run: Run) -> None:
     """Raise the number of tasks at once until something breaks or a limit is reached, then confirm the answer."""
     s = run.settings
     run.screen.phase("concurrency", f"{run.short.path.name}, from {s.start} at once, at most {s.max_concurrency}")
-    idle = before = run.at_rest()
-    run.screen.status(where="concurrency ramp, warm-up")
-    last, before = run.batch(run.short, 1, before, phase="concurrency", level_run=0)
-    workers = run.sampler.serving() if run.sampler else 0
-    reason: str | None = None
+    climb = Climb(run, run.at_rest())
+    climb.warm_up()
+    climb.workers = run.sampler.serving() if run.sampler else 0
     good: list[int] = []
-    for size in range(s.start, s.max_concurrency + 1, s.step):
-        if reason := before_level(run, last, size, idle):
-            break
-        for _ in range(BASE_RUNS if size == 1 else 1):
-            last, before, reason = level(run, size, runs_of(run, size) + 1, before)
-            if reason == "client_limited":  # a passing hiccup of this host, or the end of what this tool can do?
-                last, before, reason = level(run, size, runs_of(run, size) + 1, before)
-            if reason:
-                break
-        if reason not in (None, "rtf_limit"):
-            break
-        good.append(size)
+    reason = None
+    for size in levels(s):
+        reason = climb.level(size, BASE_RUNS if size == 1 else 1, s.rtf_limit)
+        if reason in (None, "rtf_limit"):
+            good.append(size)
         if reason:
             break
-    else:
-        reason = "max_concurrency"
-    mark_stop(run, last, "interrupted" if run.aborted.is_set() else reason or "max_concurrency")
-    if not run.aborted.is_set() and reason != "client_limited":
-        confirm(run, last, good, before, workers, failed=reason in ("failure", "worker_died"))
+    climb.stop(reason or "max_concurrency")
+    confirm(climb, good, size if reason in FAILURES else None)
 
 
-def before_level(run: Run, last: Sequence[TaskResult], size: int, idle: Reading) -> str | None:
-    """Why the next level must not start: the user interrupts, tasks are left over, or memory would run short."""
-    if run.aborted.is_set():
-        return "interrupted"
-    if not run.drained:
-        return "failure"
-    available = (last[0].level or {}).get("host_available_min_mb") if last else None
-    if available is None:
-        return None
-    host = psutil.virtual_memory()
-    # Free memory at rest less what the last level took at its peak, scaled to the next one's tasks.
-    taken = max(0.0, host.available / MIB - available)
-    predicted = host.available / MIB - taken * size / last[0].concurrency
-    reserve = run.settings.memory_reserve / 100 * host.total / MIB
-    if predicted >= reserve:
-        return None
-    run.screen.event(f"ramp ends: {size} tasks at once would leave about {max(0, predicted):.0f} MB of RAM free, "
-                     f"less than the reserve of {reserve:.0f} MB (--memory-reserve)")
-    return "memory_reserve"
-
-
-def level(run: Run, size: int, number: int, before: Reading) -> tuple[list[TaskResult], Reading, str | None]:
-    """One run of one level; also why the ramp ends with it, if it does."""
-    run.screen.status(where=f"concurrency ramp, {size} at once of at most {run.settings.max_concurrency}, run {number}")
-    results, after = run.batch(run.short, size, before, phase="concurrency", level_run=number)
-    judged = judge_level_run(results, run.settings.rtf_limit)
-    run.screen.level(results, judged)
-    if run.aborted.is_set():
-        return results, after, "interrupted"
-    if judged.client_limited:
-        return results, after, "client_limited"
-    if judged.breach is None:
-        return results, after, None
-    reason = STOP_REASONS.get(judged.breach.what, "failure")
-    return results, after, reason
-
-
-def mark_stop(run: Run, last: Sequence[TaskResult], reason: str) -> None:
-    """Write into the lines of the last level why the ramp ended after it."""
-    for result in last:
-        result.level = (result.level or {}) | {"stop_reason": reason}
-    run.log.rewrite()
-    run.screen.event(f"ramp ends: {reason}")
-
-
-def confirm(run: Run, last: Sequence[TaskResult], good: list[int], before: Reading, workers: int, failed: bool) -> None:
+def confirm(climb: Climb, good: list[int], failing: int | None) -> None:
     """Run the failing level once more and the last good one until it has its runs; a failure lowers it by one step."""
-    if failed:
-        if not recovered(run, workers):
+    if failing:
+        if not climb.recovered():
             return
-        _, before, _ = level(run, last[0].concurrency, runs_of(run, last[0].concurrency) + 1, before)
-    while good:
-        size = good.pop()
-        for number in range(runs_of(run, size) + 1, CONFIRM_RUNS + 1):
-            if run.aborted.is_set() or not recovered(run, workers):
-                return
-            results, before, _ = level(run, size, number, before)
-            if not judge_level_run(results, 0).stable:
-                break
-        else:
+        if climb.level(failing, climb.runs[failing] + 1, 0) is None:
+            climb.run.screen.event(f"{failing} at once is flaky: failed, then passed; it counts as failed")
+    while good and climb.recovered():
+        reason = climb.level(good[-1], CONFIRM_RUNS, 0)
+        if reason not in FAILURES:
             return
+        good.pop()
+        if not failing:  # this, and not what ended the ramp, is why the answer is no higher
+            climb.stop(reason)
+            failing = climb.last[0].concurrency
 
 
-def runs_of(run: Run, size: int) -> int:
-    """How often a level has been run so far."""
-    runs = (r.level_run or 0 for r in run.log.results if r.phase == "concurrency" and r.concurrency == size)
-    return max(runs, default=0)
+def levels(s: Settings) -> list[int]:
+    """The levels from the first by steps; the highest asked for is the last whatever the step."""
+    return [*range(s.start, s.max_concurrency, s.step), s.max_concurrency]
 
 
-def recovered(run: Run, workers: int) -> bool:
-    """Whether the service is as it was before: nothing left over and as many workers as at first."""
-    deadline = time.monotonic() + RECOVERY_S
-    while run.sampler and run.sampler.serving() < workers and time.monotonic() < deadline and not run.aborted.is_set():
-        run.screen.status(doing="waiting for workers to come back")
-        run.aborted.wait(TICK_S)
-    if run.drained and (not run.sampler or run.sampler.serving() >= workers):
-        return True
-    run.screen.event("the answer is not confirmed: the service did not recover from its failure (unfinished tasks or "
-                     "missing workers)")
-    return False
+@dataclass
+class Climb:
+    """The ramp so far: what the next level run needs to know of the last one."""
+
+    run: Run
+    before: Reading
+    workers: int = 0  # that took tasks when it began
+    last: list[TaskResult] = field(default_factory=list)  # lines of the last level run
+    stable: bool = True  # the last level run was
+    runs: dict[int, int] = field(default_factory=dict)  # of each level, those not spoilt by this tool's own limit
+    numbers: dict[int, int] = field(default_factory=dict)  # level_run of each level's last run
+
+    def warm_up(self) -> None:
+        """One task that is not judged: the model is loaded, the service works."""
+        self.run.screen.status(where="concurrency ramp, warm-up")
+        self.last, self.before = self.run.batch(self.run.short, 1, self.before, phase="concurrency", level_run=0)
+        self.stable = judge_level_run(self.last, 0).stable
+
+    def level(self, size: int, wanted: int, rtf_limit: float) -> str | None:
+        """Run a level until it has so many runs. Why the ramp must end with it, None where it need not."""
+        spoilt = 0
+        while self.runs.get(size, 0) < wanted:
+            if reason := self.blocked(size):
+                return reason
+            judged = self._run_once(size, rtf_limit)
+            if self.run.aborted.is_set():
+                return "interrupted"
+            if judged.client_limited:
+                spoilt += 1
+                if spoilt == CLIENT_TRIES or not self.run.drained:
+                    return "client_limited"
+                continue
+            self.runs[size] = self.runs.get(size, 0) + 1
+            if judged.breach:
+                return STOP_REASONS.get(judged.breach.what, "failure")
+        return None
+
+    def _run_once(self, size: int, rtf_limit: float) -> LevelRun:
+        run, began = self.run, time.monotonic()
+        self.numbers[size] = number = self.numbers.get(size, 0) + 1
+        run.screen.status(where=f"concurrency ramp, {size} at once of at most {run.settings.max_concurrency}, "
+                                f"run {number}")
+        self.last, self.before = run.batch(run.short, size, self.before, phase="concurrency", level_run=number)
+        judged = judge_level_run(self.last, rtf_limit)
+        self.stable = judged.stable
+        run.screen.level(self.last, judged)
+        run.screen.expect(ramp_seconds_left(time.monotonic() - began, size, judged.rtf_max, run.settings))
+        return judged
+
+    def blocked(self, size: int) -> str | None:
+        """Why a level must not start: the user interrupts, this tool cannot do it, or memory would run short."""
+        run = self.run
+        if run.aborted.is_set():
+            return "interrupted"
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if files != resource.RLIM_INFINITY and size + OWN_FILES > files:
+            run.screen.event(f"ramp ends: {size} connections need more open files than this shell allows ({files}); "
+                             f"raise it with: ulimit -n {2 * (size + OWN_FILES)}")
+            return "client_limited"
+        available = (self.last[0].level or {}).get("host_available_min_mb")
+        if available is None:
+            return None
+        host = psutil.virtual_memory()
+        # Free memory at rest less what the last level took at its peak, scaled to this one's tasks.
+        taken = max(0.0, host.available / MIB - available)
+        predicted = host.available / MIB - taken * size / self.last[0].concurrency
+        reserve = run.settings.memory_reserve / 100 * host.total / MIB
+        if predicted >= reserve:
+            return None
+        run.screen.event(f"{size} tasks at once would leave about {max(0, predicted):.0f} MB of RAM free, less than "
+                         f"the reserve of {reserve:.0f} MB (--memory-reserve)")
+        return "memory_reserve"
+
+    def stop(self, reason: str) -> None:
+        """Write into the lines of the last level run why the ramp ended after it."""
+        for result in self.last:
+            result.level = (result.level or {}) | {"stop_reason": reason}
+        self.run.log.rewrite()
+        self.run.screen.event(f"ramp ends: {reason}")
+
+    def recovered(self) -> bool:
+        """Whether the service is as before the last level run; else lower levels would be blamed for its failure.
+
+        After a failure: nothing left over, all workers back, the health page well, and a single task succeeds.
+        """
+        run, deadline = self.run, time.monotonic() + RECOVERY_S
+        if self.stable:
+            return not run.aborted.is_set()
+        while not (well := self._well()) and time.monotonic() < deadline and not run.aborted.is_set():
+            run.screen.status(doing="waiting for the service to recover")
+            run.aborted.wait(TICK_S)
+        if run.aborted.is_set():
+            return False
+        if well:
+            self.warm_up()
+        if not self.stable:
+            run.screen.event("WARNING the answer is not confirmed: the service did not recover from its failure "
+                             "(unfinished tasks, missing workers, or a single task fails)")
+        return self.stable
+
+    def _well(self) -> bool:
+        run = self.run
+        if not run.drained or (run.sampler and run.sampler.serving() < self.workers):
+            return False
+        try:
+            with run.client.session() as session:
+                return str(run.client.health(session).get("status")) not in run.client.api.unhealthy
+        except (requests.RequestException, ValueError):
+            return False  # that is what we are waiting to end
 
 
 # ================================================================================================ the terminal

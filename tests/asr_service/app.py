@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import socket
@@ -45,6 +46,7 @@ class Service:
         self.queue = Queue(QUEUE, connection=self.connection)
         self.submitting = threading.Lock()  # counting the unfinished and adding one is one step
         self.unfinished: set[str] = set()  # ids; guarded by the lock
+        self.bad_answers = itertools.cycle((settings.bad_answer or "").split(","))  # guarded by the lock
         self.kept: list[bytes] = []  # the planted leak (--leak-in api)
 
     def submit(self, audio: UploadFile) -> Response:
@@ -90,7 +92,7 @@ class Service:
         if settings.lose_at == earlier:
             return JSONResponse({"task_id": str(uuid.uuid4()), "status": "queued", "position": 1})
         if settings.bad_answer is not None and settings.bad_answer_at == earlier:
-            return bad_answer(settings.bad_answer)
+            return bad_answer(next(self.bad_answers))
         return None
 
     def result(self, task_id: str) -> dict[str, Any]:

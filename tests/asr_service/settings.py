@@ -36,7 +36,7 @@ class Settings:
     kill_worker_at: int | None = None
     kill_horse_at: int | None = None
     lose_at: int | None = None
-    bad_answer: str | None = None
+    bad_answer: str | None = None  # one or more of BAD_ANSWERS with commas between, given in turn
     bad_answer_at: int = 0
 
     def job_fault(self, unfinished: int) -> str | None:

@@ -51,6 +51,8 @@ class Options:
     port: int
     worker_class: str
     worker_wrapper: str | None
+    api_wrapper: str | None
+    pin_workers: bool
     leak_workers: str
     log: Path | None
 
@@ -76,6 +78,11 @@ def parser() -> argparse.ArgumentParser:
         choices=WORKER_CLASSES,
         default=WORKER_CLASSES[0],
         help="RQ's class; rq.Worker forks a work-horse for every task (%(default)s)",
+    )
+    cli.add_argument(
+        "--pin-workers",
+        action="store_true",
+        help="keep each worker on a CPU of its own (Linux), since one recogniser alone uses several",
     )
     cli.add_argument("--port", type=int, default=0, help="of the API (any free one)")
     cli.add_argument("--log", type=Path, help="file for all output of the processes (a temporary one)")
@@ -105,9 +112,9 @@ def parser() -> argparse.ArgumentParser:
     fault.add_argument("--lose-at", type=int, metavar="N", help="that task is accepted and unknown (404) afterwards")
     fault.add_argument(
         "--bad-answer",
-        choices=BAD_ANSWERS,
-        metavar="KIND",
-        help=f"answer to a submission: {', '.join(BAD_ANSWERS)}",
+        type=bad_answers,
+        metavar="KIND,…",
+        help=f"answer to a submission, several kinds in turn: {', '.join(BAD_ANSWERS)}",
     )
     fault.add_argument("--bad-answer-at", type=int, default=0, metavar="N", help="the task that gets it (%(default)s)")
     fault.add_argument(
@@ -115,6 +122,7 @@ def parser() -> argparse.ArgumentParser:
         choices=("sh", "bash-loop"),
         help='start workers as sh -c "rq worker …", or in a loop that restarts a dead one',
     )
+    fault.add_argument("--api-wrapper", choices=("sh", "bash-loop"), help="the same for uvicorn")
     return cli
 
 
@@ -123,6 +131,13 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
     return number
+
+
+def bad_answers(text: str) -> str:
+    for kind in text.split(","):
+        if kind not in BAD_ANSWERS:
+            raise argparse.ArgumentTypeError(f"{kind!r} is none of {', '.join(BAD_ANSWERS)}")
+    return text
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
@@ -174,6 +189,12 @@ def api_command(port: int) -> list[str]:
 
 def worker_command(redis_url: str, worker_class: str) -> list[str]:
     return [*script("rq"), "worker", QUEUE, "--url", redis_url, "--worker-class", worker_class]
+
+
+def pinned(command: Sequence[str], number: int) -> list[str]:
+    """The command on one CPU of those this process may use."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return ["taskset", "--cpu-list", str(allowed[number % len(allowed)]), *command]
 
 
 def ending_with_parent(command: Sequence[str]) -> list[str]:
@@ -242,13 +263,15 @@ class Supervisor:
             self.wait_until(self.redis_answers)
             for number in range(self.settings.workers):
                 worker = worker_command(self.settings.redis_url, self.options.worker_class)
+                if self.options.pin_workers:
+                    worker = pinned(worker, number)
                 self.launch(
                     "rq worker",
                     wrapped(worker, self.options.worker_wrapper),
                     self.worker_settings(number),
                     log,
                 )
-            self.launch("uvicorn", api_command(self.port), self.settings, log)
+            self.launch("uvicorn", wrapped(api_command(self.port), self.options.api_wrapper), self.settings, log)
         self.wait_until(self.is_ready)
 
     def worker_settings(self, number: int) -> Settings:

@@ -1,0 +1,286 @@
+"""The concurrency ramp through its command line, on the real service with a known limit and a known way to break."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from asr_service.audio import build_clip
+from e2e.service import RunningService, running_service, wait_for
+
+TESTS = Path(__file__).resolve().parents[1]
+RUN_TIMEOUT_S = 150.0
+AT_A_TIME = 6  # scenarios that run beside each other: they mostly wait
+CLIP_S = 3.0  # a task long enough that those released together meet in the queue
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One run of the instrument and what the reader makes of it."""
+
+    status: int
+    output: str
+    lines: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+    @property
+    def ramp(self) -> dict[str, Any]:
+        ramp: dict[str, Any] = self.summary["concurrency"]
+        return ramp
+
+    def level(self, size: int) -> dict[str, Any]:
+        level: dict[str, Any] = next(x for x in self.ramp["levels"] if x["concurrency"] == size)
+        return level
+
+    def kinds(self, size: int) -> Counter[str]:
+        """Of the tasks of the judged runs of a level: success or error_kind."""
+        judged = [x for x in self.lines if x["concurrency"] == size and x["level_run"]]
+        return Counter(x["error_kind"] or x["status"] for x in judged)
+
+    def words(self, kind: str) -> str:
+        return str(next(x["error"] for x in self.lines if x["error_kind"] == kind))
+
+    def assert_every_task_has_its_line(self) -> None:
+        """N submitted, N lines: each level run has as many lines as tasks, each with an id of its own."""
+        runs = Counter((x["concurrency"], x["level_run"]) for x in self.lines if x["level_run"])
+        assert runs
+        assert all(count == size for (size, _), count in runs.items()), runs
+        assert len({x["test_id"] for x in self.lines}) == len(self.lines)
+
+
+@dataclass
+class Running:
+    """A run that goes on: what a scenario's `during` may look at and do."""
+
+    service: RunningService
+    process: subprocess.Popen[str]
+    folder: Path
+
+    def lines(self) -> list[dict[str, Any]]:
+        found = next(self.folder.glob("*.jsonl"), None)
+        whole = found.read_text().rpartition("\n")[0].splitlines() if found else []
+        return [json.loads(line) for line in whole]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Options of the service and of the instrument, and what happens meanwhile."""
+
+    service: dict[str, Any]
+    options: list[str]
+    seconds: float = CLIP_S
+    watch: bool = True
+    during: Callable[[Running], None] | None = None
+
+
+def kill_the_api(run: Running) -> None:
+    wait_for(lambda: run.lines(), 60, "the warm-up task to end")
+    wait_for(lambda: run.service.get("asr/queue/status")["processing"], 30, "a task of the level to be processed")
+    psutil.Process(run.service.pids("api")[0]).kill()
+
+
+def interrupt(run: Running) -> None:
+    wait_for(lambda: len(run.lines()) >= 2, 60, "the warm-up task and the first of the level to end")
+    run.process.send_signal(signal.SIGINT)
+
+
+def ramp_from(start: int, to: int, *more: str) -> list[str]:
+    return ["--start", str(start), "--max-concurrency", str(to), "--rtf-limit", "0", *more]
+
+
+STALL = ("--stall-timeout", "4")
+SCENARIOS: dict[str, Scenario] = {
+    "refuses above 4": Scenario({"refuse_above": 4}, ramp_from(3, 6)),
+    "hangs at 3": Scenario({"hang_at": 2}, ramp_from(2, 4, *STALL)),
+    "work-horse hangs at 3": Scenario({"hang_at": 2, "worker_class": "rq.Worker"}, ramp_from(2, 4, *STALL)),
+    "fails one at 5": Scenario({"fail_at": 4}, ramp_from(4, 6)),
+    "worker killed at 4": Scenario({"kill_worker_at": 3}, ramp_from(3, 5, *STALL)),
+    "work-horse killed at 4": Scenario({"kill_horse_at": 3, "worker_class": "rq.Worker"}, ramp_from(3, 5, *STALL)),
+    "loses one at 3": Scenario({"lose_at": 2}, ramp_from(2, 4)),
+    "API killed": Scenario({"api_wrapper": "bash-loop"}, ramp_from(2, 2), seconds=40.0, during=kill_the_api),
+    "interrupted": Scenario({"hang_at": 1}, ramp_from(2, 2), during=interrupt),
+    # The first task of six is accepted; while it is unfinished each of the others gets another kind of answer.
+    "answers wrongly": Scenario({"bad_answer": "malformed,html,empty,redirect,endless", "bad_answer_at": 1},
+                                ramp_from(6, 6, "--task-timeout", "5"), watch=False),
+}
+
+
+def record(scenario: Scenario) -> Recorded:
+    with tempfile.TemporaryDirectory(prefix="ramp_test_") as name:
+        folder = Path(name)
+        clip = build_clip(folder / "clip.wav", scenario.seconds)
+        with running_service(**scenario.service) as service:
+            workers = [word for pid in service.pids("worker") for word in ("--pid", f"worker={pid}")]
+            # Where others run beside this one, their workers must not be taken for ours.
+            watch = (workers if scenario.watch else ["--no-watch"]) if "worker_wrapper" not in scenario.service else []
+            command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", service.url, *watch,
+                       "--phase", "concurrency", "--short-audio", str(clip), "--long-audio", str(clip),
+                       "--results-dir", name, "--no-report", "--settle-timeout", "0.3", *scenario.options]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+                if scenario.during:
+                    scenario.during(Running(service, process, folder))
+                try:
+                    output, _ = process.communicate(timeout=RUN_TIMEOUT_S)
+                finally:
+                    process.kill()
+        jsonl = next(folder.glob("*.jsonl"))
+        reader = subprocess.run([sys.executable, str(TESTS / "analyze_stress_test.py"), str(jsonl), "--json"],
+                                stdout=subprocess.PIPE, text=True, check=False)
+        lines = [json.loads(line) for line in jsonl.read_text().splitlines()]
+        return Recorded(process.returncode, output, lines, json.loads(reader.stdout))
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[dict[str, Future[Recorded]]]:
+    """All scenarios that bear each other's company."""
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {name: pool.submit(record, scenario) for name, scenario in SCENARIOS.items()}
+
+
+@pytest.fixture(scope="module")
+def quiet(started: dict[str, Future[Recorded]]) -> None:
+    """For what must have the machine to itself."""
+    wait(started.values())
+
+
+def test_the_highest_level_that_a_service_takes_is_found_where_it_refuses_more(
+    started: dict[str, Future[Recorded]],
+) -> None:
+    run = started["refuses above 4"].result()
+    run.assert_every_task_has_its_line()
+    assert run.ramp["max_stable"] == 4
+    assert run.ramp["stop_reason"] == "failure"
+    assert run.ramp["first_breach"]["concurrency"] == 5
+    assert run.ramp["first_breach"]["what"] == "submit_http_500"
+    assert "503: Service busy, 4 tasks in the queue" in run.ramp["first_breach"]["observed"]
+    assert run.level(5)["runs"] == 2, "the failing level is run once more"
+    assert run.level(4)["runs"] == 3, "the last good level is confirmed"
+    assert run.kinds(5) == {"success": 8, "submit_http_500": 2}
+    assert next(c for c in run.summary["criteria"] if c["id"] == "min_concurrency")["status"] == "pass"
+
+
+@pytest.mark.parametrize("name", ["hangs at 3", "work-horse hangs at 3"])
+def test_a_task_that_hangs_while_all_workers_are_idle_has_stalled(
+    name: str, started: dict[str, Future[Recorded]]
+) -> None:
+    run = started[name].result()
+    run.assert_every_task_has_its_line()
+    assert run.ramp["max_stable"] == 2
+    assert run.ramp["stop_reason"] == "failure"
+    assert run.ramp["first_breach"]["what"] == "stalled"
+    assert run.kinds(3)["stalled"] == 1, run.kinds(3)
+    assert "not confirmed" in run.output, "a worker that hangs is no ground to confirm anything on"
+    assert run.status == 1
+
+
+def test_one_failed_task_makes_a_level_unstable(started: dict[str, Future[Recorded]]) -> None:
+    run = started["fails one at 5"].result()
+    run.assert_every_task_has_its_line()
+    assert run.ramp["max_stable"] == 4
+    assert run.ramp["stop_reason"] == "failure"
+    assert run.kinds(5) == {"success": 8, "task_failed": 2}
+    assert "planted failure: the model ran out of memory" in run.words("task_failed")
+    assert run.level(4)["runs"] == 3
+
+
+def test_a_killed_worker_ends_the_ramp(started: dict[str, Future[Recorded]]) -> None:
+    run = started["worker killed at 4"].result()
+    run.assert_every_task_has_its_line()
+    assert run.ramp["max_stable"] == 3
+    assert run.ramp["stop_reason"] == "worker_died"
+    assert run.ramp["first_breach"]["what"] == "worker_died"
+    assert "WARNING worker process" in run.output
+    assert run.kinds(4)["worker_died"] == 1, run.kinds(4)
+    assert "no worker is left" in run.words("worker_died")
+    crash = next(c for c in run.summary["criteria"] if c["id"] == "no_worker_crash")
+    assert crash["status"] == "fail"
+
+
+def test_a_killed_work_horse_counts_as_a_worker_that_died(started: dict[str, Future[Recorded]]) -> None:
+    run = started["work-horse killed at 4"].result()
+    run.assert_every_task_has_its_line()
+    assert run.ramp["max_stable"] == 3
+    assert run.ramp["stop_reason"] == "worker_died"
+    assert "signal 9" in run.words("worker_died")
+    assert run.kinds(4) == {"success": 6, "worker_died": 2}
+    assert run.level(3)["runs"] == 3, "its worker forks another horse, so the level below can be confirmed"
+
+
+def test_a_worker_that_a_supervisor_restarts_has_died_all_the_same(quiet: None) -> None:
+    run = record(Scenario({"kill_worker_at": 3, "worker_wrapper": "bash-loop"}, ramp_from(3, 5, *STALL)))
+    run.assert_every_task_has_its_line()
+    assert run.ramp["max_stable"] == 3
+    assert run.ramp["stop_reason"] == "worker_died"
+    assert run.kinds(4) == {"success": 6, "worker_died": 2}
+    assert run.level(3)["runs"] == 3
+
+
+def test_an_accepted_task_that_the_service_no_longer_knows_is_lost(started: dict[str, Future[Recorded]]) -> None:
+    run = started["loses one at 3"].result()
+    run.assert_every_task_has_its_line()
+    assert run.ramp["max_stable"] == 2
+    assert run.kinds(3) == {"success": 4, "task_lost": 2}
+    assert run.level(2)["runs"] == 3
+
+
+def test_tasks_survive_an_api_that_is_killed_and_restarted_while_they_are_polled(
+    started: dict[str, Future[Recorded]],
+) -> None:
+    run = started["API killed"].result()
+    run.assert_every_task_has_its_line()
+    assert set(run.kinds(2)) == {"success"}
+    assert run.ramp["first_breach"]["what"] == "process_died"
+    assert "api process" in run.ramp["first_breach"]["observed"]
+    assert not run.level(2)["stable"]
+
+
+def test_ctrl_c_in_the_middle_of_a_level_leaves_a_line_for_every_task(started: dict[str, Future[Recorded]]) -> None:
+    run = started["interrupted"].result()
+    run.assert_every_task_has_its_line()
+    assert run.status == 130
+    assert run.kinds(2) == {"success": 1, "interrupted": 1}
+    assert run.ramp["stop_reason"] == "interrupted"
+    assert run.ramp["max_stable"] is None, "what was interrupted proves nothing"
+    assert run.ramp["first_breach"] is None
+
+
+def test_wrong_answers_are_failed_submissions_in_the_services_own_words(started: dict[str, Future[Recorded]]) -> None:
+    run = started["answers wrongly"].result()
+    run.assert_every_task_has_its_line()
+    assert run.kinds(6) == {"success": 2, "bad_response": 6, "submit_http_302": 2, "submit_timeout": 2}
+    said = {x["error"] for x in run.lines if x["error"]}
+    assert said == {
+        'the answer is not JSON: {"task_id": "12',
+        "the answer is not JSON: <html><body><h1>Bad gateway</h1></body></html>",
+        "the answer is not JSON: empty body",
+        "-> /login",
+        "the answer did not end within 5 s",
+    }
+    assert (run.ramp["max_stable"], run.ramp["stop_reason"]) == (None, "failure")
+
+
+@pytest.mark.skipif(len(psutil.Process().cpu_affinity() or []) < 2, reason="two workers on one CPU are no faster")
+def test_a_queue_is_told_from_concurrency(quiet: None) -> None:
+    def runs(workers: int) -> Recorded:
+        options = ["--max-concurrency", "4", "--rtf-limit", "0"]
+        return record(Scenario({"workers": workers, "pin_workers": True}, options, seconds=8.0))
+
+    one, two = runs(1), runs(2)
+    assert one.ramp["max_stable"] == two.ramp["max_stable"] == 4
+    assert one.ramp["knee"] == 1
+    assert "beyond 1 tasks only wait" in one.output
+    assert two.ramp["knee"] >= 2
+    assert two.ramp["effective_parallelism"] > one.ramp["effective_parallelism"] + 0.25
+    assert not any(level["client_limited"] for run in (one, two) for level in run.ramp["levels"])

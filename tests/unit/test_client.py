@@ -1,0 +1,395 @@
+"""The client against a server that answers by script: kinds of failure, times, polls, and what must never hang."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import memory_leak_stress_test as instrument
+from memory_leak_stress_test import (
+    ApiClient,
+    ApiDescription,
+    Batch,
+    Clip,
+    Outcome,
+    Run,
+    Settings,
+    TaskError,
+    poll_wait,
+    shortened,
+)
+
+WAIT_S = 20.0
+Reply = Callable[[BaseHTTPRequestHandler], None]
+
+
+def answer(content: Any, code: int = 200, **headers: str) -> Reply:
+    """A whole answer; a dict goes as JSON."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        for name, value in ({"Content_Length": str(len(body))} | headers).items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return reply
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    """Close the connection without an answer."""
+    handler.close_connection = True
+
+
+def break_off(handler: BaseHTTPRequestHandler) -> None:
+    """Promise a longer body than is sent."""
+    answer(b'{"status": "do', Content_Length="1000")(handler)
+    handler.close_connection = True
+
+
+def trickle(code: int, **headers: str) -> Reply:
+    """A body that never ends, in small pieces."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        answer(b"", code, Content_Length="1000000", **headers)(handler)
+        with contextlib.suppress(OSError):  # the client has gone
+            while True:
+                handler.wfile.write(b" ")
+                time.sleep(0.05)
+
+    return reply
+
+
+ACCEPTED = answer({"task_id": "t/1", "status": "queued"})
+STATES = {state: answer({"status": state}) for state in ("queued", "processing", "done")}
+
+
+class Service:
+    """A server whose submissions and polls follow a script; the last entry repeats."""
+
+    def __init__(self) -> None:
+        self.health: Reply = answer({"status": "ready"})
+        self.submit: Reply = ACCEPTED
+        self.polls: Sequence[Reply] = [STATES["done"]]
+        self.seen: list[tuple[str, str, int, bytes]] = []  # method, path, the client's port, body
+        self._next = itertools.count()
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                service.note(self, b"")
+                if self.path == "/api/v1/health":
+                    return service.health(self)
+                return service.polls[min(next(service._next), len(service.polls) - 1)](self)
+
+            def do_POST(self) -> None:
+                service.note(self, self.rfile.read(int(self.headers["Content-Length"])))
+                service.submit(self)
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                """A client that leaves before the end is part of these tests."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def note(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        self.seen.append((handler.command, handler.path, handler.client_address[1], body))
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+    made.server.daemon_threads = True
+    thread = threading.Thread(target=made.server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Clip:
+    path = tmp_path / "clip.wav"
+    path.write_bytes(b"RIFF" + bytes(range(256)) * 4)
+    return Clip(path, path.stat().st_size, 10.0)
+
+
+def batch_of(url: str, clip: Clip, size: int = 1, **more: Any) -> Batch:
+    client = ApiClient(url, ApiDescription())
+    options: dict[str, Any] = {"task_timeout": WAIT_S, "given_up": lambda _: None, "aborted": threading.Event()} | more
+    return Batch(client, client.prepare(clip), size, **options)
+
+
+def outcomes_of(batch: Batch) -> list[Outcome]:
+    batch.start()
+    return [batch.outcomes.get(timeout=WAIT_S) for _ in range(batch.size)]
+
+
+def outcome_of(service: Service, clip: Clip, **more: Any) -> Outcome:
+    return outcomes_of(batch_of(service.url, clip, **more))[0]
+
+
+# ------------------------------------------------------------------------------------------------ submissions
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        pytest.param(answer({"detail": "503: Service busy"}, 500), "submit_http_500", "503: Service busy",
+                     id="overload as 500 whose body says 503"),
+        pytest.param(answer(b"too many", 429), "submit_http_429", "too many", id="words that are not JSON"),
+        pytest.param(answer(b'{"task_id": "12'), "bad_response", 'not JSON: {"task_id": "12', id="cut off"),
+        pytest.param(answer(b"<html>Bad gateway</html>"), "bad_response", "not JSON: <html>Bad gateway", id="HTML"),
+        pytest.param(answer(b""), "bad_response", "the answer is not JSON: empty body", id="empty"),
+        pytest.param(answer([1]), "bad_response", "not a JSON object", id="a list"),
+        pytest.param(answer({"status": "queued"}), "bad_response", "no task_id in the answer", id="no id"),
+        pytest.param(answer(b"[" * 100_000), "bad_response", "the answer is not JSON", id="nested beyond reason"),
+        pytest.param(answer(b"plain", Content_Encoding="gzip"), "bad_response", "gzip", id="not encoded as it says"),
+        pytest.param(answer(b" " * 5_000_000), "bad_response", "longer than", id="longer than any answer"),
+        pytest.param(answer(b"", 307, Location="/elsewhere"), "submit_http_307", "-> /elsewhere", id="a redirect"),
+        pytest.param(answer(b"", 302, Location="http://[bad"), "submit_http_302", "-> http://[bad",
+                     id="a redirect to nowhere"),
+        pytest.param(hang_up, "submit_reset", "Connection aborted", id="closed without an answer"),
+        pytest.param(break_off, "submit_reset", "IncompleteRead", id="broken off"),
+        pytest.param(trickle(200), "submit_timeout", "did not end within 1 s", id="never ends"),
+        pytest.param(trickle(302, Location="/login"), "submit_timeout", "did not end within 1 s",
+                     id="a redirect whose body never ends"),
+        pytest.param(lambda _: time.sleep(3), "submit_timeout", "Read timed out", id="never begins"),
+    ],
+)
+def test_a_submission_that_is_not_accepted_says_how(
+    reply: Reply, kind: str, words: str, service: Service, clip: Clip
+) -> None:
+    service.submit = reply
+    outcome = outcome_of(service, clip, task_timeout=1.0)
+    assert (outcome.error_kind, outcome.task_id) == (kind, None)
+    assert words in str(outcome.error)
+    assert outcome.status == ("timeout" if kind == "submit_timeout" else "failed")
+    assert outcome.submit_offset is not None
+
+
+def test_a_port_where_nobody_listens_refuses(service: Service, clip: Clip) -> None:
+    service.server.server_close()
+    assert outcomes_of(batch_of("http://127.0.0.1:9", clip))[0].error_kind == "submit_refused"
+
+
+def test_all_tasks_send_one_and_the_same_body_over_connections_opened_before(service: Service, clip: Clip) -> None:
+    gone = threading.Barrier(8)
+    service.submit = lambda handler: (gone.wait(WAIT_S), ACCEPTED(handler))[1]  # only 8 together get through
+    outcomes = outcomes_of(batch_of(service.url, clip, size=8))
+    assert {o.status for o in outcomes} == {"success"}
+    posts = [(port, body) for method, _, port, body in service.seen if method == "POST"]
+    first = [method for method, _, _, _ in service.seen][:8]
+    assert first == ["GET"] * 8, "every connection is open before the first upload"
+    opened = {port for method, path, port, _ in service.seen if path == "/api/v1/health"}
+    assert {port for port, _ in posts} == opened
+    assert len(opened) == 8
+    assert len({body for _, body in posts}) == 1
+    assert clip.path.read_bytes() in posts[0][1]
+    assert b'name="audio"; filename="clip.wav"' in posts[0][1]
+
+
+@pytest.mark.parametrize("health", [hang_up, break_off, answer(b"[" * 100_000), answer(b"", 500)])
+def test_a_broken_health_page_holds_up_nobody(health: Reply, service: Service, clip: Clip) -> None:
+    service.health = health
+    assert {o.status for o in outcomes_of(batch_of(service.url, clip, size=3))} == {"success"}
+
+
+# ------------------------------------------------------------------------------------------------------ polls
+
+
+def test_times_run_from_the_common_release_and_queue_time_from_acceptance(service: Service, clip: Clip) -> None:
+    service.polls = [STATES["queued"], STATES["queued"], STATES["processing"], STATES["done"]]
+    outcome = outcome_of(service, clip)
+    assert outcome.status == "success"
+    # Polls 0.1 s apart at the least: the third sees it processing, the fourth done.
+    assert outcome.queue_time is not None
+    assert outcome.queue_time >= 0.3
+    assert outcome.processing_time is not None
+    assert outcome.processing_time >= outcome.queue_time + 0.1
+    assert outcome.time_error is not None
+    assert 0.1 <= outcome.time_error < outcome.processing_time - 0.2, "back to the poll before, not to the start"
+
+
+def test_a_slow_acceptance_is_part_of_the_turnaround_but_not_of_the_queue(service: Service, clip: Clip) -> None:
+    service.submit = lambda handler: (time.sleep(0.5), ACCEPTED(handler))[1]
+    service.polls = [STATES["processing"], STATES["done"]]
+    outcome = outcome_of(service, clip)
+    assert outcome.processing_time is not None
+    assert outcome.queue_time is not None
+    assert outcome.processing_time - outcome.queue_time >= 0.5
+
+
+def test_queue_time_is_unknown_where_the_service_never_says_processing(service: Service, clip: Clip) -> None:
+    service.polls = [STATES["queued"], STATES["done"]]
+    outcome = outcome_of(service, clip)
+    assert (outcome.status, outcome.queue_time) == ("success", None)
+
+
+@pytest.mark.parametrize(
+    "bad", [hang_up, break_off, answer(b"busy", 503), answer(b"<html>"), answer({"status": "odd"}), answer(b"", 302)]
+)
+def test_failed_polls_do_not_fail_a_task(bad: Reply, service: Service, clip: Clip) -> None:
+    service.polls = [STATES["processing"], bad, bad, STATES["done"]]
+    assert outcome_of(service, clip).status == "success"
+
+
+def test_a_task_is_lost_when_the_service_does_not_know_it_twice_in_a_row(service: Service, clip: Clip) -> None:
+    unknown = answer({"detail": "no task"}, 404)
+    service.polls = [unknown, STATES["queued"], unknown, STATES["done"]]
+    assert outcome_of(service, clip).status == "success"
+    service.polls = [STATES["queued"], unknown]
+    assert outcome_of(service, clip).error_kind == "task_lost"
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("FileNotFoundError: file does not exist", "task_failed"),
+        ("Work-horse terminated unexpectedly; waitpid returned 9 (signal 9);", "worker_died"),
+        ("Work-horse process was terminated unexpectedly (waitpid returned 9)", "worker_died"),
+        ("Moved to FailedJobRegistry, due to AbandonedJobError, at 12:00", "worker_died"),
+        (None, "task_failed"),
+    ],
+)
+def test_a_failed_task_keeps_the_services_words_and_a_killed_horse_is_told_by_them(
+    words: str | None, kind: str, service: Service, clip: Clip
+) -> None:
+    service.polls = [answer({"status": "failed", "error": words})]
+    outcome = outcome_of(service, clip)
+    assert (outcome.status, outcome.error_kind) == ("failed", kind)
+    assert outcome.error == (words or "the service gives no reason")
+    assert outcome.processing_time is not None
+
+
+def test_a_done_task_without_a_word_is_flagged(service: Service, clip: Clip) -> None:
+    service.polls = [answer({"status": "done", "text": " "})]
+    assert outcome_of(service, clip).empty_text is True
+    service.polls = [answer({"status": "done", "text": "it was"})]
+    assert outcome_of(service, clip).empty_text is False
+
+
+def test_a_task_that_does_not_end_times_out(service: Service, clip: Clip) -> None:
+    service.polls = [STATES["processing"]]
+    outcome = outcome_of(service, clip, task_timeout=0.5)
+    assert (outcome.status, outcome.error_kind) == ("timeout", "task_timeout")
+    assert "last seen processing" in str(outcome.error)
+
+
+def test_why_a_task_was_given_up_is_its_result_unless_the_service_answers_nonsense(
+    service: Service, clip: Clip
+) -> None:
+    def stalled(_: float) -> TaskError:
+        return TaskError("stalled", "no progress")
+
+    service.polls = [STATES["processing"]]
+    assert outcome_of(service, clip, given_up=stalled).error_kind == "stalled"
+    service.polls, asked = [answer(b"<html>gateway")], itertools.count()
+    outcome = outcome_of(service, clip, given_up=lambda last: stalled(last) if next(asked) else None)
+    assert outcome.error_kind == "bad_response"
+    assert "gateway" in str(outcome.error)
+
+
+def test_an_interruption_ends_tasks_that_wait(service: Service, clip: Clip) -> None:
+    service.polls = [STATES["processing"]]
+    batch = batch_of(service.url, clip, size=2)
+    batch.start()
+    batch.aborted.set()
+    assert {batch.outcomes.get(timeout=WAIT_S).error_kind for _ in range(2)} == {"interrupted"}
+
+
+def test_a_thread_that_never_comes_back_still_has_its_result(
+    service: Service, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instrument, "OVERTIME_S", 0.0)
+    batch = batch_of(service.url, clip, size=2, task_timeout=0.1)
+    batch.release_at = time.monotonic()
+    batch.outcomes.put(Outcome(1, "success"))
+    run = Run(Settings(), cast(Any, None), clip, clip, None, cast(Any, None), cast(Any, None), threading.Event(), {})
+    outcomes = list(run._collect(batch, instrument.ClientMeter()))
+    assert [(o.number, o.error_kind) for o in outcomes] == [(1, None), (0, "task_timeout")]
+
+
+# --------------------------------------------------------------------------------------------------- schedule
+
+
+def seen_at(seconds: float, size: int = 1) -> float:
+    """When a task that takes so long is seen done, if each poll is answered at once."""
+    now = 0.0
+    while now < seconds:
+        now += poll_wait(now, size)
+    return now
+
+
+@pytest.mark.parametrize(("takes", "late"), [(0.4, 0.1), (1.0, 0.1), (10.0, 0.5), (40.0, 2.0), (300.0, 2.0)])
+def test_polls_see_a_task_done_soon_after_it_is(takes: float, late: float) -> None:
+    assert takes <= seen_at(takes) <= takes + late + 1e-9
+
+
+def test_a_few_polls_do_for_a_long_task() -> None:
+    """5 % steps from 2 s to 40 s, then one every 2 s."""
+    polls, now = 0, 0.0
+    while now < 300:
+        now, polls = now + poll_wait(now, 1), polls + 1
+    assert polls < 220
+
+
+@pytest.mark.parametrize("size", [1, 40, 100, 200, 1000])
+def test_all_tasks_together_stay_below_what_one_client_can_poll(size: int) -> None:
+    assert size / poll_wait(0.0, size) <= 400
+
+
+def test_failed_polls_back_off_up_to_the_ceiling() -> None:
+    waits = [poll_wait(1.0, 1, failed) for failed in (0, 1, 2, 3, 4, 5, 10_000)]
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6])
+    assert poll_wait(100.0, 1, 3) == 2.0
+    assert poll_wait(1.0, 2000, 3) == 5.0, "the floor of a large level stands above the ceiling"
+
+
+# ------------------------------------------------------------------------------------------------------ words
+
+
+def test_long_words_keep_their_beginning_and_their_reason() -> None:
+    trace = "Traceback (most recent call last):\n" + "  File x\n" * 20_000 + "MemoryError: out of memory"
+    line = shortened(trace)
+    assert line.startswith("Traceback (most recent")
+    assert line.endswith("MemoryError: out of memory")
+    assert len(line) == instrument.WORDS_LIMIT
+    assert shortened("short\n words") == "short words"
+
+
+def test_no_secret_gets_into_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_API_TOKEN", "s3cr3t")
+    assert shortened("redis://:pw@host s3cr3t token=abc") == "redis://***@host *** token=***"
+
+
+def test_an_interruption_before_the_release_sends_nothing(service: Service, clip: Clip) -> None:
+    batch = batch_of(service.url, clip)
+    batch.aborted.set()
+    assert outcomes_of(batch)[0].error_kind == "interrupted"
+    assert not [method for method, _, _, _ in service.seen if method == "POST"]
+
+
+def test_outcomes_are_put_where_the_collector_finds_them(service: Service, clip: Clip) -> None:
+    batch = batch_of(service.url, clip, size=3)
+    assert sorted(o.number for o in outcomes_of(batch)) == [0, 1, 2]
+    with pytest.raises(queue.Empty):
+        batch.outcomes.get_nowait()

@@ -1,0 +1,410 @@
+"""The ramp: what a level's lines are worth, the sequence of levels and confirmations, and the numbers made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import pytest
+
+import memory_leak_stress_test as instrument
+from analyze_stress_test import Ramp, judge_ramp, throughput
+from analyze_stress_test import Run as RecordedRun
+from memory_leak_stress_test import (
+    Climb,
+    Outcome,
+    Reading,
+    Run,
+    Settings,
+    TaskResult,
+    judge_level_run,
+    levels,
+    ramp,
+)
+
+AUDIO_S = 10.0
+
+
+def task(size: int, run: int = 1, *, taken: float = 2.0, error: str | None = None, words: str | None = None,
+         level: dict[str, Any] | None = None, time_error: float = 0.0) -> TaskResult:
+    """One line of the ramp: 10 s of audio, done after `taken` seconds unless `error` names a kind of failure."""
+    done = error is None
+    return TaskResult("clip_c1_0001", "concurrency", "2026-01-01T00:00:00", "clip.wav", 0.3, AUDIO_S, size,
+                      "success" if done else "failed", level_run=run, error_kind=error, error=words,
+                      processing_time=taken if done else None, rtf=taken / AUDIO_S if done else None,
+                      time_error=time_error, level=level)
+
+
+def level_run(size: int, run: int = 1, *, step: float = 2.0, **more: Any) -> list[TaskResult]:
+    """A level on one worker: each task waits for those before it."""
+    return [task(size, run, taken=step * (place + 1), **more) for place in range(size)]
+
+
+# --------------------------------------------------------------------------------------------- one level run
+
+
+def test_a_level_is_stable_when_all_its_tasks_succeeded() -> None:
+    judged = judge_level_run(level_run(3), rtf_limit=1.0)
+    assert (judged.stable, judged.complete, judged.breach, judged.rtf_max) == (True, True, None, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("lines", "what", "observed"),
+    [
+        pytest.param([task(2), task(2, error="submit_http_500", words="503: busy")], "submit_http_500", "503: busy",
+                     id="a refused submission is a failed task"),
+        pytest.param([task(2), task(2, error="task_failed", words="file does not exist")], "task_failed",
+                     "file does not exist", id="the service's own words are kept"),
+        pytest.param(level_run(2, level={"deaths": ["worker process 7 (rq) ended"]}), "worker_died",
+                     "worker process 7 (rq) ended", id="a worker died though all tasks succeeded"),
+        pytest.param(level_run(2, level={"deaths": ["api process 7 (uvicorn) ended"]}), "process_died",
+                     "api process 7 (uvicorn) ended", id="the API died though all tasks succeeded"),
+        pytest.param([task(2), task(2, error="worker_died", words="Work-horse terminated")], "worker_died",
+                     "Work-horse terminated", id="a work-horse died"),
+        pytest.param([task(2, error="bad_response", words="refused", level={"deaths": ["api process 7 ended"]})] * 2,
+                     "process_died", "api process 7 ended", id="what died explains what failed"),
+        pytest.param([task(3), task(3)], "incomplete", "2 lines", id="a missing line"),
+        pytest.param([task(2), task(2, taken=10.0)], "rtf_limit", 1.0, id="an RTF that reaches its limit"),
+    ],
+)
+def test_the_first_breach_of_a_level_is_named(lines: list[TaskResult], what: str, observed: Any) -> None:
+    judged = judge_level_run(lines, rtf_limit=1.0)
+    assert judged.breach is not None
+    assert (judged.breach.what, judged.breach.observed) == (what, observed)
+    assert judged.stable is (what == "rtf_limit"), "slow is not broken"
+
+
+def test_an_oom_kill_is_told_from_another_death_where_the_kernel_shows_it() -> None:
+    facts = {"deaths": ["worker process 7 (rq) ended"], "oom_kills": 1}
+    judged = judge_level_run(level_run(2, level=facts), rtf_limit=1.0)
+    assert judged.breach is not None
+    assert judged.breach.observed == "worker process 7 (rq) ended (the kernel ended 1 for lack of memory meanwhile)"
+    horse = [task(1, error="worker_died", words="Work-horse terminated; signal 9", level={"oom_kills": 2})]
+    judged = judge_level_run(horse, rtf_limit=1.0)
+    assert judged.breach is not None
+    assert "signal 9 (the kernel ended 2 for lack of memory" in str(judged.breach.observed)
+
+
+def test_an_interrupted_level_is_neither_stable_nor_broken() -> None:
+    judged = judge_level_run([task(2), task(2, error="interrupted")], rtf_limit=1.0)
+    assert (judged.stable, judged.interrupted, judged.breach) == (False, True, None)
+    judged = judge_level_run([task(2, error="task_failed"), task(2, error="interrupted")], rtf_limit=1.0)
+    assert not judged.interrupted, "what failed before the interruption did fail"
+
+
+# ------------------------------------------------------------------------------------------ the ramp's sequence
+
+
+class QuietScreen:
+    """Collects events; the rest of a screen is of no interest here."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def event(self, text: str) -> None:
+        self.events.append(text)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+class KeptLog:
+    def __init__(self) -> None:
+        self.results: list[TaskResult] = []
+
+    def rewrite(self) -> None:
+        """Results are looked at in memory."""
+
+
+class HealthyClient:
+    class api:
+        unhealthy = frozenset({"unavailable"})
+
+    def session(self) -> Any:
+        return threading.Lock()  # any context manager
+
+    def health(self, _session: Any) -> dict[str, str]:
+        return {"status": "ready"}
+
+
+@dataclasses.dataclass
+class Scripted(Run):
+    """A Run whose batches are answered by a script: (size, run) -> lines. Warm-ups and probes are run 0."""
+
+    script: Callable[[int, int], list[TaskResult]] = level_run
+    sequence: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+
+    def at_rest(self) -> Reading:
+        return Reading(0.0, {}, {}, frozenset())
+
+    def batch(self, clip: Any, size: int, before: Reading, *, phase: str, cycle: int | None = None,
+              level_run: int | None = None) -> tuple[list[TaskResult], Reading]:
+        assert level_run is not None
+        self.sequence.append((size, level_run))
+        results = self.script(size, level_run)
+        self.log.results += results
+        return results, before
+
+
+def climbed(script: Callable[[int, int], list[TaskResult]], **settings: Any) -> tuple[Scripted, Ramp]:
+    """Run the ramp on a script; the run and what the reader makes of its lines."""
+    s = dataclasses.replace(Settings(max_concurrency=6, rtf_limit=0.0, phase="concurrency"), **settings)
+    clip = instrument.Clip(Path("clip.wav"), 1, AUDIO_S)
+    run = Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
+                   threading.Event(), {}, script=script)
+    ramp(run)
+    for place, result in enumerate(run.log.results):
+        result.test_id, result.settings = f"clip_c{result.concurrency}_{place:04d}", s.for_record()
+    return run, judge_ramp(recorded(run.log.results))
+
+
+def events(run: Scripted) -> list[str]:
+    return cast(QuietScreen, run.screen).events
+
+
+def recorded(results: Sequence[TaskResult]) -> RecordedRun:
+    run = RecordedRun(Path("run.jsonl"))
+    run.results = list(results)
+    return run
+
+
+def failing_at(level: int, *runs: int) -> Callable[[int, int], list[TaskResult]]:
+    """One task of that level fails, in those of its runs (in every one where none is named)."""
+
+    def script(size: int, run: int) -> list[TaskResult]:
+        lines = level_run(size, run)
+        if size == level and run and (not runs or run in runs):
+            lines[-1] = task(size, run, error="task_failed")
+        return lines
+
+    return script
+
+
+PROBE = (1, 0)
+
+
+def test_level_one_runs_three_times_and_the_last_good_level_until_it_has_three_runs() -> None:
+    run, judged = climbed(level_run, max_concurrency=3)
+    assert run.sequence == [PROBE, (1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (3, 2), (3, 3)]
+    assert (judged.max_stable, judged.stop_reason, judged.first_breach) == (3, "max_concurrency", None)
+    assert judged.tasks_at_limit == 9
+    assert judged.failure_bound == pytest.approx(1 - 0.05 ** (1 / 9))
+
+
+def test_a_failing_level_is_run_once_more_each_time_after_the_service_has_recovered() -> None:
+    run, judged = climbed(failing_at(3), start=2)
+    assert run.sequence == [PROBE, (2, 1), (3, 1), PROBE, (3, 2), PROBE, (2, 2), (2, 3)]
+    assert (judged.max_stable, judged.stop_reason) == (2, "failure")
+    assert judged.first_breach is not None
+    assert (judged.first_breach.concurrency, judged.first_breach.what) == (3, "task_failed")
+
+
+def test_a_level_that_failed_and_then_passed_counts_as_failed_and_is_called_flaky() -> None:
+    run, judged = climbed(failing_at(3, 1), start=2)
+    assert run.sequence == [PROBE, (2, 1), (3, 1), PROBE, (3, 2), (2, 2), (2, 3)]
+    assert judged.max_stable == 2
+    assert judged.levels[1].flaky
+    assert any("3 at once is flaky" in event for event in events(run))
+
+
+def test_a_failed_confirmation_lowers_the_answer_by_one_step_and_that_level_is_confirmed_too() -> None:
+    run, judged = climbed(failing_at(3, 2), start=2, max_concurrency=3)
+    assert run.sequence == [PROBE, (2, 1), (3, 1), (3, 2), PROBE, (2, 2), (2, 3)]
+    assert judged.max_stable == 2
+    assert judged.stop_reason == "failure", "not that the highest level asked for was reached"
+    assert [(v.concurrency, v.runs) for v in judged.levels] == [(2, 3), (3, 2)]
+
+
+def test_a_service_that_stays_broken_is_not_blamed_at_lower_levels() -> None:
+    def script(size: int, run: int) -> list[TaskResult]:
+        script.broken |= size == 4  # type: ignore[attr-defined]
+        return level_run(size, run, error="task_failed") if script.broken else level_run(size, run)  # type: ignore[attr-defined]
+
+    script.broken = False  # type: ignore[attr-defined]
+    run, judged = climbed(script, start=3)
+    assert run.sequence == [PROBE, (3, 1), (4, 1), PROBE]
+    assert (judged.max_stable, judged.levels[0].runs) == (3, 1)
+    assert any("not confirmed" in event for event in events(run))
+
+
+def test_a_service_that_fails_a_single_task_stands_none() -> None:
+    run, judged = climbed(failing_at(1))
+    assert run.sequence == [PROBE, (1, 1), PROBE, (1, 2)]
+    assert (judged.max_stable, judged.max_real_time, judged.stop_reason) == (0, 0, "failure")
+
+
+def test_where_the_first_level_tested_fails_nothing_is_known_of_those_below_it() -> None:
+    _, judged = climbed(failing_at(4), start=4)
+    assert (judged.max_stable, judged.max_real_time, judged.stop_reason) == (None, None, "failure")
+
+
+def test_the_level_that_reaches_the_rtf_limit_is_the_last_and_still_stable() -> None:
+    run, judged = climbed(lambda size, number: level_run(size, number, step=3.0), rtf_limit=1.0)  # 4 x 3 s > 10 s
+    assert run.sequence == [PROBE, (1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (4, 1), (4, 2), (4, 3)]
+    assert (judged.max_stable, judged.max_real_time, judged.stop_reason) == (4, 3, "rtf_limit")
+
+
+def test_a_worker_that_died_ends_the_ramp_though_all_tasks_succeeded() -> None:
+    def script(size: int, run: int) -> list[TaskResult]:
+        return level_run(size, run, level={"deaths": ["worker process 7 (rq) ended"]} if size == 3 else None)
+
+    _, judged = climbed(script, start=2)
+    assert (judged.max_stable, judged.stop_reason) == (2, "worker_died")
+
+
+def limited(runs: Sequence[int], error: str | None = None) -> Callable[[int, int], list[TaskResult]]:
+    """In those runs of level 3 this tool was the limit."""
+    return lambda size, run: (level_run(size, run, level={"client_limited": True}, error=error)
+                              if size == 3 and run in runs else level_run(size, run))
+
+
+def test_a_run_in_which_the_tool_was_the_limit_is_repeated_and_counts_for_nothing() -> None:
+    run, judged = climbed(limited([1], "submit_timeout"), start=2, max_concurrency=3)
+    assert run.sequence == [PROBE, (2, 1), (3, 1), (3, 2), (3, 3), (3, 4)]
+    assert (judged.max_stable, judged.stop_reason, judged.first_breach) == (3, "max_concurrency", None)
+
+
+def test_where_the_tool_stays_the_limit_the_answer_is_the_level_below_without_a_breach() -> None:
+    run, judged = climbed(limited([1, 2], "submit_timeout"), start=2)
+    assert run.sequence == [PROBE, (2, 1), (3, 1), (3, 2), PROBE, (2, 2), (2, 3)]
+    assert (judged.max_stable, judged.stop_reason, judged.first_breach) == (2, "client_limited", None)
+    assert judged.levels[-1].client_limited
+
+
+def test_an_interruption_ends_the_ramp_and_leaves_the_answer_of_the_levels_before() -> None:
+    def script(size: int, run: int) -> list[TaskResult]:
+        if size < 3:
+            return level_run(size, run)
+        made.aborted.set()
+        return [task(3, run), task(3, run), task(3, run, error="interrupted")]
+
+    s = Settings(start=2, max_concurrency=4, rtf_limit=0.0)
+    clip = instrument.Clip(Path("clip.wav"), 1, AUDIO_S)
+    made = Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
+                    threading.Event(), {}, script=script)
+    ramp(made)
+    for result in made.log.results:
+        result.settings = s.for_record()
+    judged = judge_ramp(recorded(made.log.results))
+    assert made.sequence == [PROBE, (2, 1), (3, 1)]
+    assert (judged.max_stable, judged.stop_reason, judged.first_breach) == (2, "interrupted", None)
+
+
+@pytest.mark.parametrize(
+    ("start", "step", "highest", "expected"),
+    [(1, 1, 4, [1, 2, 3, 4]), (3, 1, 5, [3, 4, 5]), (1, 4, 12, [1, 5, 9, 12]), (2, 3, 8, [2, 5, 8]), (4, 1, 4, [4])],
+)
+def test_levels_go_by_steps_and_end_at_the_highest_asked_for(
+    start: int, step: int, highest: int, expected: list[int]
+) -> None:
+    assert levels(Settings(start=start, step=step, max_concurrency=highest)) == expected
+
+
+def test_the_ramp_stops_before_a_level_that_would_take_the_memory_kept_in_reserve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # 16 GiB of RAM, 10 % of it in reserve, 8,000 MiB free at rest; each task takes 1,600 MiB: 5 would leave nothing.
+    @dataclasses.dataclass
+    class Memory:
+        total: int = 16384 * 1024 * 1024
+        available: int = 8000 * 1024 * 1024
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    run, judged = climbed(lambda size, number: level_run(size, number, level={
+        "host_available_min_mb": 8000.0 - 1600.0 * size}), start=2)
+    # After 3 at once 8,000 - 4,800 are free at the lowest; 4 would leave 1,600, less than 1,638.
+    assert run.sequence == [PROBE, (2, 1), (3, 1), (3, 2), (3, 3)]
+    assert (judged.max_stable, judged.stop_reason) == (3, "memory_reserve")
+
+
+def test_a_level_that_needs_more_open_files_than_allowed_is_the_tools_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (instrument.OWN_FILES + 3, 4096))
+    run, judged = climbed(level_run, start=2)
+    assert (judged.max_stable, judged.stop_reason) == (3, "client_limited")
+    assert any("ulimit -n" in event for event in events(run))
+
+
+def test_a_dead_api_is_waited_for_before_anything_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instrument, "RECOVERY_S", 0.0)
+    run, _ = climbed(level_run, max_concurrency=1)
+    climb = Climb(run, run.at_rest(), last=level_run(1), stable=False)
+    monkeypatch.setattr(HealthyClient, "health", lambda *_: {"status": "unavailable"})
+    assert not climb.recovered()
+    monkeypatch.setattr(HealthyClient, "health", lambda *_: {"status": "degraded"})
+    assert climb.recovered()
+
+
+# ------------------------------------------------------------------------------------------- the three numbers
+
+
+def test_throughput_is_audio_done_over_the_time_to_the_last_success() -> None:
+    # 2 of 3 succeeded, the later after 4 s: 2 x 10 s / 4 s
+    lines = [task(3, taken=2.0), task(3, taken=4.0), task(3, error="task_failed")]
+    assert throughput(lines) == pytest.approx(5.0)
+
+
+def numbers(tables: dict[int, list[list[float]]], time_error: float = 0.0) -> Ramp:
+    """The numbers of levels given as level -> runs -> turnaround of each task (seconds)."""
+    results = [task(size, run, taken=taken, time_error=time_error)
+               for size, runs in tables.items() for run, times in enumerate(runs, 1) for taken in times]
+    for result in results:
+        result.settings = Settings().for_record()
+    return judge_ramp(recorded(results))
+
+
+def test_a_queue_with_one_worker_is_not_concurrent() -> None:
+    # 2 s a task, one after another: X = 10 / 2, 20 / 4, 30 / 6, all 5
+    judged = numbers({1: [[2.0], [2.0], [2.0]], 2: [[2.0, 4.0]], 3: [[2.0, 4.0, 6.0]]})
+    assert (judged.max_stable, judged.knee, judged.effective_parallelism) == (3, 1, 1.0)
+
+
+def test_two_workers_do_twice_as_much_from_two_at_once() -> None:
+    # X = 10 / 2 = 5, 20 / 2 = 10, 30 / 4 = 7.5, 40 / 4 = 10
+    judged = numbers({1: [[2.0]] * 3, 2: [[2.0, 2.0]], 3: [[2.0, 2.0, 4.0]], 4: [[2.0, 2.0, 4.0, 4.0]]})
+    assert (judged.knee, judged.effective_parallelism) == (2, 2.0)
+
+
+def test_level_one_is_the_median_of_its_runs() -> None:
+    # 10 / 2, 10 / 2.5, 10 / 4: the median is 4; the top is 20 / 2.5 = 8
+    judged = numbers({1: [[2.0], [2.5], [4.0]], 2: [[2.5, 2.5]]})
+    assert judged.effective_parallelism == pytest.approx(2.0)
+
+
+def test_what_the_polls_cannot_tell_apart_is_no_knee() -> None:
+    # One worker, 0.4 s a task, seen up to 0.1 s late: 10 / 0.5 = 20 at 1, 40 / 1.7 = 23.5 at 4, but 10 / 0.4 = 25.
+    tables = {1: [[0.5]] * 3, 4: [[0.5, 0.9, 1.3, 1.7]]}
+    assert numbers(tables, time_error=0.0).knee == 4
+    assert numbers(tables, time_error=0.1).knee == 1
+
+
+def test_a_level_with_a_missing_line_is_incomplete_and_never_stable() -> None:
+    judged = numbers({1: [[2.0]], 2: [[2.0, 4.0]], 3: [[2.0, 4.0]]})
+    assert judged.max_stable == 2
+    assert not judged.levels[2].complete
+
+
+# ------------------------------------------------------------------------------------------- the tool's own limit
+
+
+def facts(offsets: Sequence[float], turnaround: float) -> dict[str, Any]:
+    outcomes = [Outcome(n, "success", submit_offset=o, processing_time=turnaround) for n, o in enumerate(offsets)]
+    return instrument.ClientMeter().level_facts(outcomes)
+
+
+def test_tasks_that_were_not_sent_together_make_the_level_the_tools() -> None:
+    assert facts([0.0, 0.11], turnaround=1.0)["client_limited"]
+    assert not facts([0.0, 0.09], turnaround=1.0)["client_limited"]
+    assert not facts([0.0, 0.04], turnaround=0.2)["client_limited"], "a scheduler's moment is no lateness"
+
+
+def test_one_hiccup_is_no_limit_but_a_starved_ticker_is() -> None:
+    meter = instrument.ClientMeter()
+    meter.ticks, meter.late = 50, 1  # one in a short level is already more than its share
+    assert not meter.level_facts([])["client_limited"]
+    meter.ticks, meter.late = 1000, 30
+    assert meter.level_facts([])["client_limited"]
