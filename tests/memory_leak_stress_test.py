@@ -41,7 +41,6 @@ import tempfile
 import threading
 import time
 import typing
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -727,7 +726,9 @@ class MemorySample:
     """One process now, MiB: RSS, private memory and peak RSS; None where the system does not tell.
 
     Private memory is RssAnon + RssShmem + VmSwap: what the process cannot get back from a file, so what a leak is made
-    of. Mapped files (a model) move RSS but not this; swapping hides memory from RSS but not from this.
+    of. Mapped files (a model) move RSS but not this; swapping hides memory from RSS but not from this. Shared memory
+    without a file counts in each process that maps it: a leak there (tensors handed between processes) must show, and
+    a buffer of fixed size counted more than once is first use, not growth.
     """
 
     rss: float
@@ -735,18 +736,20 @@ class MemorySample:
     high_water: float | None
 
 
+STATUS_KIB = re.compile(rb"^(VmRSS|VmHWM|RssAnon|RssShmem|VmSwap):\s*(\d+)", re.M)
+
+
 def read_memory(process: psutil.Process) -> MemorySample | None:
-    """About 20 us on Linux whatever the size; None when the process has gone or is a zombie."""
+    """About 30 us on Linux whatever the size; None when the process has gone or is a zombie."""
     try:
-        status = Path(f"/proc/{process.pid}/status").read_text(errors="replace")
+        status = Path(f"/proc/{process.pid}/status").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None if sys.platform == "linux" else read_rss(process)
-    kib = {key: int(value.split()[0]) for key, _, value in (line.partition(":") for line in status.splitlines())
-           if key in ("VmRSS", "VmHWM", "RssAnon", "RssShmem", "VmSwap")}
-    if "VmRSS" not in kib:  # a zombie keeps its entry but holds no memory
+    mb = {key: int(kib) / 1024 for key, kib in STATUS_KIB.findall(status)}
+    if b"VmRSS" not in mb:  # a zombie keeps its entry but holds no memory
         return None
-    private = (kib["RssAnon"] + kib.get("RssShmem", 0) + kib.get("VmSwap", 0)) / 1024 if "RssAnon" in kib else None
-    return MemorySample(kib["VmRSS"] / 1024, private, kib["VmHWM"] / 1024 if "VmHWM" in kib else None)
+    private = mb[b"RssAnon"] + mb.get(b"RssShmem", 0.0) + mb.get(b"VmSwap", 0.0) if b"RssAnon" in mb else None
+    return MemorySample(mb[b"VmRSS"], private, mb.get(b"VmHWM"))
 
 
 def read_rss(process: psutil.Process) -> MemorySample | None:
@@ -926,11 +929,14 @@ class ProcessTable:
                 self._adopt(child.pid)
         return watched
 
-    def read(self) -> list[Watched]:
-        """Sample every watched process; returns those that have ended since the last time."""
+    def read(self, *, identify: bool = True) -> list[Watched]:
+        """Sample every watched process; returns those that have ended since the last time.
+
+        With `identify` it makes sure that each pid still is the process it was, which costs as much as the sample.
+        """
         ended = []
         for pid, watched in list(self.alive.items()):
-            sample = read_memory(watched.process) if watched.process.is_running() else None  # the pid may be another's
+            sample = read_memory(watched.process) if not identify or watched.process.is_running() else None
             if sample is None:
                 watched.ended = True
                 ended.append(self.alive.pop(pid))
@@ -996,7 +1002,7 @@ class Sampler:
         self.longest_gap = 0.0
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._readings: deque[Reading] = deque()
+        self._latest: Reading | None = None
         self._last_busy = time.monotonic()
         self._csv = csv_path.open("w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
@@ -1040,7 +1046,7 @@ class Sampler:
 
     def _look(self, now: float, scan: bool) -> None:
         self.table.scan() if scan else self.table.follow()
-        self._read(now)
+        self._read(now, identify=scan)
         alive = list(self.table.alive.values())
         rss, private, peaks = role_sums(alive)
         for role, peak in peaks.items():
@@ -1048,12 +1054,10 @@ class Sampler:
         self.window.available_min = min(self.window.available_min, psutil.virtual_memory().available / MIB)
         if scan and self._busy([w for w in alive if w.role == "worker"]):
             self._last_busy = now
-        self._readings.append(Reading(now, rss, private, frozenset(self.table.alive)))
-        while now - self._readings[0].at > SETTLE_S + TICK_S:
-            self._readings.popleft()
+        self._latest = Reading(now, rss, private, frozenset(self.table.alive))
 
-    def _read(self, now: float) -> None:
-        for watched in self.table.read():
+    def _read(self, now: float, *, identify: bool = True) -> None:
+        for watched in self.table.read(identify=identify):
             self.window.processes.append(watched)
             if watched.serves:
                 self.window.deaths.append(Death(now, watched.role, f"{watched.role} process {watched.process.pid} "
@@ -1093,7 +1097,7 @@ class Sampler:
     def latest(self) -> Reading | None:
         """The newest reading, None before the first."""
         with self._changed:
-            return self._readings[-1] if self._readings else None
+            return self._latest
 
     def idle_seconds(self) -> float:
         """How long no watched worker or work-horse has used CPU; 0 where nobody looks any more."""
@@ -1113,19 +1117,22 @@ class Sampler:
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
 
-        After `timeout` seconds (or an interruption) the newest reading is returned with settled False.
+        After `timeout` seconds (or an interruption) what was usual in the second half of the wait is returned with
+        settled False: memory that swings for ever is judged by its middle, not by where it happened to be.
         """
         begin = time.monotonic()
+        since: list[Reading] = []
         with self._changed:
             while True:
                 self._changed.wait(TICK_S * 5)
-                since = [r for r in self._readings if r.at >= begin]
-                whole = bool(since) and since[-1].at - since[0].at >= SETTLE_S - 0.05
+                newest = self._latest
+                if newest and newest.at > (since[-1].at if since else begin):
+                    since.append(newest)
                 recent = [r for r in since if since[-1].at - r.at <= SETTLE_S + 0.05]
-                if whole and is_flat(recent):
+                if recent and recent[-1].at - since[0].at >= SETTLE_S - 0.05 and is_flat(recent):
                     return dataclasses.replace(recent[-1], settled=True)
                 if not self._thread.is_alive() or aborted.is_set() or time.monotonic() - begin > timeout:
-                    return since[-1] if since else Reading(begin, {}, {}, frozenset())
+                    return middle(since[len(since) // 2 :]) if since else Reading(begin, {}, {}, frozenset())
 
     def open_window(self) -> None:
         """Begin a window: peaks start again from the present memory."""
@@ -1166,6 +1173,14 @@ def role_sums(processes: Iterable[Watched]) -> tuple[dict[str, float], dict[str,
         private[w.role] = private.get(w.role, 0.0) + (math.nan if w.sample.private is None else w.sample.private)
         peaks[w.role] = peaks.get(w.role, 0.0) + w.tick_peak
     return rss, {role: mb for role, mb in private.items() if not math.isnan(mb)}, peaks
+
+
+def middle(readings: Sequence[Reading]) -> Reading:
+    """The last reading with the median of all in place of each role's memory."""
+    last = readings[-1]
+    rss = {role: statistics.median(r.rss[role] for r in readings if role in r.rss) for role in last.rss}
+    private = {role: statistics.median(r.private[role] for r in readings if role in r.private) for role in last.private}
+    return dataclasses.replace(last, rss=rss, private=private)
 
 
 def is_flat(readings: Sequence[Reading]) -> bool:
@@ -1380,7 +1395,6 @@ FAST_STEPS = 4  # every step four tolerances or more: certain in one window ...
 FAST_KEEPS_UP = 0.75  # ... unless it slows down: 0.5 accused a 600 MB warm-up over 8 tasks in 18 % of runs, this in 1 %
 STANDS_OUT = 3  # a jump or fall of this many usual steps has a shape worth naming; smaller ones are noise
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
-MAX_SAMPLER_GAP_S = 3.0  # a longer hole in the samples may hide a worker that died and came back
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
 HORSE_SHARE = 0.5  # a child much smaller than its worker (sh, ffmpeg) is a tool of the job, not its work-horse
 
@@ -1722,7 +1736,7 @@ def withhold(growth: GrowthVerdict, breaks: Sequence[tuple[int, str]], gap_s: fl
         reason, facts = "replaced", {"cycle": replaced[-1]}
     elif breaks and growth.reason == "too_few":
         reason, facts = breaks[-1][1], {"cycle": breaks[-1][0]}
-    elif growth.verdict == "NO LEAK" and gap_s is not None and gap_s > MAX_SAMPLER_GAP_S:
+    elif growth.verdict == "NO LEAK" and gap_s is not None and gap_s > GAP_S:
         reason, facts = "sampler_gap", {"gap_s": gap_s}
     else:
         return growth
@@ -1784,6 +1798,7 @@ def followed_clip(shares: Sequence[tuple[str, float]]) -> str | None:
 # =============================================================================================== the leak phase
 
 GIVE_UP_CYCLES = 3  # so many cycles in a row without a success: the service is broken, more of them tell nothing new
+MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it had had no task
 MOST_WARM_UP = 16  # tasks at once in the warm-up round, however many workers the service says it has
 
 
@@ -1951,12 +1966,15 @@ def leak_phase(run: Run) -> None:
     s = run.settings
     run.screen.phase("leak", f"at least {s.min_cycles}, at most {s.max_cycles} cycles of {run.short.path.name} and "
                              f"{run.long.path.name}")
-    before = warm_up(run, run.at_rest())
+    workers = count_workers(run)
+    before = warm_up(run, run.at_rest(), workers)
     without_success = 0
     for cycle in range(1, s.max_cycles + 1):
         began = time.monotonic()
         results: list[TaskResult] = []
-        for clip in (run.short, run.long):
+        # Workers take turns: in one order only, each of two would always get the same clip, and which of the clips
+        # memory follows could not be told from which of the workers it is in.
+        for clip in (run.short, run.long) if workers == 1 or cycle % 2 else (run.long, run.short):
             if run.aborted.is_set():
                 return
             run.screen.status(where=f"leak phase, cycle {cycle} of at most {s.max_cycles}", doing=clip.path.name)
@@ -1975,16 +1993,31 @@ def leak_phase(run: Run) -> None:
             return
 
 
-def warm_up(run: Run, before: Reading) -> Reading:
-    """Cycle 0: each clip as many times at once as there are workers, so that every worker has loaded its model."""
+def count_workers(run: Run) -> int:
+    """How many tasks the service works on at once, as far as it says so or can be seen."""
     with run.client.session() as session:
-        workers = max(run.client.workers(session) or 1, run.sampler.serving() if run.sampler else 1)
-    for clip in (run.short, run.long):
-        if not run.aborted.is_set():
-            size = min(workers, MOST_WARM_UP)
-            run.screen.status(where="leak phase, warm-up", doing=f"{size} x {clip.path.name}")
-            _, before = run.batch(clip, size, before, phase="leak", cycle=0)
+        return max(run.client.workers(session) or 1, run.sampler.serving() if run.sampler else 1)
+
+
+def warm_up(run: Run, before: Reading, workers: int) -> Reading:
+    """Cycle 0: each clip as many times at once as there are workers, so that every worker has loaded its model.
+
+    Which worker takes a task is the service's choice: the short clip goes out again while one seems to have had none.
+    """
+    size = min(workers, MOST_WARM_UP)
+    for clip in (run.short, run.long, *[run.short] * MORE_WARM_UPS):
+        done = any(r.audio_file == run.long.path.name for r in run.log.results)
+        if run.aborted.is_set() or (done and not (run.sampler and unloaded(run.sampler.watched()))):
+            break
+        run.screen.status(where="leak phase, warm-up", doing=f"{size} x {clip.path.name}")
+        _, before = run.batch(clip, size, before, phase="leak", cycle=0)
     return before
+
+
+def unloaded(processes: Iterable[Watched]) -> bool:
+    """Whether a worker holds less than half of what the fullest does: it has not loaded its model yet."""
+    held = [w.sample.private or w.sample.rss for w in processes if w.role == "worker" and w.serves]
+    return bool(held) and min(held) < max(held) / 2
 
 
 # ========================================================================================= the concurrency ramp
@@ -2317,7 +2350,8 @@ class Screen:
         memory = ", ".join(f"{role} {m.after_mb:,.0f} MB" for role, m in last.items() if m.after_mb is not None)
         verdict = {"INCONCLUSIVE": "undecided yet"}
         says = ", ".join(f"{role} {verdict.get(v.growth.verdict, v.growth.verdict)}" for role, v in verdicts.items())
-        times = " and ".join("failed" if r.processing_time is None else f"{r.processing_time:.1f} s" for r in results)
+        times = ", ".join(f"{r.audio_file} " + ("failed" if r.processing_time is None else f"{r.processing_time:.1f} s")
+                          for r in results)
         self.event(f"cycle {cycle}: {times}; at rest: {memory or 'not watched'}; {says or 'memory not judged'}")
 
     def level(self, results: Sequence[TaskResult], judged: LevelRun) -> None:

@@ -182,21 +182,21 @@ def test_shared_memory_without_a_file_is_private_memory_here(child: Child) -> No
 
 def test_swapped_memory_counts_as_private(monkeypatch: pytest.MonkeyPatch) -> None:
     """Swap cannot be had on every machine: the kernel's text is given instead."""
-    status = ("Name:\trq: VmRSS\nVmHWM:\t 9216 kB\nVmRSS:\t 4096 kB\nRssAnon:\t 2048 kB\nRssShmem:\t 1024 kB\n"
-              "VmSwap:\t 5120 kB\n")
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: status)
+    status = (b"Name:\trq: VmRSS\nVmHWM:\t 9216 kB\nVmRSS:\t 4096 kB\nRssAnon:\t 2048 kB\nRssShmem:\t 1024 kB\n"
+              b"VmSwap:\t 5120 kB\n")
+    monkeypatch.setattr(Path, "read_bytes", lambda *_, **__: status)
     assert read_memory(psutil.Process()) == MemorySample(4.0, 8.0, 9.0)
 
 
 def test_a_kernel_that_tells_no_private_memory_gives_none_and_not_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "VmRSS:\t 4096 kB\n")
+    monkeypatch.setattr(Path, "read_bytes", lambda *_, **__: b"VmRSS:\t 4096 kB\n")
     assert read_memory(psutil.Process()) == MemorySample(4.0, None, None)
 
 
 def test_without_proc_rss_comes_from_psutil(monkeypatch: pytest.MonkeyPatch, child: Child) -> None:
     expected = child.memory().rss
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(Path, "read_text", raising(FileNotFoundError()))
+    monkeypatch.setattr(Path, "read_bytes", raising(FileNotFoundError()))
     sample = read_memory(psutil.Process(child.pid))
     assert sample
     assert sample.rss == close_to(expected)
