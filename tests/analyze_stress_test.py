@@ -1457,13 +1457,13 @@ WORDS: dict[str, tuple[str, str]] = {
         "图中文字为英文：本机没有含中文字形的字体（可安装 fonts-noto-cjk）。"),
     "chart_no_data": ("No chart: there is nothing to draw.", "未生成图表：没有可绘制的数据。"),
     # comparison
-    "fix_shown": ("The fix is shown: the {role} was {old} before ({before} MB per cycle) and is {new} now (no growth "
-        "above {after} MB per cycle); a long task left {delta_before} MB in the worker before and leaves {delta_after}"
-        " MB now.",
+    "fix_shown": ("The fix is shown for the {role}: {old} before ({before} MB per cycle), {new} now (no growth above "
+        "{after} MB per cycle); a long task left {delta_before} MB in the worker before and leaves {delta_after} MB "
+        "now.",
         "修复得到证实：{role} 之前{old}（每轮 {before} MB），现在{new}（每轮增长不超过 {after} MB）；每个长任务在 "
         "worker 中留下的内存，之前为 {delta_before} MB，现在为 {delta_after} MB。"),
-    "fix_other_leaks": ("The {role} is {new} now (before: {old}), but the {others} leaks: the service as a whole is "
-        "not mended.",
+    "fix_other_leaks": ("The {role}: {new} now, {old} before, but the {others} leaks: the service as a whole is not "
+        "mended.",
         "{role} 现在{new}（之前{old}），但 {others} 有泄漏：服务整体尚未修好。"),
     "fix_not_shown": ("The leak of the {role} is still there: {before} MB per cycle before, {rate} now; a long task "
         "left {delta_before} MB in the worker before and leaves {delta_after} MB now.",
@@ -1480,7 +1480,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "not prove a leak ({old}), so the runs do not show that the change removed one.",
         "{role} 现在没有泄漏（每轮增长不超过 {after} MB），但之前的运行没有证实泄漏（{old}），因此不能证明是这次改动"
         "消除的。"),
-    "fix_open": ("The fix is not shown: the {role} is {new} now, {old} before.",
+    "fix_open": ("The fix is not shown for the {role}: {new} now, {old} before.",
         "修复尚未得到证实：{role} 本次{new}，之前{old}。"),
     "differs": ("The runs differ in {what} ({before} before, {after} now): the change may be due to that.",
         "两次运行的{what}不同（之前 {before}，现在 {after}）：变化可能由此造成。"),

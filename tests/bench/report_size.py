@@ -20,12 +20,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
+from memory_leak_stress_test import ProcessMemory, RoleMemory, Settings, TaskResult, host_facts
 
-from memory_leak_stress_test import ProcessMemory, RoleMemory, Settings, TaskResult, host_facts  # noqa: E402
-
-READER = TESTS / "analyze_stress_test.py"
+READER = Path(__file__).resolve().parents[1] / "analyze_stress_test.py"
 LIMIT_S, LIMIT_MB = 5.0, 300.0
 ROWS, LINES = 1_000_000, 10_000
 BEGIN = datetime(2026, 1, 5, 8, 0, 0)
@@ -93,10 +90,10 @@ def write_results(path: Path, lines: int, seconds: int) -> None:
             at = BEGIN + timedelta(seconds=seconds * number / lines)
             born = (BEGIN - timedelta(hours=1)).isoformat(timespec="milliseconds")
             workers = [ProcessMemory(pid, born, "rq", 430.0, False, True, True, 380.0) for pid in (100, 101)]
-            horse = ProcessMemory(1000 + number, at.isoformat(timespec="milliseconds"), "rq", 490.0, True, held_mb=450.0)
+            horse = ProcessMemory(1000 + number, at.isoformat(), "rq", 490.0, ended=True, held_mb=450.0)
+            api = ProcessMemory(200, born, "uvicorn", 61.0, False, True, True, 50.0)
             memory = {"worker": RoleMemory(810.0, 810.0, 760.0, 760.0 + number % 5, 1300.0, [*workers, horse]),
-                      "api": RoleMemory(60.0, 60.0, 50.0, 50.0, 61.0, [ProcessMemory(200, born, "uvicorn", 61.0, False,
-                                                                                     True, True, 50.0)])}
+                      "api": RoleMemory(60.0, 60.0, 50.0, 50.0, 61.0, [api])}
             clip = ("short", "long")[number % 2]
             result = TaskResult(
                 f"{clip}_c1_{number:04d}", "leak", at.isoformat(timespec="milliseconds"), f"{clip}.wav", 4.7, 147.0, 1,
