@@ -17,8 +17,8 @@ help:  ## show this list
 	@echo "make audio              the standard clips of speech, 147 s and 735 s, into tests/audio"
 	@echo "make test               the project's own tests   (ARGS='-k name')"
 	@echo "make lint               ruff and mypy"
-	@echo "make bench-arrival      measure how close together tasks arrive that are released together, against plain threads"
-	@echo "make bench-report       measure how the report's size and the reader's time grow"
+	@echo "make bench-arrival      how close together tasks arrive that are released together, against plain threads"
+	@echo "make bench-report       seconds and memory of the reader on a million samples"
 	@echo "make clean              remove .venv"
 
 demo: $(VENV)/.installed
@@ -38,7 +38,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy tests
 
 bench-report: $(VENV)/.installed
-	$(BIN)/python tests/bench/report_size.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python tests/bench/report_size.py $(ARGS)
 
 bench-arrival: $(VENV)/.installed
 	$(BIN)/python tests/bench/arrival_spread.py $(ARGS)

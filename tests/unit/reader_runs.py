@@ -1,0 +1,113 @@
+"""Runs made up for the reader's tests: result lines as the instrument writes them, readings and ends as wished."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import analyze_stress_test as reader
+from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
+
+BEGIN = datetime(2026, 3, 2, 9, 0, 0)
+BORN = "2026-03-02T08:00:00.000"
+CSV_HEAD = "timestamp,elapsed_seconds,process_name,pid,cpu_percent,memory_rss_mb,memory_percent\n"
+FLAT = [300.0, 700.0] + [700.0] * 10  # before the first task, after the warm-up round, then one reading per cycle
+LEAKING = [300.0, 700.0] + [700.0 + 60 * cycle for cycle in range(1, 13)]
+
+
+def moment(second: float) -> str:
+    return (BEGIN + timedelta(seconds=second)).isoformat(timespec="milliseconds")
+
+
+def memory(before: float | None, after: float | None, pid: int = 100, *, ended: bool = False) -> RoleMemory:
+    process = ProcessMemory(pid, BORN, "rq", after, ended, resident=True, root=True, held_mb=after)
+    return RoleMemory(before, after, before, after, after, [process])
+
+
+def task(second: float, phase: str, clip: str, roles: dict[str, RoleMemory], **changes: Any) -> TaskResult:
+    """One successful task of 10 s on a clip of 20 or 100 s, RTF 0.1, that ended at this second."""
+    worker, length = roles.get("worker"), 100.0 if clip == "long" else 20.0
+    before, after = (worker.before_mb, worker.after_mb) if worker else (None, None)
+    delta = None if before is None or after is None else after - before
+    result = TaskResult(
+        "", phase, moment(second), f"{clip}.wav", length / 31.25, length, 1, "success", task_id="a1", rtf=0.1,
+        processing_time=length / 10, time_error=0.1, settled=True, memory=roles, worker_rss_before_mb=before,
+        worker_rss_after_mb=after, worker_rss_delta_mb=delta, worker_rss_peak_mb=after,
+        settings={"phase": "all", "url": "http://127.0.0.1:8000"}, host={"name": "h", "cpus": 2})
+    return dataclasses.replace(result, **changes)
+
+
+def leak_phase(readings: Sequence[float] = FLAT, api: Sequence[float] | None = None) -> list[TaskResult]:
+    """One short and one long task per cycle; all growth of a cycle comes with its long task."""
+    results: list[TaskResult] = []
+    for cycle, (before, after) in enumerate(zip(readings, readings[1:], strict=False)):
+        for clip, start, end in (("short", before, before), ("long", before, after)):
+            roles = {"worker": memory(start, end)}
+            if api:
+                roles["api"] = memory(api[cycle], api[cycle + 1 if clip == "long" else cycle], 200)
+            results.append(task(30 * len(results) + 15, "leak", clip, roles, cycle=cycle))
+    return results
+
+
+def level(size: int, number: int = 1, *, after: float = 700.0, failed: int = 0, lines: int | None = None,
+          facts: dict[str, Any] | None = None, **changes: Any) -> list[TaskResult]:
+    """One run of one level; `failed` of its tasks were refused, `lines` of them are in the record."""
+    roles = {"worker": memory(700.0, after)}
+    done = [task(2000 + 20 * size + 5 * number, "concurrency", "short", roles, concurrency=size, level_run=number,
+                 level={"deaths": [], "client_limited": False, "stop_reason": None} | (facts or {}),
+                 rtf=0.1, **changes) for _ in range(size)]
+    for result in done[:failed]:
+        result.status, result.error_kind, result.error, result.rtf = "failed", "submit_refused", "queue is full", None
+    return done[: size if lines is None else lines]
+
+
+def ramp(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency") -> list[TaskResult]:
+    """Levels in a row; the last one carries why the ramp ended."""
+    results = [list(each) for each in levels]
+    for result in results[-1]:
+        result.level = (result.level or {}) | {"stop_reason": stop}
+    return [result for each in results for result in each]
+
+
+def healthy() -> list[TaskResult]:
+    """A run that passes: flat memory, stable up to five at once."""
+    return leak_phase() + ramp(*(level(size) for size in range(1, 6)))
+
+
+def with_settings(results: list[TaskResult], **settings: Any) -> list[TaskResult]:
+    for result in results:
+        result.settings = result.settings | settings
+    return results
+
+
+def numbered(results: Sequence[TaskResult]) -> list[TaskResult]:
+    return [dataclasses.replace(r, test_id=f"{Path(r.audio_file).stem}_c{r.concurrency}_{number:04d}")
+            for number, r in enumerate(results, 1)]
+
+
+def record(folder: Path, results: Sequence[TaskResult], *, drop: Sequence[int] = (), more: str = "",
+           csv: str | None = None) -> Path:
+    """Write the run's JSONL (without the lines of these indexes, with more text at its end) and CSV."""
+    path = folder / "memory_leak_stress_test_20260302_090000.jsonl"
+    lines = [result.to_json() + "\n" for number, result in enumerate(numbered(results)) if number not in drop]
+    path.write_text("".join(lines) + more, encoding="utf-8")
+    if csv is not None:
+        path.with_name("system_resources_20260302_090000.csv").write_text(csv, encoding="utf-8")
+    return path
+
+
+def judged(folder: Path, results: Sequence[TaskResult], **how: Any) -> reader.Judged:
+    return reader.judge(reader.read_run(record(folder, results, **how), None))
+
+
+def statuses(verdict: reader.Judged) -> dict[str, str]:
+    return {criterion.id: criterion.status for criterion in verdict.criteria}
+
+
+def sample_rows(seconds: Iterable[float], *processes: tuple[str, int, float], cpu: float = 50.0) -> str:
+    """CSV rows: each (name, pid, RSS MB) at each of these seconds."""
+    return "".join(f"{moment(second)},{second:.2f},{name},{pid},{cpu},{rss},1.0\n"
+                   for second in seconds for name, pid, rss in processes)

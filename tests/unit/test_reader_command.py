@@ -1,0 +1,169 @@
+"""The reader as a command: exit status, --json, files, what stands on the terminal."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+import analyze_stress_test as reader
+from memory_leak_stress_test import TaskResult
+from unit.reader_runs import CSV_HEAD, FLAT, LEAKING, healthy, leak_phase, level, ramp, record, sample_rows
+
+ROWS = CSV_HEAD + sample_rows(range(2200), ("rq", 100, 700.0))
+
+
+def run(folder: Path, results: Sequence[TaskResult], *options: str, csv: str | None = ROWS) -> int:
+    return reader.main([str(record(folder, results, csv=csv)), *options])
+
+
+@pytest.mark.parametrize(("results", "status"), [
+    (healthy(), 0), (leak_phase(LEAKING) + ramp(level(1), level(2), level(3)), 1), (leak_phase(FLAT[:6]), 3)])
+def test_exit_status_follows_the_verdict(tmp_path: Path, results: list[TaskResult], status: int) -> None:
+    assert run(tmp_path, results, "--no-charts") == status
+    assert run(tmp_path, results, "--json") == status
+
+
+@pytest.mark.parametrize("options", [[], ["--lang", "fr", "x"], ["--colour", "x"], ["x", "--bas", "y"]])
+def test_a_wrong_command_line_ends_with_2(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        reader.main(options)
+    assert ended.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [
+    lambda folder: folder / "not_there.jsonl", lambda folder: folder,
+    lambda folder: touched(folder / "empty.jsonl", ""),
+    lambda folder: touched(folder / "other.jsonl", '{"a": 1}\nhello\n'),
+    lambda folder: touched(folder / "bytes.jsonl", "\x00\x01\x02"),
+    lambda folder: touched(folder / "empty.csv", CSV_HEAD)])
+def test_unreadable_input_ends_with_2_and_one_sentence(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in ([], ["--json"]):
+        assert reader.main([str(make(tmp_path)), *options]) == 2
+        seen = capsys.readouterr()
+        assert seen.out == ""
+        assert seen.err.count("\n") == 1
+        assert str(tmp_path) in seen.err
+
+
+def touched(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_unreadable_baseline_and_resources_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--baseline", "--resources"):
+        assert run(tmp_path, healthy(), "--no-charts", option, str(tmp_path / "gone")) == 2
+        assert "gone" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, healthy(), "--output", str(tmp_path / "no" / "folder" / "r.md")) == 2
+    assert "--output" in capsys.readouterr().err
+
+
+LEAK_KEYS = {"verdict", "mb_per_cycle", "upper_bound_mb_per_cycle", "first_use_growth_mb", "peak_mb", "cycles",
+             "reason"}
+LEVEL_KEYS = {"concurrency", "runs", "submitted", "succeeded", "rtf_median", "rtf_max", "turnaround_median_s",
+              "turnaround_max_s", "audio_seconds_per_second", "worker_peak_mb", "client_limited", "stable"}
+
+
+def test_json_is_the_agreed_summary_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, leak_phase() + ramp(level(1), level(2, failed=1), stop="failure"), "--json") == 1
+    seen = capsys.readouterr()
+    content = json.loads(seen.out)
+    assert seen.err == ""
+    assert {"verdict", "criteria", "leak", "concurrency"} <= set(content)
+    assert [c["id"] for c in content["criteria"]] == list(reader.CRITERIA)
+    assert all(set(c) == {"id", "status", "observed", "limit", "text"} for c in content["criteria"])
+    assert set(content["leak"]["worker"]) == LEAK_KEYS
+    ramp_content = content["concurrency"]
+    assert set(ramp_content) == {"max_stable", "max_real_time", "knee", "effective_parallelism", "stop_reason",
+                                 "first_breach", "levels"}
+    assert all(set(each) == LEVEL_KEYS for each in ramp_content["levels"])
+    assert set(ramp_content["first_breach"]) == {"concurrency", "test_id", "what", "observed", "limit"}
+    assert (content["leak"]["worker"]["verdict"], ramp_content["max_stable"]) == ("NO LEAK", 1)
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".csv", ".jsonl"], "no report unless --output asks for it"
+
+
+def test_json_with_output_and_baseline_writes_the_report_and_says_what_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    baseline = record(before, leak_phase(LEAKING))
+    out = tmp_path / "report.md"
+    assert run(tmp_path, healthy(), "--json", "--baseline", str(baseline), "--output", str(out)) == 0
+    content = json.loads(capsys.readouterr().out)["comparison"]
+    assert content["fix"] == "fix_shown"
+    assert {"what": "leak_verdict", "before": "leak_LEAK", "after": "leak_NO LEAK"} in content["changes"]
+    assert "![" in out.read_text()
+    assert (tmp_path / "report.memory.svg").is_file()
+
+
+def test_the_report_stands_beside_the_run_with_its_charts(tmp_path: Path) -> None:
+    assert run(tmp_path, healthy()) == 0
+    report = (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
+    for chart in ("memory", "concurrency"):
+        assert f"](memory_leak_stress_test_20260302_090000.{chart}.svg)" in report
+        assert (tmp_path / f"memory_leak_stress_test_20260302_090000.{chart}.svg").stat().st_size > 1000
+
+
+def test_without_charts_no_picture_is_written_or_linked(tmp_path: Path) -> None:
+    assert run(tmp_path, healthy(), "--no-charts") == 0
+    assert "![" not in (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
+    assert not list(tmp_path.glob("*.svg"))
+
+
+def test_without_matplotlib_the_report_says_why_it_has_no_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: Any) -> Any:
+        if name.partition(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert run(tmp_path, healthy()) == 0
+    assert "pip install matplotlib" in (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
+
+
+@pytest.mark.parametrize("language", reader.LANGUAGES)
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_terminal_shows_one_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    run(tmp_path, healthy(), "--no-charts", "--lang", language)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= (24 if width >= 80 else 32)
+    assert max(cell_len(line.rstrip()) for line in lines[:-1]) <= width
+    assert lines[-1].endswith(".md"), "the path of the report is never broken"
+
+
+def test_several_csvs_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other_host.csv"
+    other.write_text(CSV_HEAD + sample_rows(range(2200), ("asr-backend", 7, 33.0)))
+    beside = tmp_path / "system_resources_20260302_090000.csv"
+    assert run(tmp_path, healthy(), "--resources", str(beside), str(other)) == 0
+    report = (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
+    assert "| worker | 50.0 / 50.0 / 50.0 | 700.0 / 700.0 / 700.0 | 1 | 2,200 |" in report
+    assert "| backend | 50.0 / 50.0 / 50.0 | 33.0 / 33.0 / 33.0 | 1 | 2,200 |" in report
+
+
+def test_a_csv_alone_gives_its_resources_and_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = touched(tmp_path / "system_resources_20260302_090000.csv", ROWS)
+    assert reader.main([str(path)]) == 3
+    report = path.with_suffix(".md").read_text()
+    assert "700.0 / 700.0 / 700.0" in report
+    assert "![" in report

@@ -1,0 +1,83 @@
+"""Reports of two recorded runs of the embedded service, one healthy and one that keeps 60 MB per task, whole.
+
+After a change that is meant to show in reports, write them anew, and read the difference before it is committed:
+
+    WRITE_GOLDEN=1 .venv/bin/python -m pytest tests/unit/test_reader_golden.py
+"""
+
+from __future__ import annotations
+
+import os
+import string
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import analyze_stress_test as reader
+from memory_leak_stress_test import GROWTH_REASONS
+
+GOLDEN = Path(__file__).parent / "golden"
+RUNS = {"healthy": "20261125_014911", "leaking": "20261125_015358"}
+
+
+def recorded(name: str) -> reader.Judged:
+    return reader.judge(reader.read_run(GOLDEN / f"memory_leak_stress_test_{RUNS[name]}.jsonl", None))
+
+
+@pytest.mark.parametrize("language", reader.LANGUAGES)
+@pytest.mark.parametrize(("name", "baseline"), [("healthy", "leaking"), ("leaking", None)])
+def test_report_of_a_recorded_run_is_as_it_was(name: str, baseline: str | None, language: str) -> None:
+    before = recorded(baseline) if baseline else None
+    charts = {chart: f"{name}.{chart}.svg" for chart in ("memory", "concurrency")}
+    report = reader.report(recorded(name), before, charts, [], reader.Words(language))
+    golden = GOLDEN / f"{name}.{language}.md"
+    if os.environ.get("WRITE_GOLDEN"):
+        golden.write_text(report, encoding="utf-8")
+        pytest.skip(f"{golden.name} was written, not compared")
+    assert report == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "verdict", "worker"), [("healthy", "pass", "NO LEAK"), ("leaking", "fail", "LEAK")])
+def test_verdict_of_a_recorded_run(name: str, verdict: str, worker: str) -> None:
+    run = recorded(name)
+    assert (run.verdict, run.roles["worker"].growth.verdict) == (verdict, worker)
+
+
+def fields(text: str) -> set[str]:
+    """The facts a text shows."""
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_every_language_has_every_word_with_the_same_facts() -> None:
+    assert set(reader.REASONS_ZH) == set(GROWTH_REASONS)
+    for key, texts in reader.WORDS.items():
+        assert len(texts) == len(reader.LANGUAGES), key
+        assert all(texts) or key == "space", key
+        assert len({frozenset(fields(text)) for text in texts}) == 1, key
+
+
+def test_chinese_words_are_chinese() -> None:
+    same = {key for key, (english, chinese) in reader.WORDS.items() if english == chinese}
+    assert same == {"none", "growth_text", "stable_failed", "python", "api", "col_rtf", "col_clip_band",
+                    "key_real_time"} & set(reader.WORDS)
+    half_width = {key for key, (_, text) in reader.WORDS.items()
+                  if any(a > "\u3000" and b in ",;:()" for a, b in zip(text, text[1:], strict=False))}
+    assert not half_width, "Chinese text takes full-width punctuation"
+
+
+@pytest.mark.parametrize("language", reader.LANGUAGES)
+def test_charts_are_svg_without_anything_that_runs_or_loads(language: str, tmp_path: Path) -> None:
+    files, notes = reader.write_charts(recorded("leaking"), tmp_path, "run", reader.Words(language))
+    assert files == {"memory": "run.memory.svg", "concurrency": "run.concurrency.svg"}
+    assert {note.key for note in notes} <= {"chart_no_font"}
+    for file in files.values():
+        elements = list(ElementTree.parse(tmp_path / file).iter())
+        assert not {"script", "image", "foreignObject"} & {element.tag.rpartition("}")[2] for element in elements}
+        assert len(elements) > 50
+
+
+def test_a_chart_without_a_chinese_font_is_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "CHINESE_FONTS", ())
+    pen = reader.choose_pen("zh-CN")
+    assert (pen.say.language, pen.label("进程 a")) == ("en", "?? a")
