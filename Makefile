@@ -8,7 +8,7 @@ LEAK_MB ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audio service bench-report clean
+.PHONY: help demo test lint audio service examples bench-report clean
 
 help:  ## show this list
 	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
@@ -17,6 +17,7 @@ help:  ## show this list
 	@echo "make audio              the standard clips of speech, 147 s and 735 s, into tests/audio"
 	@echo "make test               the project's own tests   (ARGS='-k name')"
 	@echo "make lint               ruff and mypy"
+	@echo "make examples           record the demo twice and write tests/examples and the README's excerpt (5 minutes)"
 	@echo "make bench-report       measure how the report's size and the reader's time grow"
 	@echo "make clean              remove .venv"
 
@@ -35,6 +36,9 @@ test: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check tests
 	$(BIN)/mypy tests
+
+examples: $(VENV)/.installed
+	@$(BIN)/python tests/make_examples.py
 
 bench-report: $(VENV)/.installed
 	$(BIN)/python tests/bench/report_size.py $(ARGS)
