@@ -17,7 +17,7 @@ help:  ## show this list
 	@echo "make audio              the standard clips of speech, 147 s and 735 s, into tests/audio"
 	@echo "make test               the project's own tests   (ARGS='-k name')"
 	@echo "make lint               ruff and mypy"
-	@echo "make examples           record the demo twice and write tests/examples and the README's excerpt (5 minutes)"
+	@echo "make examples           record the demo twice and write tests/examples and the README's excerpt (6 minutes)"
 	@echo "make bench-report       measure how the report's size and the reader's time grow"
 	@echo "make clean              remove .venv"
 
