@@ -8,7 +8,7 @@ LEAK_MB ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audio service bench-report bench-arrival clean
+.PHONY: help demo test lint audio service examples bench-arrival bench-report clean
 
 help:  ## show this list
 	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
@@ -17,6 +17,7 @@ help:  ## show this list
 	@echo "make audio              the standard clips of speech, 147 s and 735 s, into tests/audio"
 	@echo "make test               the project's own tests   (ARGS='-k name')"
 	@echo "make lint               ruff and mypy"
+	@echo "make examples           record the demo twice and write tests/examples and the README's excerpt (6 minutes)"
 	@echo "make bench-arrival      how close together tasks arrive that are released together, against plain threads"
 	@echo "make bench-report       seconds and memory of the reader on a million samples"
 	@echo "make clean              remove .venv"
@@ -37,11 +38,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check tests
 	$(BIN)/mypy tests
 
+examples: $(VENV)/.installed
+	@$(BIN)/python tests/make_examples.py
+
 bench-report: $(VENV)/.installed
-	PYTHONPATH=tests $(BIN)/python tests/bench/report_size.py $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python tests/bench/report_size.py $(ARGS)
 
 bench-arrival: $(VENV)/.installed
-	$(BIN)/python tests/bench/arrival_spread.py $(ARGS)
+	@$(BIN)/python tests/bench/arrival_spread.py $(ARGS)
 
 clean:
 	rm -rf $(VENV)

@@ -1,0 +1,441 @@
+"""The guides say what the programs do: each test reads both guides and compares them with the programs' source.
+
+What the commands in them do is tested in e2e/test_guides.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import analyze_stress_test as reader
+import guides
+import make_examples
+import memory_leak_stress_test as instrument
+from guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
+from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
+
+both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
+
+# Sections by their place, which is the same in both guides: numbers of headings in the document, the title is 0.
+(TITLE, PURPOSE, FILES, RESULTS, KINDS, COLUMNS, BEFORE, RUNNING, OPTIONS, PHASES, LEAK, RAMP, READING, CRASH, REPORT,
+ READER_OPTIONS, SUMMARY, COMPARING, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE, UNREADABLE, OTHER, CRITERIA,
+ STATUSES) = range(27)
+
+
+def section(guide: Path, place: int) -> Section:
+    return guides.sections(guide)[place]
+
+
+def sources() -> list[ast.Module]:
+    return [ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8")) for module in (instrument, reader)]
+
+
+# ------------------------------------------------------------------------------------------- the two guides
+
+
+def test_both_guides_have_the_same_sections() -> None:
+    english, chinese = (guides.sections(guide) for guide in GUIDES)
+    assert [s.level for s in english] == [s.level for s in chinese]
+    assert len(english) == STATUSES + 1
+
+
+@pytest.mark.parametrize("place", range(STATUSES + 1))
+def test_both_guides_name_the_same_options_fields_and_files(place: int) -> None:
+    english, chinese = (Counter(section(guide, place).spans) for guide in GUIDES)
+    assert english - chinese == Counter() == chinese - english
+
+
+@pytest.mark.parametrize("place", range(STATUSES + 1))
+def test_both_guides_give_the_same_numbers(place: int) -> None:
+    def numbers(guide: Path) -> list[str]:
+        prose = re.sub(r"\]\(.+?\)", "]", guides.SPAN.sub("", section(guide, place).text))
+        return sorted(re.findall(r"\d+(?:\.\d+)?", prose))
+
+    assert numbers(ENGLISH) == numbers(CHINESE)
+
+
+@pytest.mark.parametrize("place", range(STATUSES + 1))
+def test_both_guides_show_the_same_blocks_and_table_rows(place: int) -> None:
+    english, chinese = (section(guide, place) for guide in GUIDES)
+    assert guides.FENCED.findall(english.text) == guides.FENCED.findall(chinese.text)
+    assert len(english.rows) == len(chinese.rows)
+    assert [len(row) for row in english.rows] == [len(row) for row in chinese.rows]
+
+
+def test_each_guide_leads_to_the_other_at_its_top() -> None:
+    for guide, other in ((ENGLISH, CHINESE), (CHINESE, ENGLISH)):
+        assert f"]({other.name})" in "\n".join(guide.read_text(encoding="utf-8").splitlines()[:5])
+
+
+@pytest.mark.parametrize("path", [README, *GUIDES], ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    anchors = {anchor(s.title) for s in guides.sections(path)}
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        assert target.lstrip("#") in anchors if target.startswith("#") else (ROOT / target).is_file(), target
+
+
+def anchor(title: str) -> str:
+    """A heading's anchor as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def test_readme_and_both_guides_lead_to_the_examples() -> None:
+    links = {path: path.read_text(encoding="utf-8") for path in (README, *GUIDES)}
+    for name in make_examples.LEAK_MB:
+        assert f"(tests/examples/{name}.md)" in links[README]
+        assert f"(tests/examples/{name}.zh-CN.md)" in links[README]
+        assert f"(tests/examples/{name}.md)" in links[ENGLISH]
+        assert f"(tests/examples/{name}.zh-CN.md)" in links[CHINESE]
+
+
+# ----------------------------------------------------------------------------------------- options, commands
+
+
+def options_of(module: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options of a command with their defaults, from its own parser."""
+    caught: list[argparse.ArgumentParser] = []
+
+    def catch(parser: argparse.ArgumentParser, *_: object) -> None:
+        caught.append(parser)
+        raise SystemExit
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", catch)
+    with pytest.raises(SystemExit):
+        module.parse_command_line([])
+    return {action.option_strings[-1]: action.default for action in caught[0]._actions
+            if action.option_strings and action.dest != "help"}
+
+
+@both
+@pytest.mark.parametrize(("module", "place"), [(instrument, OPTIONS), (reader, READER_OPTIONS)], ids=["test", "reader"])
+def test_every_option_is_explained_with_its_default(
+    guide: Path, module: Any, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ASR_URL", raising=False)
+    options = options_of(module, monkeypatch)
+    explained = {row[0].strip("`"): row[1].strip("`") for row in section(guide, place).rows}
+    assert set(explained) == set(options)
+    for option, default in explained.items():
+        meant = options[option]
+        shown = "" if meant is None or isinstance(meant, (bool, list)) or meant == argparse.SUPPRESS else (
+            f"{meant:g}" if isinstance(meant, float) else str(meant))
+        assert default == shown, option
+
+
+@pytest.mark.parametrize("path", [README, *GUIDES], ids=lambda path: path.name)
+def test_every_option_named_anywhere_exists(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {*options_of(instrument, monkeypatch), *options_of(reader, monkeypatch)}
+    foreign = {"--help", "--host", "--port"}  # argparse's own; uvicorn's, and the embedded service's
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", path.read_text(encoding="utf-8"))) - known <= foreign
+
+
+def test_every_call_of_the_two_commands_can_be_parsed() -> None:
+    calls = guides.every_call("memory_leak_stress_test.py")
+    assert len(calls) > 15
+    for arguments in calls:
+        instrument.parse_command_line(arguments)
+    calls = guides.every_call("analyze_stress_test.py")
+    assert len(calls) > 10
+    for arguments in calls:
+        assert reader.parse_command_line(arguments).run
+
+
+# -------------------------------------------------------------------------------------------- files and fields
+
+
+def field_names(kind: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+@both
+def test_every_field_of_the_results_is_explained_and_no_other(guide: Path) -> None:
+    level = list(instrument.ClientMeter().level_facts([]))
+    written = [*field_names(TaskResult), *field_names(RoleMemory), *field_names(ProcessMemory), *level]
+    explained = section(guide, RESULTS).keys
+    assert Counter(explained) == Counter(written) - Counter(["peak_mb"])  # of a role and of a process: one row for both
+
+
+@both
+def test_every_recorded_setting_and_host_fact_is_named(guide: Path) -> None:
+    text = section(guide, RESULTS).text
+    for title, keys in (("settings", instrument.Settings().for_record()), ("host", instrument.host_facts())):
+        paragraph = next(p for p in text.split("\n\n") if p.strip().startswith(f"`{title}`"))
+        assert set(guides.SPAN.findall(paragraph)) - {title} == set(keys)
+
+
+@both
+def test_every_column_of_the_csv_is_explained_in_order(guide: Path) -> None:
+    assert tuple(section(guide, COLUMNS).keys) == instrument.CSV_COLUMNS
+
+
+@both
+def test_every_kind_of_failure_is_explained(guide: Path) -> None:
+    assert set(section(guide, KINDS).keys) == set(error_kinds(sources()[0]))
+
+
+def error_kinds(tree: ast.Module) -> Iterator[str]:
+    """What the instrument can write as error_kind: what TaskError and Outcome are made with, or a kind is set to."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            given = {"TaskError": node.args[:1], "Outcome": node.args[2:3]}.get(ast.unparse(node.func), [])
+        elif isinstance(node, ast.Assign):
+            given = [value for name, value in assignments(node) if re.fullmatch(r"(.*\.)?(error_)?kind", name)]
+        else:
+            continue
+        for value in given:
+            yield from strings(value)
+
+
+def assignments(node: ast.Assign) -> Iterator[tuple[str, ast.expr]]:
+    """(name, value), also of `a, b = x, y`."""
+    target, value = node.targets[0], node.value
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        yield from ((ast.unparse(t), v) for t, v in zip(target.elts, value.elts, strict=True))
+    else:
+        yield ast.unparse(target), value
+
+
+def strings(node: ast.AST) -> Iterator[str]:
+    """The strings an expression can be; what an f-string puts in is written <code>."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from strings(node.body)
+        yield from strings(node.orelse)
+    elif isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "<code>" for part in node.values)
+
+
+@both
+def test_names_of_the_files_are_those_written(guide: Path, tmp_path: Path) -> None:
+    jsonl, csv = instrument.new_files(tmp_path)
+    patterns = [re.sub(r"\d{8}_\d{6}", "TIME", path.name) for path in (jsonl, csv, jsonl.with_suffix(".md"))]
+    charts = [f"memory_leak_stress_test_TIME.{name}.svg" for name in ("memory", "concurrency")]
+    named = [re.sub(r"\d{8}_\d{6}", "TIME", key) for key in section(guide, FILES).keys]
+    assert named == patterns + charts
+    source = Path(reader.__file__).read_text(encoding="utf-8")
+    assert '"memory"' in source
+    assert '"concurrency"' in source  # keys of write_charts(), and what stands in the names
+
+
+# ---------------------------------------------------------------------------------- verdicts, criteria, numbers
+
+
+@both
+def test_every_verdict_is_explained(guide: Path) -> None:
+    keys = section(guide, READING).keys
+    column = reader.LANGUAGES.index("en" if guide == ENGLISH else "zh-CN")
+    for name in ("pass", "fail", "inconclusive"):
+        assert reader.WORDS[f"verdict_{name}"][0] in keys
+        assert reader.WORDS[f"verdict_{name}"][column] in section(guide, READING).text
+    for name in ("LEAK", "NO LEAK", "INCONCLUSIVE", "NOT MEASURED"):
+        assert name in keys
+        assert reader.WORDS[f"leak_{name}"][column] in section(guide, READING).text
+
+
+@both
+def test_every_criterion_is_explained_and_stands_in_the_checklist(guide: Path) -> None:
+    explained = [*section(guide, LEAK).keys, *section(guide, RAMP).keys]
+    assert set(explained) & set(reader.CRITERIA) == set(reader.CRITERIA)
+    assert set(reader.CRITERIA) <= set(section(guide, CRITERIA).spans)
+
+
+@both
+def test_every_stop_reason_is_explained(guide: Path) -> None:
+    keys = [key for key in section(guide, RAMP).keys if key not in reader.CRITERIA]
+    assert keys == list(reader.STOPS)
+
+
+@both
+def test_every_exit_status_is_explained(guide: Path) -> None:
+    statuses = {value for name, value in vars(instrument).items() if name.startswith("EXIT_")}
+    assert {int(key) for key in section(guide, STATUSES).keys} == statuses
+
+
+@both
+def test_every_field_of_the_summary_is_explained(
+    guide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = recorded(tmp_path)
+    reader.main([str(run), "--json", "--baseline", str(run)])
+    content = json.loads(capsys.readouterr().out)
+    rows = {row[0].strip("`"): set(guides.SPAN.findall(row[1])) for row in section(guide, SUMMARY).rows}
+    assert set(rows) == {*content, "first_breach", "levels"}
+    assert set(content["criteria"][0]) <= rows["criteria"]
+    assert set(content["leak"]["worker"]) == rows["leak"]
+    assert set(content["concurrency"]) == rows["concurrency"]
+    assert set(content["concurrency"]["first_breach"]) == rows["first_breach"]
+    assert set(content["concurrency"]["levels"][0]) == rows["levels"]
+    assert set(content["comparison"]) | {"--baseline"} == rows["comparison"]
+
+
+def recorded(folder: Path) -> Path:
+    """A run of a few lines, enough for every part of a summary."""
+    def line(number: int, **fields: Any) -> str:
+        memory = {"worker": RoleMemory(100.0, 100.0, 90.0, 90.0, 120.0, [])}
+        given: dict[str, Any] = {"status": "success", "rtf": 0.1, "processing_time": 3.0, "memory": memory, **fields}
+        return TaskResult(f"a_c1_{number:04d}", timestamp="2025-12-09T23:30:15", audio_file="a.wav", audio_size_mb=1.0,
+                          audio_seconds=30.0, concurrency=1, **given).to_json()
+
+    failed = {"status": "failed", "error_kind": "task_failed", "error": "no", "rtf": None, "processing_time": None}
+    lines = [line(n, phase="leak", cycle=n) for n in range(8)]
+    lines += [line(8, phase="concurrency", level_run=1, level={}), line(9, phase="concurrency", level_run=2, **failed)]
+    path = folder / "memory_leak_stress_test_20251209_233015.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+CONSTANTS = [  # what the guides' sentences quote, and where
+    (LEAK, f"{instrument.MOST_WARM_UP}", ("at most {}", "最多 {}")),
+    (LEAK, f"{instrument.SETTLE_MB:g}", ("within\n   {} MB", "不超过 {} MB")),
+    (LEAK, f"{instrument.SETTLE_S:g}", ("for {} s", "在 {} 秒内")),
+    (LEAK, f"{instrument.WINDOW}", ("at least {} cycles", "不少于 {} 轮")),
+    (LEAK, f"{instrument.FAST_STEPS}", ("at least {} times the tolerance", "容差的 {} 倍")),
+    (LEAK, f"{instrument.GIVE_UP_CYCLES}", ("after {} cycles in a row", "连续 {} 轮")),
+    (RAMP, f"{instrument.BASE_RUNS}", ("1 task {} times", "跑 {} 次单任务")),
+    (RAMP, f"{instrument.CONFIRM_RUNS}", ("until it has {} runs", "补足 {} 次")),
+    (RAMP, f"{reader.NEEDED_LEVEL}", ("at least {} tasks", "至少 {} 个任务")),
+    (RAMP, f"{reader.GOOD_LEVEL}", ("({} is good)", "（{} 个为良好）")),
+    (READING, f"{reader.DELTA_BAD_MB:g}", ("above {} MB bad", "超过 {} MB 严重")),
+    (READING, f"{instrument.Settings.delta_limit_mb:g}", ("under {} MB is good", "低于 {} MB 良好")),
+    (READING, f"{100 * reader.KNEE_SHARE:g}", ("with {} % of", "吞吐量 {} %")),
+    (KINDS, f"{instrument.SUBMIT_TIMEOUT_S:g}", ("({} s)", "（{} 秒）")),
+    (KINDS, f"{instrument.LOST_AFTER}", ("{} times in a row", "连续 {} 次")),
+    (OTHER, f"{100 * instrument.CLIENT_SPREAD:g}", ("than {} % of their median", "中位数的 {} %")),
+    (OTHER, f"{1000 * instrument.SPREAD_FLOOR_S:g}", ("than {} ms", "超过 {} 毫秒")),
+    (OTHER, f"{instrument.CLIENT_CPU:g}", ("more than {} % of a core", "单核的 {} %")),
+    (MEANWHILE, f"{instrument.GIVE_UP_CYCLES}", ("succeeded in {} cycles", "连续 {} 轮")),
+]
+
+
+@pytest.mark.parametrize(("place", "number", "phrases"), CONSTANTS, ids=lambda value: str(value)[:40])
+def test_numbers_quoted_are_those_of_the_program(place: int, number: str, phrases: tuple[str, str]) -> None:
+    for guide, phrase in zip(GUIDES, phrases, strict=True):
+        assert phrase.format(number) in section(guide, place).text
+
+
+# ------------------------------------------------------------------------------------------------- messages
+
+
+def template(node: ast.AST) -> str:
+    """A message's text, … for what is put in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template(part) for part in node.values)
+    return "…"
+
+
+def messages() -> Iterator[tuple[int, str]]:
+    """(place in the guides, text) of everything that a user may have to look up."""
+    places = {"CannotStart": NO_START, "Unreadable": UNREADABLE, "CannotRecord": MEANWHILE,
+              "argparse.ArgumentTypeError": USAGE, "p.error": USAGE}
+    for tree in sources():
+        pieces = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (place := places.get(ast.unparse(node.func))) is not None and node.args:
+                yield place, template(node.args[0])
+            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "self.failure":
+                yield MEANWHILE, template(node.value)
+            elif isinstance(node, (ast.JoinedStr, ast.Constant)) and node not in pieces and is_warning(template(node)):
+                yield MEANWHILE, template(node)
+
+
+def is_warning(text: str) -> bool:
+    """Whether a person at the terminal is told of trouble; a whole sentence, not a piece of one."""
+    return text.startswith(("WARNING ", "leak phase ends", "ramp ends", "the answer is not confirmed",
+                            "Recorded but not judged", "self-check FAILED")) or "RAM free" in text or "is flaky" in text
+
+
+MESSAGES = sorted({(place, text.removeprefix("WARNING ")) for place, text in messages()} - {(MEANWHILE, "…")})
+
+
+def test_the_messages_are_found() -> None:
+    """Else the test below would be content with none."""
+    by_place = Counter(place for place, _ in MESSAGES)
+    assert by_place[NO_START] >= 10
+    assert by_place[UNREADABLE] >= 4
+    assert by_place[USAGE] >= 5
+    assert by_place[MEANWHILE] >= 10
+
+
+@both
+@pytest.mark.parametrize(("place", "message"), MESSAGES, ids=lambda value: str(value)[:50])
+def test_every_message_can_be_found_in_the_troubleshooting(guide: Path, place: int, message: str) -> None:
+    assert any(names(key, message) for key in section(guide, place).keys), f"no row of {guide.name} names: {message}"
+
+
+@both
+@pytest.mark.parametrize("place", [NO_START, USAGE, MEANWHILE, UNREADABLE])
+def test_the_troubleshooting_names_no_message_that_does_not_exist(guide: Path, place: int) -> None:
+    known = [text for where, text in MESSAGES if where == place]
+    assert [key for key in section(guide, place).keys if not any(names(key, text) for text in known)] == []
+
+
+def names(key: str, message: str) -> bool:
+    """Whether a row's key is the beginning of this message; … stands for anything."""
+    return bool(re.match(".+".join(re.escape(part) for part in key.split("…")), message))
+
+
+@both
+def test_every_reason_for_no_verdict_is_explained(guide: Path) -> None:
+    rows = section(guide, INCONCLUSIVE).rows
+    english = [guides.SPAN.findall(row[0])[0] for row in rows]
+    chinese = [words for row in rows for words in re.findall("「(.+?)」", row[0])]
+    reasons = {key: texts for key, texts in reader.WORDS.items() if key.startswith("reason_")}
+    decided = {"reason_" + key for key in ("steady_growth", "fast_growth", "horses_leak", "no_growth", "fork_per_job")}
+    for key, (in_english, in_chinese) in reasons.items():
+        if key in decided:
+            continue
+        assert any(phrase in in_english for phrase in english), key
+        assert guide == ENGLISH or any(phrase in in_chinese for phrase in chinese), key
+    for place, phrases in enumerate((english, chinese)):
+        for phrase in phrases:
+            assert any(phrase in texts[place] for key, texts in reasons.items() if key not in decided), phrase
+
+
+@both
+@pytest.mark.parametrize("role", instrument.ROLES)
+def test_the_hint_of_the_program_is_the_command_of_the_guide(guide: Path, role: str) -> None:
+    hint = instrument.START_HINT[role].partition("start it with: ")[2].partition(" (or")[0]
+    assert hint in section(guide, BEFORE).text
+
+
+# --------------------------------------------------------------------------------------------- the examples
+
+
+def test_the_readmes_excerpt_is_the_first_screen_of_the_example() -> None:
+    readme = README.read_text(encoding="utf-8")
+    report = (make_examples.EXAMPLES / make_examples.EXCERPT_OF).read_text(encoding="utf-8")
+    assert "FAILED" in make_examples.first_screen(report)
+    assert readme == make_examples.with_excerpt(readme, report)
+
+
+@pytest.mark.parametrize("language", reader.LANGUAGES)
+@pytest.mark.parametrize(("name", "verdict", "leak"), [("healthy", "pass", "NO LEAK"), ("leaking", "fail", "LEAK")])
+def test_the_examples_show_what_they_are_named_for(language: str, name: str, verdict: str, leak: str) -> None:
+    report = make_examples.EXAMPLES / f"{name}{make_examples.LANGUAGES[language]}"
+    text = report.read_text(encoding="utf-8")
+    say = reader.Words(language)
+    assert say(f"verdict_{verdict}") in text.splitlines()[2]
+    assert f"| worker | {say('leak_' + leak)} |" in text
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert "<svg" in (report.parent / picture).read_text(encoding="utf-8")
+    assert "| example |" in text  # the host's name
+
+
+def test_the_examples_hold_no_path_of_the_machine_that_made_them() -> None:
+    for path in make_examples.EXAMPLES.iterdir():
+        assert not re.search(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|srv)/", path.read_text(encoding="utf-8")), path
