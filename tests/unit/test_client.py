@@ -230,7 +230,11 @@ def test_times_run_from_the_common_release_and_queue_time_from_acceptance(servic
 
 
 def test_a_slow_acceptance_is_part_of_the_turnaround_but_not_of_the_queue(service: Service, clip: Clip) -> None:
-    service.submit = lambda handler: (time.sleep(0.5), ACCEPTED(handler))[1]
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.5)
+        ACCEPTED(handler)
+
+    service.submit = slowly
     service.polls = [STATES["processing"], STATES["done"]]
     outcome = outcome_of(service, clip)
     assert outcome.processing_time is not None
