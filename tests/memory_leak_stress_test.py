@@ -1826,7 +1826,7 @@ class Run:
     screen: Screen
     aborted: threading.Event
     host: dict[str, Any]
-    drained: bool = True  # nothing works on the last batch any more
+    drained: bool = True  # nothing of the last batch is unfinished
     uploads: dict[Path, requests.PreparedRequest] = field(default_factory=dict)
 
     def at_rest(self) -> Reading:
@@ -1955,10 +1955,10 @@ class Run:
                 left = {task_id for task_id in left if not has_ended(self.client, session, task_id)}
                 idle = self.sampler.idle_seconds() if self.sampler else 0.0
                 nobody = self.sampler is not None and not self.sampler.serving()
-                # Nothing works on them any more: a dead worker's task may be called "processing" for ever.
-                self.drained = not left or idle >= limit
+                self.drained = not left
                 waited = time.monotonic() - begin >= (min(limit, RECOVERY_S) if nobody else limit)
-                if waited or (self.drained and not (nameless and self.sampler and idle < NAMELESS_IDLE_S)):
+                # A dead worker's task may be called "processing" for ever though nothing works on it any more.
+                if waited or idle >= limit or not (left or (nameless and self.sampler and idle < NAMELESS_IDLE_S)):
                     return
                 self.screen.status(doing="waiting for abandoned tasks")
                 self.aborted.wait(POLL_CEILING_S / 2)
@@ -2281,7 +2281,7 @@ class Climb:
         run, deadline = self.run, time.monotonic() + RECOVERY_S
         if self.stable:
             return not run.aborted.is_set()
-        while not (well := self._well()) and time.monotonic() < deadline and not run.aborted.is_set():
+        while not (well := self._well()) and run.drained and time.monotonic() < deadline and not run.aborted.is_set():
             run.screen.status(doing="waiting for the service to recover")
             run.aborted.wait(TICK_S)
         if run.aborted.is_set():

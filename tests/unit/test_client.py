@@ -230,7 +230,11 @@ def test_times_run_from_the_common_release_and_queue_time_from_acceptance(servic
 
 
 def test_a_slow_acceptance_is_part_of_the_turnaround_but_not_of_the_queue(service: Service, clip: Clip) -> None:
-    service.submit = lambda handler: (time.sleep(0.5), ACCEPTED(handler))[1]
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.5)
+        ACCEPTED(handler)
+
+    service.submit = slowly
     service.polls = [STATES["processing"], STATES["done"]]
     outcome = outcome_of(service, clip)
     assert outcome.processing_time is not None
@@ -393,3 +397,20 @@ def test_outcomes_are_put_where_the_collector_finds_them(service: Service, clip:
     assert sorted(o.number for o in outcomes_of(batch)) == [0, 1, 2]
     with pytest.raises(queue.Empty):
         batch.outcomes.get_nowait()
+
+
+@pytest.mark.parametrize(("state", "drained"), [("processing", False), ("done", True)])
+def test_tasks_given_up_are_waited_for_until_they_end(
+    state: str, drained: bool, service: Service, clip: Clip
+) -> None:
+    class Quiet:
+        def status(self, **_: object) -> None:
+            """Nobody looks."""
+
+    service.polls = [STATES["processing"], STATES[state]]
+    client, settings = ApiClient(service.url, ApiDescription()), Settings(stall_timeout=2.5)
+    run = Run(settings, client, clip, clip, None, cast(Any, None), cast(Any, Quiet()), threading.Event(), {})
+    run._drain([Outcome(0, "timeout", "task_timeout", task_id="t"), Outcome(1, "failed", "task_lost", task_id="u"),
+                Outcome(2, "success", task_id="v", processing_time=1.0)])
+    assert run.drained is drained
+    assert {path for _, path, _, _ in service.seen} == {"/api/v1/asr/result/t"}
