@@ -1,0 +1,248 @@
+"""The leak phase on real services with a planted truth: what the command line and the reader say of each.
+
+All services run at once, since nearly all of the time is waiting for memory to settle. So each test names its own
+workers by their redis: they all listen on a queue of the same name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from asr_service.audio import build_clip
+from e2e.service import TESTS, RunningService, running_service, wait_for
+from memory_leak_stress_test import TaskResult, judge_leak, result_from_json
+
+if sys.platform != "linux":
+    pytest.skip("private memory and peaks as Linux tells them", allow_module_level=True)
+
+SHORT_S, LONG_S = 1.0, 3.0
+LEAK_MB = 60  # per task, two tasks a cycle: far below what a look at one task's delta would notice
+RUN_TIMEOUT_S = 240.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A service's options, and what happens to it while it is tested."""
+
+    service: Mapping[str, Any] = field(default_factory=dict)
+    meanwhile: Callable[[RunningService, Path], None] | None = None  # given the folder of the results
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a run left behind."""
+
+    status: int
+    output: str
+    summary: dict[str, Any]
+    results: list[TaskResult]
+
+    def leak(self, role: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.summary["leak"][role]
+        return found
+
+    def follows(self, role: str) -> str | None:
+        return judge_leak(self.results, min_cycles=6)[role].follows
+
+    def judged(self) -> list[TaskResult]:
+        """Without the warm-up round."""
+        return [result for result in self.results if result.cycle]
+
+
+def kill_the_worker_after_the_second_cycle(service: RunningService, folder: Path) -> None:
+    """While memory settles: no task is lost, and the loop around the worker starts another one."""
+    wait_for(lambda: '"cycle": 2' in text_of(folder) and lines_of(folder)[-1].audio_file == "long.wav",
+             RUN_TIMEOUT_S, "the second cycle")
+    (worker,) = service.pids("worker")
+    os.kill(worker, signal.SIGKILL)
+
+
+SCENARIOS = {
+    "fork": Scenario({"worker_class": "rq.Worker"}),
+    "simple": Scenario(),
+    "leak": Scenario({"leak_mb": LEAK_MB}),
+    "wrapped": Scenario({"leak_mb": LEAK_MB, "worker_wrapper": "sh"}),
+    "api": Scenario({"leak_mb": LEAK_MB, "leak_in": "api"}),
+    "one of two": Scenario({"leak_mb": LEAK_MB, "workers": 2, "leak_workers": "one"}),
+    "long clip": Scenario({"leak_mb": LEAK_MB, "leak_clip": "long", "long_seconds": (SHORT_S + LONG_S) / 2}),
+    "replaced": Scenario({"worker_wrapper": "bash-loop"}, kill_the_worker_after_the_second_cycle),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Judged]]]:
+    """All scenarios, started at once; each test waits for its own."""
+    folder = tmp_path_factory.mktemp("leak")
+    build_clip(folder / "short.wav", SHORT_S)
+    build_clip(folder / "long.wav", LONG_S)
+    # As where setproctitle is not installed: a worker's title would not name the redis that tells it from the others.
+    (folder / "path" / "setproctitle").mkdir(parents=True)
+    (folder / "path" / "setproctitle" / "__init__.py").write_text("raise ImportError('as if not installed')")
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(SCENARIOS)) as pool:
+        patch.setenv("PYTHONPATH", str(folder / "path"))
+        yield {name: pool.submit(run, folder, name, scenario) for name, scenario in SCENARIOS.items()}
+
+
+def run(folder: Path, name: str, scenario: Scenario) -> Judged:
+    """Test one service through the command line, and ask the reader what it makes of the record."""
+    results = folder / name
+    with running_service(**scenario.service) as service:
+        command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", service.url, "--phase", "leak",
+                   "--min-cycles", "6", "--max-cycles", "10", "--short-audio", str(folder / "short.wav"),
+                   "--long-audio", str(folder / "long.wav"), "--results-dir", str(results), "--no-report",
+                   "--watch", f"worker=rq worker asr-queue .*:{redis_port(service)}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as instrument:
+            try:
+                if scenario.meanwhile:
+                    scenario.meanwhile(service, results)
+                output, _ = instrument.communicate(timeout=RUN_TIMEOUT_S)
+            finally:
+                instrument.kill()
+    (record,) = results.glob("*.jsonl")
+    reader = [sys.executable, str(TESTS / "analyze_stress_test.py"), str(record), "--json"]
+    said = subprocess.run(reader, capture_output=True, text=True, timeout=60, check=False)
+    assert said.returncode == instrument.returncode, said.stderr
+    return Judged(instrument.returncode, output, json.loads(said.stdout), lines_of(results))
+
+
+def redis_port(service: RunningService) -> int:
+    (pid,) = service.pids("redis")
+    found = re.search(r":(\d+)", " ".join(psutil.Process(pid).cmdline()))
+    assert found
+    return int(found[1])
+
+
+def text_of(folder: Path) -> str:
+    with contextlib.suppress(StopIteration):
+        return next(folder.glob("*.jsonl")).read_text()
+    return ""
+
+
+def lines_of(folder: Path) -> list[TaskResult]:
+    return [result_from_json(line) for line in text_of(folder).splitlines()]
+
+
+def close_to(mb: float) -> object:
+    """The planted size, give or take what the allocator and a real recogniser add."""
+    return pytest.approx(mb, rel=0.1, abs=5)
+
+
+Runs = Mapping[str, "Future[Judged]"]
+
+
+def test_workers_that_fork_for_each_job_do_not_leak_and_the_reason_says_why(runs: Runs) -> None:
+    seen = runs["fork"].result()
+    assert seen.leak("worker")["verdict"] == "NO LEAK", seen.output
+    assert "each job had its own process" in seen.leak("worker")["reason"]
+    assert seen.leak("api")["verdict"] == "NO LEAK"
+    for result in seen.judged():
+        processes = result.memory["worker"].processes
+        (worker,) = (p for p in processes if p.root)
+        horse = max((p for p in processes if p.ended), key=lambda p: p.peak_mb or 0.0)
+        assert not horse.resident
+        assert worker.resident
+        assert (horse.peak_mb or 0) > 2 * (worker.peak_mb or 0), "the model is loaded by the work-horse"
+        assert (result.worker_rss_peak_mb or 0) >= (horse.peak_mb or 0)
+        assert horse.held_mb
+
+
+def test_a_worker_that_keeps_its_model_does_not_leak(runs: Runs) -> None:
+    seen = runs["simple"].result()
+    worker = seen.leak("worker")
+    assert worker["verdict"] == "NO LEAK", seen.output
+    assert worker["first_use_growth_mb"] > 50, "the model is first use"
+    assert worker["upper_bound_mb_per_cycle"] < 10
+    assert "no growth above" in worker["reason"]
+    assert "own process" not in worker["reason"]
+    assert seen.leak("api")["verdict"] == "NO LEAK"
+    assert not any(p.ended for r in seen.results for p in r.memory["worker"].processes if p.root)
+
+
+@pytest.mark.parametrize("name", ["leak", "wrapped"])
+def test_a_leak_of_60_mb_per_task_is_found_however_the_worker_was_started(runs: Runs, name: str) -> None:
+    seen = runs[name].result()
+    worker = seen.leak("worker")
+    assert worker["verdict"] == "LEAK", seen.output
+    assert worker["mb_per_cycle"] == close_to(2 * LEAK_MB)
+    assert f"grew by {worker['mb_per_cycle']:.1f} MB per cycle" in worker["reason"]
+    assert seen.follows("worker") == "both"
+    assert seen.leak("api")["verdict"] == "NO LEAK"
+    assert seen.status == 1
+    deltas = [result.worker_rss_delta_mb or 0.0 for result in seen.judged()]
+    assert statistics.median(deltas) == close_to(LEAK_MB)
+    assert max(deltas) < 200, "no single task says so"
+
+
+def test_a_leak_in_the_api_is_that_of_the_api(runs: Runs) -> None:
+    seen = runs["api"].result()
+    assert seen.leak("api")["verdict"] == "LEAK", seen.output
+    assert seen.leak("api")["mb_per_cycle"] == close_to(2 * LEAK_MB)
+    assert seen.leak("worker")["verdict"] == "NO LEAK"
+    assert seen.status == 1
+
+
+def test_a_leak_in_one_of_two_workers_is_found_and_follows_no_clip(runs: Runs) -> None:
+    """Workers take turns: the one that leaks has one task per cycle, now of this clip, now of that."""
+    seen = runs["one of two"].result()
+    assert seen.leak("worker")["verdict"] == "LEAK", seen.output
+    assert seen.leak("worker")["mb_per_cycle"] == close_to(LEAK_MB)
+    assert seen.follows("worker") == "both"
+    last = seen.results[-1].memory["worker"].processes
+    low, high = sorted(p.held_mb or 0.0 for p in last if p.root)
+    assert high - low > 4 * LEAK_MB, "the record shows which one"
+
+
+def test_a_leak_on_the_long_clip_alone_follows_it(runs: Runs) -> None:
+    seen = runs["long clip"].result()
+    assert seen.leak("worker")["verdict"] == "LEAK", seen.output
+    assert seen.leak("worker")["mb_per_cycle"] == close_to(LEAK_MB)
+    assert seen.follows("worker") == "long.wav"
+
+
+def test_a_worker_replaced_in_the_middle_is_never_cleared(runs: Runs) -> None:
+    seen = runs["replaced"].result()
+    worker = seen.leak("worker")
+    assert worker["verdict"] == "INCONCLUSIVE", seen.output
+    assert "ended or was replaced in cycle 2" in worker["reason"]
+    assert seen.leak("api")["verdict"] == "NO LEAK"
+    assert {result.status for result in seen.results} == {"success"}
+    roots = {p.pid for result in seen.results for p in result.memory["worker"].processes if p.root}
+    assert len(roots) == 2
+    assert any(p.ended for result in seen.results for p in result.memory["worker"].processes if p.root)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_line_says_what_was_measured(runs: Runs, name: str) -> None:
+    seen = runs[name].result()
+    assert len({result.test_id for result in seen.results}) == len(seen.results)
+    workers = 2 if name == "one of two" else 1
+    assert sum(result.cycle == 0 for result in seen.results) >= 2 * workers
+    for result in seen.judged():
+        assert result.settled, result.test_id
+        assert result.memory.keys() == {"worker", "api"}
+        for role, memory in result.memory.items():
+            assert None not in (memory.before_mb, memory.after_mb, memory.peak_mb)
+            assert 0 < (memory.private_after_mb or 0) <= (memory.after_mb or 0)
+            assert (memory.peak_mb or 0) >= max(memory.before_mb or 0, memory.after_mb or 0) - 1, role
+            roots = [p for p in memory.processes if p.root and not p.ended]
+            assert len(roots) == (workers if role == "worker" else 1)
+        assert result.worker_rss_delta_mb == pytest.approx(
+            (result.worker_rss_after_mb or 0) - (result.worker_rss_before_mb or 0), abs=0.01)
+    afters = [result.memory["worker"].private_after_mb for result in seen.judged()]
+    befores = [result.memory["worker"].private_before_mb for result in seen.judged()]
+    assert afters[:-1] == befores[1:], "a task begins where the one before ended"
