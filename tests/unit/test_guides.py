@@ -297,6 +297,7 @@ def recorded(folder: Path) -> Path:
 
 CONSTANTS = [  # what the guides' sentences quote, and where
     (LEAK, f"{instrument.MOST_WARM_UP}", ("at most {}", "最多 {}")),
+    (LEAK, f"{instrument.MORE_WARM_UPS}", ("up to {} rounds more", "最多再补 {} 次")),
     (LEAK, f"{instrument.SETTLE_MB:g}", ("within\n   {} MB", "不超过 {} MB")),
     (LEAK, f"{instrument.SETTLE_S:g}", ("for {} s", "在 {} 秒内")),
     (LEAK, f"{instrument.WINDOW}", ("at least {} cycles", "不少于 {} 轮")),
