@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -37,7 +38,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from rich.console import Console
@@ -275,7 +276,7 @@ def read_result(line: str, run: Run, old_ids: Counter[tuple[str, ...]]) -> TaskR
     if result.phase == "leak" and result.cycle is None:
         raise ValueError("cycle is missing")
     counts = (result.concurrency - 1, result.cycle or 0, result.level_run or 0)
-    if not all(0 <= n < MOST_TASKS for n in counts) or not all(in_range(v) for v in figures(result)):
+    if not all(0 <= n < MOST_TASKS for n in counts) or not in_range(result):
         raise ValueError("a value is out of range")
     if result.level is not None:
         deaths = result.level.get("deaths")
@@ -288,20 +289,15 @@ def read_result(line: str, run: Run, old_ids: Counter[tuple[str, ...]]) -> TaskR
     return result
 
 
-def figures(result: TaskResult) -> Iterator[float]:
-    """Every measured number of a result."""
+def in_range(result: TaskResult) -> bool:
+    """Whether every measured number of a result can be one."""
     records: list[TaskResult | RoleMemory | ProcessMemory] = [result, *result.memory.values()]
     records += [process for memory in result.memory.values() for process in memory.processes]
     for record in records:
         for value in vars(record).values():
-            if type(value) is float:
-                yield value
-    if result.audio_seconds is not None:
-        yield 0.0 if result.audio_seconds > 0 else math.nan
-
-
-def in_range(value: float) -> bool:
-    return -SANE <= value <= SANE
+            if type(value) is float and not -SANE <= value <= SANE:
+                return False
+    return result.audio_seconds is None or result.audio_seconds > 0
 
 
 def from_old_record(content: Mapping[str, Any], old_ids: Counter[tuple[str, ...]]) -> TaskResult:
@@ -1295,7 +1291,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_processes": ("processes", "进程数"),
     "col_samples": ("samples", "采样数"),
     "col_length": ("length s", "时长 s"),
-    "col_size": ("size MB (10^6 bytes)", "大小 MB(10^6 字节）"),
+    "col_size": ("size MB (10^6 bytes)", "大小 MB（10^6 字节）"),
     "col_tasks": ("tasks", "任务数"),
     "col_clip_band": ("RTF 1.0", "RTF 1.0"),
     "host": ("host", "主机"),
@@ -1732,6 +1728,7 @@ def next_sentence(judged: Judged, say: Words) -> str:
 
 # ===================================================================================================== charts
 
+Time = TypeVar("Time", int, float)  # seconds, or numbers of samples
 MOST_POINTS = 1500  # drawn per line: about two per pixel; peaks and lows of each stretch are kept
 MOST_LINES = 6  # processes of a role with a line of their own in the key; the others share one entry
 INK, PAPER, FAINT, SHADE = "#222222", "#ffffff", "#d9d9d9", "#e4e4e4"
@@ -1747,8 +1744,8 @@ CHINESE_FONTS = (
 
 
 def thinned(
-    times: Sequence[float], values: Sequence[float], most: int = MOST_POINTS
-) -> tuple[list[float], list[float]]:
+    times: Sequence[Time], values: Sequence[float], most: int = MOST_POINTS
+) -> tuple[list[Time], list[float]]:
     """At most about `most` points of a series; the lowest and highest of every stretch stay, at their own times."""
     if len(values) <= most:
         return list(times), list(values)
@@ -1782,6 +1779,10 @@ def choose_pen(language: str) -> Pen:
     if language == "en":
         return Pen(Words("en"), ["DejaVu Sans"], latin)
     needed = {ord(c) for pair in WORDS.values() for c in pair[1] if ord(c) > 0x2E7F}
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for file in set(font_manager.findSystemFonts()) - known:  # installed since matplotlib last looked
+        with contextlib.suppress(OSError, RuntimeError):  # a font file that matplotlib cannot use
+            font_manager.fontManager.addfont(file)
     files = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
     for name in (n for n in CHINESE_FONTS if n in files):
         glyphs = frozenset(ft2font.FT2Font(files[name]).get_charmap())
@@ -1864,9 +1865,9 @@ def draw_role(axes: Axes, series: RoleSeries, times: Sequence[float], colour: st
     most = sorted(series.processes, key=lambda p: -len(p.at))
     named = most[: 1 if len(most) > MOST_LINES else MOST_LINES]
     for number, process in enumerate(named):
-        x, y = thinned([times[i] for i in process.at], process.rss)
-        axes.plot(x, y, STYLES[number % len(STYLES)], color=colour, linewidth=1.4, markersize=4,
-                  marker="." if len(x) < 3 else None,
+        at, rss = thinned(process.at, process.rss)
+        axes.plot([times[i] for i in at], rss, STYLES[number % len(STYLES)], color=colour, linewidth=1.4, markersize=4,
+                  marker="." if len(at) < 3 else None,
                   label=f"{pen.label(series.role)}: {pen.label(process.name)} ({process.pid})")
     others = sorted(most[len(named) :], key=lambda p: p.at[0])
     if others:
@@ -1874,8 +1875,9 @@ def draw_role(axes: Axes, series: RoleSeries, times: Sequence[float], colour: st
         label = pen.say("key_short_lived", role=pen.label(series.role), count=len(others))
         axes.plot(x, y, color=colour, linewidth=0.9, marker=".", markersize=1.5, label=label)
     if len(most) > 1 and series.role in ROLES:
-        x, y = thinned([times[i] for i in series.at], series.rss)
-        axes.plot(x, y, color=colour, alpha=0.35, linewidth=3, label=pen.say("key_sum", role=series.role), zorder=1)
+        at, rss = thinned(series.at, series.rss)
+        axes.plot([times[i] for i in at], rss, color=colour, alpha=0.35, linewidth=3, zorder=1,
+                  label=pen.say("key_sum", role=series.role))
 
 
 def joined(processes: Sequence[Process], times: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -1915,7 +1917,7 @@ def draw_ramp(judged: Judged, figure: Figure, pen: Pen) -> None:
             axes.axvline(ramp.knee, color="#009E73", linewidth=1.2, linestyle="-.", label=say("key_knee", n=ramp.knee))
         if ramp.max_stable:
             axes.axvline(ramp.max_stable, color="#CC79A7", linewidth=1.6, label=say("key_limit", n=ramp.max_stable))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
     if not all(level.stable for level in ramp.levels):
         above.plot([], [], "X", color="#D55E00", markersize=9, label=say("key_unstable"))
@@ -1990,7 +1992,8 @@ def report(
     """The whole report: first screen, comparison, set-up, memory, concurrency, resources, method."""
     verdict = f"**{md(say('verdict_' + judged.verdict))}** – {md(headline(judged, say))}"
     lines = [f"# {md(say('title'))}", "", verdict, ""]
-    lines += table(columns(say, "what", "observed", "limit", "result", "why"), criteria_rows(judged, say), 5)
+    criteria = table(columns(say, "what", "observed", "limit", "result", "why"), criteria_rows(judged, say), 5)
+    lines += map(unbroken, criteria)
     lines += bullets(three_sentences(judged, say))
     parts = [("compare", comparison_part(before, judged, say) if before else []), ("run", run_part(judged, say)),
              ("old", old_part(judged, say)), ("memory", memory_part(judged, charts, say)),
@@ -2009,6 +2012,13 @@ def columns(say: Words, *names: str) -> list[str]:
 def criteria_rows(judged: Judged, say: Words) -> list[tuple[str, str, str, str, str]]:
     return [(say(c.id), observed_text(c), limit_text(c, say), say(f"status_{c.status}"), say.note(c.text))
             for c in judged.criteria]
+
+
+def unbroken(line: str) -> str:
+    """A table row whose short cells are not broken in two: no-break spaces, word joiners between Chinese characters."""
+    cells = line.split(" | ")
+    return " | ".join(cell if len(cell) > 16 else re.sub(r"(?<=[\u4e00-\u9fff])(?=[\u4e00-\u9fff])", "\u2060",
+                                                          cell.replace(" ", "\u00a0")) for cell in cells)
 
 
 def observed_text(c: Criterion) -> str:
