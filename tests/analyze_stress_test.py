@@ -1059,7 +1059,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "已测到的部分全部达标，但这不是完整的一次运行。"),
     "head_untested": ("Not tested in this run: {names}.", "本次未测：{names}。"),
     "lead": ("{sentences}.", "{sentences}。"),
-    "lead_LEAK": ("Memory leaks in the {roles}", "{roles} 存在内存泄漏"),
+    "lead_LEAK": ("Memory leaks in the {roles}", "内存泄漏出在 {roles}"),
     "lead_NO LEAK": ("No memory leak was found", "没有发现内存泄漏"),
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
     "lead_queued": ("the service stands {stable} at once, but does them one after another",
@@ -1195,7 +1195,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "real_unknown": ("how fast against real time is not known", "与实时相比快慢未知"),
     "together_not": ("The tasks were not done together: {stable} at once get through only {parallelism:.1f} times the "
         "work of one, so beyond 1 at a time tasks only wait.",
-        "但任务并非真正同时处理：{stable} 个并发的总处理速度只有单个任务的 {parallelism:.1f} 倍，超过 1 个的任务只是"
+        "但任务并非真正同时处理：并发 {stable} 时的总处理速度只有单个任务的 {parallelism:.1f} 倍，超过 1 个的任务只是"
         "在排队。"),
     "together_knee": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only wait.",
         "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
@@ -1349,7 +1349,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "结果里记录的那个进程（{recorded}，最高 {mb:,.1f} MB）并不是真正干活的进程：CSV 显示另有 {count} 个短命或未被"
         "记录的进程，峰值达 {peak:,.0f} MB，最后一次采样时仍占用 {held:,.0f} MB。因此记录中的增量不能说明任务是否泄漏"
         "。"),
-    "old_recorded": ("{name}, pid {pid}", "{name},PID {pid}"),
+    "old_recorded": ("{name}, pid {pid}", "{name}，PID {pid}"),
     "old_unmatched": ("no process of the CSV fits it", "CSV 中找不到对应的进程"),
     "old_no_csv": ("Without a CSV it cannot be checked which process the results describe.",
         "没有 CSV，无法核对结果记录的是哪个进程。"),
@@ -1946,12 +1946,19 @@ def md(text: str) -> str:
     return re.sub(r"(?i)\bwww\.", "www&#46;", line)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """A markdown table; the first `left` columns are text, the others figures."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, whole: bool = False) -> list[str]:
+    """A markdown table; the first `left` columns are text, the others figures. `whole`: no short cell is broken."""
     marks = ["---" if i < left else "---:" for i in range(len(headers))]
-    lines = [headers, *rows]
-    cells = [f"| {' | '.join(md(cell) or ' ' for cell in line)} |" for line in lines]
-    return [cells[0], f"| {' | '.join(marks)} |", *cells[1:], ""]
+    show = unbroken if whole else md
+    lines = [f"| {' | '.join(show(cell) or ' ' for cell in line)} |" for line in (headers, *rows)]
+    return [lines[0], f"| {' | '.join(marks)} |", *lines[1:], ""]
+
+
+def unbroken(text: str) -> str:
+    """Markdown of a cell; a short one with no-break spaces, and word joiners between Chinese characters."""
+    if len(text) > 16:
+        return md(text)
+    return re.sub(r"(?<=[\u4e00-\u9fff])(?=[\u4e00-\u9fff])", "\u2060", md(text).replace(" ", "\u00a0"))
 
 
 def shortened_table(headers: Sequence[str], rows: Sequence[Sequence[str]], say: Words, left: int = 1) -> list[str]:
@@ -1992,8 +1999,8 @@ def report(
     """The whole report: first screen, comparison, set-up, memory, concurrency, resources, method."""
     verdict = f"**{md(say('verdict_' + judged.verdict))}** – {md(headline(judged, say))}"
     lines = [f"# {md(say('title'))}", "", verdict, ""]
-    criteria = table(columns(say, "what", "observed", "limit", "result", "why"), criteria_rows(judged, say), 5)
-    lines += map(unbroken, criteria)
+    headers = columns(say, "what", "observed", "limit", "result", "why")
+    lines += table(headers, criteria_rows(judged, say), 5, whole=True)
     lines += bullets(three_sentences(judged, say))
     parts = [("compare", comparison_part(before, judged, say) if before else []), ("run", run_part(judged, say)),
              ("old", old_part(judged, say)), ("memory", memory_part(judged, charts, say)),
@@ -2012,13 +2019,6 @@ def columns(say: Words, *names: str) -> list[str]:
 def criteria_rows(judged: Judged, say: Words) -> list[tuple[str, str, str, str, str]]:
     return [(say(c.id), observed_text(c), limit_text(c, say), say(f"status_{c.status}"), say.note(c.text))
             for c in judged.criteria]
-
-
-def unbroken(line: str) -> str:
-    """A table row whose short cells are not broken in two: no-break spaces, word joiners between Chinese characters."""
-    cells = line.split(" | ")
-    return " | ".join(cell if len(cell) > 16 else re.sub(r"(?<=[\u4e00-\u9fff])(?=[\u4e00-\u9fff])", "\u2060",
-                                                          cell.replace(" ", "\u00a0")) for cell in cells)
 
 
 def observed_text(c: Criterion) -> str:
@@ -2069,9 +2069,9 @@ def run_part(judged: Judged, say: Words) -> list[str]:
              ("files", " + ".join([run.path.name, *(s.path.name for s in run.samples if s.path != run.path)]))]
     known = [(say(key), say("unknown") if value is None else str(value)) for key, value in facts]
     lines = table(columns(say, "what", "observed"), known, 2)
-    clips = Counter((r.audio_file, r.audio_seconds, r.audio_size_mb) for r in run.results)
+    clips = Counter((r.audio_file, num(r.audio_seconds), num(r.audio_size_mb, 2)) for r in run.results)
     if clips:
-        rows = [(name, num(length), num(size, 2), str(count)) for (name, length, size), count in clips.items()]
+        rows = [(*clip, str(count)) for clip, count in clips.items()]
         lines += shortened_table(columns(say, "clip", "length", "size", "tasks"), rows, say)
     if settings:
         lines += [*sentences([say("repeat")]), *code(repeat_command(settings))]

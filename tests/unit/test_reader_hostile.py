@@ -48,6 +48,9 @@ def check_markdown(report: str) -> None:
             for row in [text, *iter_rows(lines, number + 1)]:
                 assert len(TABLE_ROW.findall(row)) == width, row
     rendered = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(report)
+    marks = [text for text in lines if re.fullmatch(r"\|( -+:? \|)+", text)]
+    assert rendered.count("<table>") == len(marks) > 0
+    assert not re.search(r"<p>\s*\|", rendered), "a row that is not in its table"
     tags = set(re.findall(r"</?([a-zA-Z!?][\w-]*)", rendered))
     allowed = {"h1", "h2", "p", "strong", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "pre", "code", "img"}
     assert tags <= allowed, tags - allowed
