@@ -1057,6 +1057,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "没有不达标项，但证据不足：{names}。"),
     "head_whole": ("What was measured meets its criteria, but it is not the whole run.",
         "已测到的部分全部达标，但这不是完整的一次运行。"),
+    "head_resources": ("Only samples of processes were given: nothing is judged.",
+        "只有进程采样，没有测试结果：不作任何判定。"),
     "head_untested": ("Not tested in this run: {names}.", "本次未测：{names}。"),
     "lead": ("{sentences}.", "{sentences}。"),
     "lead_LEAK": ("Memory leaks in the {roles}", "内存泄漏出在 {roles}"),
@@ -1226,6 +1228,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "下一步：不要重启服务，继续运行：--phase leak --min-cycles {cycles} --max-cycles {most}。"),
     "next_again": ("Next: repeat the run so that nothing is missing ({what}).",
         "下一步：重新运行，补齐缺失的部分（{what}）。"),
+    "next_results": ("Next: for a verdict, read the .jsonl that was recorded with these samples.",
+        "下一步：如需结论，请读取与这些采样同时记录的 .jsonl 文件。"),
     "next_whole": ("Next: repeat the run to its end.", "下一步：重新运行，直到正常结束。"),
     "next_old": ("Next: repeat with memory_leak_stress_test.py on the machine of the service: it watches the whole "
         "process tree.",
@@ -1610,6 +1614,8 @@ def headline(judged: Judged, say: Words) -> str:
     def names(statuses: Iterable[str], asked: bool) -> str:
         return say.join(say(c.id) for c in judged.criteria if c.status in statuses and c.asked is asked)
 
+    if not judged.run.results:
+        return say("head_resources")
     wanted = {"pass": (), "fail": ("fail",), "inconclusive": ("inconclusive", "not_measured")}[judged.verdict]
     untested = names(("not_measured",), False)
     missing = names(wanted, True)
@@ -1698,6 +1704,8 @@ def together(ramp: Ramp, say: Words) -> str:
 def next_sentence(judged: Judged, say: Words) -> str:
     """The one thing to do next: mend what failed, else make the run whole, else keep it."""
     run, file = judged.run, judged.run.path.name
+    if not run.results:
+        return say("next_results")
     status = {c.id: c for c in judged.criteria}
     leaking = next((v for v in judged.roles.values() if v.growth.verdict == "LEAK"), None)
     longest = max(run.phase("leak"), key=lambda r: r.audio_seconds or 0.0).audio_file if run.phase("leak") else ""
@@ -2292,7 +2300,8 @@ def print_summary(judged: Judged, before: Judged | None, say: Words, report_path
     console.print(Text.assemble((say(f"verdict_{judged.verdict}"), f"bold {style}"), " – ", headline(judged, say)))
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("what", "observed", "limit", "result"):
-        grid.add_column(say(f"col_{column}"), justify="right" if column == "observed" else "left")
+        grid.add_column(say(f"col_{column}"), justify="right" if column == "observed" else "left",
+                        no_wrap=column in ("observed", "result"))
     for c in judged.criteria:
         grid.add_row(*(Text(plain(t)) for t in (say(c.id), observed_text(c), limit_text(c, say))),
                      Text(say(f"status_{c.status}"), style=STATUS_STYLES[c.status]))
