@@ -1871,7 +1871,7 @@ def shade_tasks(axes: Axes, judged: Judged, samples: Samples, end: float, scale:
 def draw_role(axes: Axes, series: RoleSeries, times: Sequence[float], colour: str, pen: Pen) -> None:
     """A role's longest-lived processes, the others under one entry, and their sum where several run."""
     most = sorted(series.processes, key=lambda p: -len(p.at))
-    named = most[: 1 if len(most) > MOST_LINES else MOST_LINES]
+    named = [p for p in most[:MOST_LINES] if len(most) <= MOST_LINES or 10 * len(p.at) >= len(most[0].at)]
     for number, process in enumerate(named):
         at, rss = thinned(process.at, process.rss)
         axes.plot([times[i] for i in at], rss, STYLES[number % len(STYLES)], color=colour, linewidth=1.4, markersize=4,
