@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -37,7 +38,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from rich.console import Console
@@ -275,7 +276,7 @@ def read_result(line: str, run: Run, old_ids: Counter[tuple[str, ...]]) -> TaskR
     if result.phase == "leak" and result.cycle is None:
         raise ValueError("cycle is missing")
     counts = (result.concurrency - 1, result.cycle or 0, result.level_run or 0)
-    if not all(0 <= n < MOST_TASKS for n in counts) or not all(in_range(v) for v in figures(result)):
+    if not all(0 <= n < MOST_TASKS for n in counts) or not in_range(result):
         raise ValueError("a value is out of range")
     if result.level is not None:
         deaths = result.level.get("deaths")
@@ -288,20 +289,15 @@ def read_result(line: str, run: Run, old_ids: Counter[tuple[str, ...]]) -> TaskR
     return result
 
 
-def figures(result: TaskResult) -> Iterator[float]:
-    """Every measured number of a result."""
+def in_range(result: TaskResult) -> bool:
+    """Whether every measured number of a result can be one."""
     records: list[TaskResult | RoleMemory | ProcessMemory] = [result, *result.memory.values()]
     records += [process for memory in result.memory.values() for process in memory.processes]
     for record in records:
         for value in vars(record).values():
-            if type(value) is float:
-                yield value
-    if result.audio_seconds is not None:
-        yield 0.0 if result.audio_seconds > 0 else math.nan
-
-
-def in_range(value: float) -> bool:
-    return -SANE <= value <= SANE
+            if type(value) is float and not -SANE <= value <= SANE:
+                return False
+    return result.audio_seconds is None or result.audio_seconds > 0
 
 
 def from_old_record(content: Mapping[str, Any], old_ids: Counter[tuple[str, ...]]) -> TaskResult:
@@ -1059,9 +1055,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "没有不达标项，但证据不足：{names}。"),
     "head_whole": ("What was measured meets its criteria, but it is not the whole run.",
         "已测到的部分全部达标，但这不是完整的一次运行。"),
+    "head_resources": ("Only samples of processes were given: nothing is judged.",
+        "只有进程采样，没有测试结果：不作任何判定。"),
     "head_untested": ("Not tested in this run: {names}.", "本次未测：{names}。"),
     "lead": ("{sentences}.", "{sentences}。"),
-    "lead_LEAK": ("Memory leaks in the {roles}", "{roles} 存在内存泄漏"),
+    "lead_LEAK": ("Memory leaks in the {roles}", "内存泄漏出在 {roles}"),
     "lead_NO LEAK": ("No memory leak was found", "没有发现内存泄漏"),
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
     "lead_queued": ("the service stands {stable} at once, but does them one after another",
@@ -1197,7 +1195,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "real_unknown": ("how fast against real time is not known", "与实时相比快慢未知"),
     "together_not": ("The tasks were not done together: {stable} at once get through only {parallelism:.1f} times the "
         "work of one, so beyond 1 at a time tasks only wait.",
-        "但任务并非真正同时处理：{stable} 个并发的总处理速度只有单个任务的 {parallelism:.1f} 倍，超过 1 个的任务只是"
+        "但任务并非真正同时处理：并发 {stable} 时的总处理速度只有单个任务的 {parallelism:.1f} 倍，超过 1 个的任务只是"
         "在排队。"),
     "together_knee": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only wait.",
         "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
@@ -1228,6 +1226,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "下一步：不要重启服务，继续运行：--phase leak --min-cycles {cycles} --max-cycles {most}。"),
     "next_again": ("Next: repeat the run so that nothing is missing ({what}).",
         "下一步：重新运行，补齐缺失的部分（{what}）。"),
+    "next_results": ("Next: for a verdict, read the .jsonl that was recorded with these samples.",
+        "下一步：如需结论，请读取与这些采样同时记录的 .jsonl 文件。"),
     "next_whole": ("Next: repeat the run to its end.", "下一步：重新运行，直到正常结束。"),
     "next_old": ("Next: repeat with memory_leak_stress_test.py on the machine of the service: it watches the whole "
         "process tree.",
@@ -1293,7 +1293,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_processes": ("processes", "进程数"),
     "col_samples": ("samples", "采样数"),
     "col_length": ("length s", "时长 s"),
-    "col_size": ("size MB (10^6 bytes)", "大小 MB(10^6 字节）"),
+    "col_size": ("size MB (10^6 bytes)", "大小 MB（10^6 字节）"),
     "col_tasks": ("tasks", "任务数"),
     "col_clip_band": ("RTF 1.0", "RTF 1.0"),
     "host": ("host", "主机"),
@@ -1351,7 +1351,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "结果里记录的那个进程（{recorded}，最高 {mb:,.1f} MB）并不是真正干活的进程：CSV 显示另有 {count} 个短命或未被"
         "记录的进程，峰值达 {peak:,.0f} MB，最后一次采样时仍占用 {held:,.0f} MB。因此记录中的增量不能说明任务是否泄漏"
         "。"),
-    "old_recorded": ("{name}, pid {pid}", "{name},PID {pid}"),
+    "old_recorded": ("{name}, pid {pid}", "{name}，PID {pid}"),
     "old_unmatched": ("no process of the CSV fits it", "CSV 中找不到对应的进程"),
     "old_no_csv": ("Without a CSV it cannot be checked which process the results describe.",
         "没有 CSV，无法核对结果记录的是哪个进程。"),
@@ -1612,6 +1612,8 @@ def headline(judged: Judged, say: Words) -> str:
     def names(statuses: Iterable[str], asked: bool) -> str:
         return say.join(say(c.id) for c in judged.criteria if c.status in statuses and c.asked is asked)
 
+    if not judged.run.results:
+        return say("head_resources")
     wanted = {"pass": (), "fail": ("fail",), "inconclusive": ("inconclusive", "not_measured")}[judged.verdict]
     untested = names(("not_measured",), False)
     missing = names(wanted, True)
@@ -1700,6 +1702,8 @@ def together(ramp: Ramp, say: Words) -> str:
 def next_sentence(judged: Judged, say: Words) -> str:
     """The one thing to do next: mend what failed, else make the run whole, else keep it."""
     run, file = judged.run, judged.run.path.name
+    if not run.results:
+        return say("next_results")
     status = {c.id: c for c in judged.criteria}
     leaking = next((v for v in judged.roles.values() if v.growth.verdict == "LEAK"), None)
     longest = max(run.phase("leak"), key=lambda r: r.audio_seconds or 0.0).audio_file if run.phase("leak") else ""
@@ -1730,6 +1734,7 @@ def next_sentence(judged: Judged, say: Words) -> str:
 
 # ===================================================================================================== charts
 
+Time = TypeVar("Time", int, float)  # seconds, or numbers of samples
 MOST_POINTS = 1500  # drawn per line: about two per pixel; peaks and lows of each stretch are kept
 MOST_LINES = 6  # processes of a role with a line of their own in the key; the others share one entry
 INK, PAPER, FAINT, SHADE = "#222222", "#ffffff", "#d9d9d9", "#e4e4e4"
@@ -1745,8 +1750,8 @@ CHINESE_FONTS = (
 
 
 def thinned(
-    times: Sequence[float], values: Sequence[float], most: int = MOST_POINTS
-) -> tuple[list[float], list[float]]:
+    times: Sequence[Time], values: Sequence[float], most: int = MOST_POINTS
+) -> tuple[list[Time], list[float]]:
     """At most about `most` points of a series; the lowest and highest of every stretch stay, at their own times."""
     if len(values) <= most:
         return list(times), list(values)
@@ -1780,6 +1785,10 @@ def choose_pen(language: str) -> Pen:
     if language == "en":
         return Pen(Words("en"), ["DejaVu Sans"], latin)
     needed = {ord(c) for pair in WORDS.values() for c in pair[1] if ord(c) > 0x2E7F}
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for file in set(font_manager.findSystemFonts()) - known:  # installed since matplotlib last looked
+        with contextlib.suppress(OSError, RuntimeError):  # a font file that matplotlib cannot use
+            font_manager.fontManager.addfont(file)
     files = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
     for name in (n for n in CHINESE_FONTS if n in files):
         glyphs = frozenset(ft2font.FT2Font(files[name]).get_charmap())
@@ -1860,11 +1869,11 @@ def shade_tasks(axes: Axes, judged: Judged, samples: Samples, end: float, scale:
 def draw_role(axes: Axes, series: RoleSeries, times: Sequence[float], colour: str, pen: Pen) -> None:
     """A role's longest-lived processes, the others under one entry, and their sum where several run."""
     most = sorted(series.processes, key=lambda p: -len(p.at))
-    named = most[: 1 if len(most) > MOST_LINES else MOST_LINES]
+    named = [p for p in most[:MOST_LINES] if len(most) <= MOST_LINES or 10 * len(p.at) >= len(most[0].at)]
     for number, process in enumerate(named):
-        x, y = thinned([times[i] for i in process.at], process.rss)
-        axes.plot(x, y, STYLES[number % len(STYLES)], color=colour, linewidth=1.4, markersize=4,
-                  marker="." if len(x) < 3 else None,
+        at, rss = thinned(process.at, process.rss)
+        axes.plot([times[i] for i in at], rss, STYLES[number % len(STYLES)], color=colour, linewidth=1.4, markersize=4,
+                  marker="." if len(at) < 3 else None,
                   label=f"{pen.label(series.role)}: {pen.label(process.name)} ({process.pid})")
     others = sorted(most[len(named) :], key=lambda p: p.at[0])
     if others:
@@ -1872,8 +1881,9 @@ def draw_role(axes: Axes, series: RoleSeries, times: Sequence[float], colour: st
         label = pen.say("key_short_lived", role=pen.label(series.role), count=len(others))
         axes.plot(x, y, color=colour, linewidth=0.9, marker=".", markersize=1.5, label=label)
     if len(most) > 1 and series.role in ROLES:
-        x, y = thinned([times[i] for i in series.at], series.rss)
-        axes.plot(x, y, color=colour, alpha=0.35, linewidth=3, label=pen.say("key_sum", role=series.role), zorder=1)
+        at, rss = thinned(series.at, series.rss)
+        axes.plot([times[i] for i in at], rss, color=colour, alpha=0.35, linewidth=3, zorder=1,
+                  label=pen.say("key_sum", role=series.role))
 
 
 def joined(processes: Sequence[Process], times: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -1913,7 +1923,7 @@ def draw_ramp(judged: Judged, figure: Figure, pen: Pen) -> None:
             axes.axvline(ramp.knee, color="#009E73", linewidth=1.2, linestyle="-.", label=say("key_knee", n=ramp.knee))
         if ramp.max_stable:
             axes.axvline(ramp.max_stable, color="#CC79A7", linewidth=1.6, label=say("key_limit", n=ramp.max_stable))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
     if not all(level.stable for level in ramp.levels):
         above.plot([], [], "X", color="#D55E00", markersize=9, label=say("key_unstable"))
@@ -1942,12 +1952,19 @@ def md(text: str) -> str:
     return re.sub(r"(?i)\bwww\.", "www&#46;", line)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """A markdown table; the first `left` columns are text, the others figures."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, whole: bool = False) -> list[str]:
+    """A markdown table; the first `left` columns are text, the others figures. `whole`: no short cell is broken."""
     marks = ["---" if i < left else "---:" for i in range(len(headers))]
-    lines = [headers, *rows]
-    cells = [f"| {' | '.join(md(cell) or ' ' for cell in line)} |" for line in lines]
-    return [cells[0], f"| {' | '.join(marks)} |", *cells[1:], ""]
+    show = unbroken if whole else md
+    lines = [f"| {' | '.join(show(cell) or ' ' for cell in line)} |" for line in (headers, *rows)]
+    return [lines[0], f"| {' | '.join(marks)} |", *lines[1:], ""]
+
+
+def unbroken(text: str) -> str:
+    """Markdown of a cell; a short one with no-break spaces, and word joiners between Chinese characters."""
+    if len(text) > 16:
+        return md(text)
+    return re.sub(r"(?<=[\u4e00-\u9fff])(?=[\u4e00-\u9fff])", "\u2060", md(text).replace(" ", "\u00a0"))
 
 
 def shortened_table(headers: Sequence[str], rows: Sequence[Sequence[str]], say: Words, left: int = 1) -> list[str]:
@@ -1988,7 +2005,8 @@ def report(
     """The whole report: first screen, comparison, set-up, memory, concurrency, resources, method."""
     verdict = f"**{md(say('verdict_' + judged.verdict))}** – {md(headline(judged, say))}"
     lines = [f"# {md(say('title'))}", "", verdict, ""]
-    lines += table(columns(say, "what", "observed", "limit", "result", "why"), criteria_rows(judged, say), 5)
+    headers = columns(say, "what", "observed", "limit", "result", "why")
+    lines += table(headers, criteria_rows(judged, say), 5, whole=True)
     lines += bullets(three_sentences(judged, say))
     parts = [("compare", comparison_part(before, judged, say) if before else []), ("run", run_part(judged, say)),
              ("old", old_part(judged, say)), ("memory", memory_part(judged, charts, say)),
@@ -2057,9 +2075,9 @@ def run_part(judged: Judged, say: Words) -> list[str]:
              ("files", " + ".join([run.path.name, *(s.path.name for s in run.samples if s.path != run.path)]))]
     known = [(say(key), say("unknown") if value is None else str(value)) for key, value in facts]
     lines = table(columns(say, "what", "observed"), known, 2)
-    clips = Counter((r.audio_file, r.audio_seconds, r.audio_size_mb) for r in run.results)
+    clips = Counter((r.audio_file, num(r.audio_seconds), num(r.audio_size_mb, 2)) for r in run.results)
     if clips:
-        rows = [(name, num(length), num(size, 2), str(count)) for (name, length, size), count in clips.items()]
+        rows = [(*clip, str(count)) for clip, count in clips.items()]
         lines += shortened_table(columns(say, "clip", "length", "size", "tasks"), rows, say)
     if settings:
         lines += [*sentences([say("repeat")]), *code(repeat_command(settings))]
@@ -2280,7 +2298,8 @@ def print_summary(judged: Judged, before: Judged | None, say: Words, report_path
     console.print(Text.assemble((say(f"verdict_{judged.verdict}"), f"bold {style}"), " – ", headline(judged, say)))
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("what", "observed", "limit", "result"):
-        grid.add_column(say(f"col_{column}"), justify="right" if column == "observed" else "left")
+        grid.add_column(say(f"col_{column}"), justify="right" if column == "observed" else "left",
+                        no_wrap=column in ("observed", "result"))
     for c in judged.criteria:
         grid.add_row(*(Text(plain(t)) for t in (say(c.id), observed_text(c), limit_text(c, say))),
                      Text(say(f"status_{c.status}"), style=STATUS_STYLES[c.status]))

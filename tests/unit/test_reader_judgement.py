@@ -176,6 +176,14 @@ def test_missing_evidence_is_no_pass(
     assert (statuses(run) | {"verdict": run.verdict})[what] == expected
 
 
+def test_tasks_that_the_tool_made_slow_are_not_held_against_the_service(tmp_path: Path) -> None:
+    limited = level(3, facts={"client_limited": True})
+    for result in limited:
+        result.rtf = 1.5
+    run = judged(tmp_path, ramp(level(1), level(2), limited, stop="client_limited"))
+    assert statuses(run)["rtf_under_load"] == "inconclusive"
+
+
 def test_a_task_cut_off_by_the_user_neither_fails_its_level_nor_lets_the_run_pass(tmp_path: Path) -> None:
     cut = level(5, 2, failed=2)
     for result in cut[:2]:
