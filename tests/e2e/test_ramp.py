@@ -22,6 +22,7 @@ from e2e.service import RunningService, running_service, wait_for
 
 TESTS = Path(__file__).resolve().parents[1]
 RUN_TIMEOUT_S = 150.0
+TRIES = 3  # of a measurement that needs the machine for itself
 AT_A_TIME = 6  # scenarios that run beside each other: they mostly wait
 CLIP_S = 3.0  # a task long enough that those released together meet in the queue
 
@@ -127,7 +128,7 @@ def record(scenario: Scenario) -> Recorded:
             watch = (workers if scenario.watch else ["--no-watch"]) if "worker_wrapper" not in scenario.service else []
             command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", service.url, *watch,
                        "--phase", "concurrency", "--short-audio", str(clip), "--long-audio", str(clip),
-                       "--results-dir", name, "--no-report", "--settle-timeout", "0.3", *scenario.options]
+                       "--results-dir", name, "--settle-timeout", "0.3", *scenario.options]
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
                 if scenario.during:
                     scenario.during(Running(service, process, folder))
@@ -262,9 +263,10 @@ def test_ctrl_c_in_the_middle_of_a_level_leaves_a_line_for_every_task(started: d
 def test_wrong_answers_are_failed_submissions_in_the_services_own_words(started: dict[str, Future[Recorded]]) -> None:
     run = started["answers wrongly"].result()
     run.assert_every_task_has_its_line()
-    assert run.kinds(6) == {"success": 2, "bad_response": 6, "submit_http_302": 2, "submit_timeout": 2}
-    said = {x["error"] for x in run.lines if x["error"]}
-    assert said == {
+    first = [x for x in run.lines if x["level_run"] == 1]
+    kinds = Counter(x["error_kind"] for x in first)
+    assert kinds == {None: 1, "bad_response": 3, "submit_http_302": 1, "submit_timeout": 1}
+    assert {x["error"] for x in first if x["error"]} == {
         'the answer is not JSON: {"task_id": "12',
         "the answer is not JSON: <html><body><h1>Bad gateway</h1></body></html>",
         "the answer is not JSON: empty body",
@@ -276,14 +278,15 @@ def test_wrong_answers_are_failed_submissions_in_the_services_own_words(started:
 
 @pytest.mark.skipif(len(psutil.Process().cpu_affinity() or []) < 2, reason="two workers on one CPU are no faster")
 def test_a_queue_is_told_from_concurrency(quiet: None) -> None:
-    def runs(workers: int) -> Recorded:
+    def seen(workers: int, knees: Callable[[int], bool], parallel: Callable[[float], bool]) -> bool:
         options = ["--max-concurrency", "4", "--rtf-limit", "0"]
-        return record(Scenario({"workers": workers, "pin_workers": True}, options, seconds=8.0))
+        run = record(Scenario({"workers": workers, "pin_workers": True}, options, seconds=5.0))
+        assert run.ramp["max_stable"] == 4, "a queue takes everything"
+        assert run.level(1)["runs"] == 3, "the base of every ratio"
+        only_waits = "beyond 1 tasks only wait" in " ".join(run.output.split())
+        assert only_waits is (run.ramp["knee"] == 1)
+        return knees(run.ramp["knee"]) and parallel(run.ramp["effective_parallelism"])
 
-    one, two = runs(1), runs(2)
-    assert one.ramp["max_stable"] == two.ramp["max_stable"] == 4
-    assert one.ramp["knee"] == 1
-    assert "beyond 1 tasks only wait" in one.output
-    assert two.ramp["knee"] >= 2
-    assert two.ramp["effective_parallelism"] > one.ramp["effective_parallelism"] + 0.25
-    assert not any(level["client_limited"] for run in (one, two) for level in run.ramp["levels"])
+    # Another program's load may hide it once, but not each time.
+    assert any(seen(1, lambda n: n == 1, lambda x: x < 1.35) for _ in range(TRIES)), "one worker was called concurrent"
+    assert any(seen(2, lambda n: n >= 2, lambda x: x > 1.35) for _ in range(TRIES)), "two workers were called a queue"
