@@ -85,6 +85,13 @@ SCENARIOS = {
 
 
 @pytest.fixture(scope="module")
+def checked(runs: Mapping[str, Future[Judged]]) -> Iterator[Future[subprocess.CompletedProcess[str]]]:
+    """--self-check, run beside the scenarios: it too mostly waits."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(self_check)
+
+
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Judged]]]:
     """All scenarios, started at once; each test waits for its own."""
     folder = tmp_path_factory.mktemp("leak")
@@ -120,6 +127,11 @@ def run(folder: Path, name: str, scenario: Scenario) -> Judged:
     return Judged(instrument.returncode, output, json.loads(said.stdout), lines_of(results))
 
 
+def self_check() -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--self-check"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False)
+
+
 def redis_port(service: RunningService) -> int:
     (pid,) = service.pids("redis")
     found = re.search(r":(\d+)", " ".join(psutil.Process(pid).cmdline()))
@@ -143,6 +155,14 @@ def close_to(mb: float) -> object:
 
 
 Runs = Mapping[str, "Future[Judged]"]
+
+
+def test_the_self_check_sees_its_own_leak_and_no_other(checked: Future[subprocess.CompletedProcess[str]]) -> None:
+    seen = checked.result()
+    assert seen.returncode == 0, seen.stdout + seen.stderr
+    assert "leaking process: LEAK" in seen.stdout
+    assert "healthy process: NO LEAK" in seen.stdout
+    assert seen.stdout.splitlines()[-1].startswith("self-check passed")
 
 
 def test_workers_that_fork_for_each_job_do_not_leak_and_the_reason_says_why(runs: Runs) -> None:
