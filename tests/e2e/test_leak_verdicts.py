@@ -85,6 +85,13 @@ SCENARIOS = {
 
 
 @pytest.fixture(scope="module")
+def checked(runs: Mapping[str, Future[Judged]]) -> Iterator[Future[subprocess.CompletedProcess[str]]]:
+    """--self-check, run beside the scenarios: it too mostly waits."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(self_check)
+
+
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Judged]]]:
     """All scenarios, started at once; each test waits for its own."""
     folder = tmp_path_factory.mktemp("leak")
@@ -120,6 +127,11 @@ def run(folder: Path, name: str, scenario: Scenario) -> Judged:
     return Judged(instrument.returncode, output, json.loads(said.stdout), lines_of(results))
 
 
+def self_check() -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--self-check"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False)
+
+
 def redis_port(service: RunningService) -> int:
     (pid,) = service.pids("redis")
     found = re.search(r":(\d+)", " ".join(psutil.Process(pid).cmdline()))
@@ -145,20 +157,33 @@ def close_to(mb: float) -> object:
 Runs = Mapping[str, "Future[Judged]"]
 
 
+def test_the_self_check_sees_its_own_leak_and_no_other(checked: Future[subprocess.CompletedProcess[str]]) -> None:
+    seen = checked.result()
+    assert seen.returncode == 0, seen.stdout + seen.stderr
+    assert "leaking process: LEAK" in seen.stdout
+    assert "healthy process: NO LEAK" in seen.stdout
+    assert seen.stdout.splitlines()[-1].startswith("self-check passed")
+
+
 def test_workers_that_fork_for_each_job_do_not_leak_and_the_reason_says_why(runs: Runs) -> None:
     seen = runs["fork"].result()
     assert seen.leak("worker")["verdict"] == "NO LEAK", seen.output
     assert "each job had its own process" in seen.leak("worker")["reason"]
     assert seen.leak("api")["verdict"] == "NO LEAK"
+    worker_peaks, horses = [], []
     for result in seen.judged():
         processes = result.memory["worker"].processes
         (worker,) = (p for p in processes if p.root)
-        horse = max((p for p in processes if p.ended), key=lambda p: p.peak_mb or 0.0)
-        assert not horse.resident
         assert worker.resident
-        assert (horse.peak_mb or 0) > 2 * (worker.peak_mb or 0), "the model is loaded by the work-horse"
-        assert (result.worker_rss_peak_mb or 0) >= (horse.peak_mb or 0)
-        assert horse.held_mb
+        assert not worker.ended
+        worker_peaks.append(worker.peak_mb or 0.0)
+        for horse in (p for p in processes if p.ended):
+            assert not horse.resident
+            assert horse.held_mb
+            assert (result.worker_rss_peak_mb or 0) >= (horse.peak_mb or 0)
+            horses.append(horse)
+    assert len(horses) > 0.7 * len(worker_peaks), "a machine at its limit may miss a short-lived one"
+    assert statistics.median(h.peak_mb or 0.0 for h in horses) > 3 * max(worker_peaks), "the model is the work-horse's"
 
 
 def test_a_worker_that_keeps_its_model_does_not_leak(runs: Runs) -> None:
@@ -200,7 +225,7 @@ def test_a_leak_in_one_of_two_workers_is_found_and_follows_no_clip(runs: Runs) -
     """Workers take turns: the one that leaks has one task per cycle, now of this clip, now of that."""
     seen = runs["one of two"].result()
     assert seen.leak("worker")["verdict"] == "LEAK", seen.output
-    assert seen.leak("worker")["mb_per_cycle"] == close_to(LEAK_MB)
+    assert seen.leak("worker")["mb_per_cycle"] == pytest.approx(LEAK_MB, rel=0.3)
     assert seen.follows("worker") == "both"
     last = seen.results[-1].memory["worker"].processes
     low, high = sorted(p.held_mb or 0.0 for p in last if p.root)
@@ -232,8 +257,11 @@ def test_every_line_says_what_was_measured(runs: Runs, name: str) -> None:
     assert len({result.test_id for result in seen.results}) == len(seen.results)
     workers = 2 if name == "one of two" else 1
     assert sum(result.cycle == 0 for result in seen.results) >= 2 * workers
+    settled = [result.settled for result in seen.judged()]
+    assert sum(map(bool, settled)) > 0.7 * len(settled), "a busy machine may stir now and then"
     for result in seen.judged():
-        assert result.settled, result.test_id
+        if name == "replaced" and result.cycle == 2:
+            continue  # there may be no worker at that moment
         assert result.memory.keys() == {"worker", "api"}
         for role, memory in result.memory.items():
             assert None not in (memory.before_mb, memory.after_mb, memory.peak_mb)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import math
 import os
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -28,6 +30,7 @@ from memory_leak_stress_test import (
     Watched,
     cpu_percent,
     is_flat,
+    middle,
     read_memory,
     role_sums,
     schedule,
@@ -411,6 +414,32 @@ def test_memory_that_does_not_come_to_rest_is_marked_so(child: Child, monkeypatc
         assert unrest.rss["worker"] > 5
         stop.set()
         assert sampler.at_rest(10, NEVER).settled
+
+
+def test_memory_that_never_rests_is_read_by_its_middle() -> None:
+    """Where it happens to be at the time-out says less than where it usually is; a role that has gone is left out."""
+    swings = [Reading(at, {"worker": mb, "api": 50.0}, {"worker": mb - 1}, frozenset({1}))
+              for at, mb in enumerate([100.0, 160.0, 110.0, 100.0, 160.0])]
+    gone = dataclasses.replace(swings[-1], rss={"worker": 160.0})
+    usual = dataclasses.replace(swings[-1], rss={"worker": 110.0, "api": 50.0}, private={"worker": 109.0})
+    assert middle(swings) == usual
+    assert middle([*swings[:-1], gone]).rss == {"worker": 110.0}
+    assert not middle(swings).settled
+
+
+def test_one_sample_after_a_hole_is_no_rest(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A starved sampler: two looks farther apart than memory must stand still."""
+    with Sampler(table_of(worker=child.pid), None, 1.0) as sampler:
+        until(sampler.latest)
+        look = Sampler._look
+
+        def slow_look(*args: Any, **kw: Any) -> None:
+            time.sleep(0.4)
+            look(*args, **kw)
+
+        monkeypatch.setattr(instrument, "SETTLE_S", 0.3)
+        monkeypatch.setattr(Sampler, "_look", slow_look)
+        assert not sampler.at_rest(2, NEVER).settled
 
 
 @contextlib.contextmanager

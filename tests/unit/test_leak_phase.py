@@ -1,0 +1,79 @@
+"""The order of the leak phase's tasks and its warm-up round, on a service that is only pretended."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import memory_leak_stress_test as instrument
+from memory_leak_stress_test import Clip, MemorySample, Reading, Settings, leak_phase, unloaded, warm_up
+
+SHORT, LONG = Clip(Path("short.wav"), 1, 1.0), Clip(Path("long.wav"), 1, 3.0)
+
+
+def worker(private: float, *, serves: bool = True, role: str = "worker") -> Any:
+    return SimpleNamespace(role=role, serves=serves, sample=MemorySample(private + 20, private, None))
+
+
+class PretendedRun:
+    """What leak_phase() and warm_up() ask of a run; `sent` is what was submitted: (cycle, clip, tasks at once)."""
+
+    def __init__(self, workers: list[Any]) -> None:
+        self.settings = Settings(min_cycles=2, max_cycles=2)
+        self.short, self.long = SHORT, LONG
+        self.aborted = threading.Event()
+        self.screen = SimpleNamespace(phase=ignore, status=ignore, event=ignore, cycle=ignore, expect=ignore)
+        self.log = SimpleNamespace(results=[])
+        self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers), longest_gap=0.0)
+        self.sent: list[tuple[int, str, int]] = []
+
+    def at_rest(self) -> Reading:
+        return Reading(0.0, {}, {}, frozenset())
+
+    def batch(self, clip: Clip, size: int, before: Reading, *, phase: str, cycle: int) -> tuple[list[Any], Reading]:
+        assert phase == "leak"
+        self.sent.append((cycle, clip.path.stem, size))
+        self.log.results.append(SimpleNamespace(audio_file=clip.path.name, status="success"))
+        return self.log.results[-1:], before
+
+
+def ignore(*_: object, **__: object) -> None:
+    pass
+
+
+def sent_in_warm_up(workers: list[Any]) -> list[tuple[int, str, int]]:
+    run: Any = PretendedRun(workers)
+    warm_up(run, run.at_rest(), len(workers))
+    return list(run.sent)
+
+
+def test_every_worker_is_warmed_up_with_both_clips() -> None:
+    assert sent_in_warm_up([worker(300)] * 3) == [(0, "short", 3), (0, "long", 3)]
+
+
+def test_a_worker_that_has_not_loaded_its_model_gets_more_tasks_but_not_for_ever() -> None:
+    more = [(0, "short", 2)] * instrument.MORE_WARM_UPS
+    assert sent_in_warm_up([worker(300), worker(30)]) == [(0, "short", 2), (0, "long", 2), *more]
+
+
+@pytest.mark.parametrize(("others", "expected"), [
+    ([worker(151)], False), ([worker(149)], True), ([worker(10, serves=False)], False),
+    ([worker(10, role="api")], False)])
+def test_a_worker_with_less_than_half_of_the_fullest_has_not_loaded(others: list[Any], expected: bool) -> None:
+    assert unloaded([worker(300), *others]) is expected
+    assert not unloaded([])
+
+
+@pytest.mark.parametrize(("workers", "second"), [(1, ["short", "long"]), (2, ["long", "short"])])
+def test_workers_that_take_turns_meet_both_clips(workers: int, second: list[str],
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instrument, "judge_leak", lambda *_, **__: {})
+    run: Any = PretendedRun([worker(300)] * workers)
+    run.client = SimpleNamespace(session=threading.Lock, workers=lambda _: workers)
+    leak_phase(run)
+    assert [clip for cycle, clip, _ in run.sent if cycle == 1] == ["short", "long"]
+    assert [clip for cycle, clip, _ in run.sent if cycle == 2] == second
