@@ -8,6 +8,7 @@ After a change that is meant to show in reports, write them anew, and read the d
 from __future__ import annotations
 
 import os
+import re
 import string
 from pathlib import Path
 from xml.etree import ElementTree
@@ -57,9 +58,20 @@ def test_every_language_has_every_word_with_the_same_facts() -> None:
         assert len({frozenset(fields(text)) for text in texts}) == 1, key
 
 
+def test_every_word_that_the_code_says_is_in_the_table_and_no_other() -> None:
+    source = Path(reader.__file__).read_text(encoding="utf-8")
+    begin, end = source.index("WORDS: dict"), source.index("class Words:")
+    code = source[:begin] + source[end:]
+    said = set(re.findall(r'(?:say|self|Note)\(\s*"([\w ]+)"', code))
+    assert {word for word in said if not word.endswith("_")} <= set(reader.WORDS)
+    quoted = set(re.findall(r"""['"]([\w ]+)['"]""", code))
+    begun = set(re.findall(r"""['"]([a-z_]+_)(?:\{|['"] \+)""", code))  # f"stop_{reason}", 'part_' + key
+    assert {key for key in reader.WORDS if key not in quoted and not key.startswith(tuple(begun))} == set()
+
+
 def test_chinese_words_are_chinese() -> None:
     same = {key for key, (english, chinese) in reader.WORDS.items() if english == chinese}
-    assert same == {"none", "growth_text", "stable_failed", "python", "api", "col_rtf", "col_clip_band",
+    assert same == {"none", "growth_text", "stable_failed", "python", "api", "col_rtf",
                     "key_real_time"} & set(reader.WORDS)
     half_width = {key for key, (_, text) in reader.WORDS.items()
                   if any(a > "\u3000" and b in ",;:()" for a, b in zip(text, text[1:], strict=False))}

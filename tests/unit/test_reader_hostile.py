@@ -205,6 +205,16 @@ def test_what_is_wrong_with_a_csv_stands_in_the_report(tmp_path: Path, csv: str 
     assert [found.key for found in reader.read_run(path, None).notes] == [note]
     report_of(path)
 
+def test_the_sum_of_a_role_counts_each_process_where_it_was_seen(tmp_path: Path) -> None:
+    seen = {0: [(100, 5.0), (101, 7.0)], 1: [(100, 5.0)], 2: [(100, 5.0), (101, 9.0)], 3: [(300, 1.0)]}
+    rows = "".join(sample_rows([second], ("uvicorn" if pid == 300 else "rq", pid, mb))
+                   for second, there in seen.items() for pid, mb in there)
+    path = tmp_path / "samples.csv"
+    path.write_text(CSV_HEAD + rows)
+    series = reader.series_of_roles(reader.Run(path), reader.read_samples(path))
+    assert [(s.role, list(s.at), list(s.rss)) for s in series] == [
+        ("worker", [0, 1, 2], [12.0, 5.0, 14.0]), ("api", [3], [1.0])]
+
 
 # --------------------------------------------------------------------------------------------------- thinning
 
