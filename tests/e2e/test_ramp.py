@@ -128,7 +128,7 @@ def record(scenario: Scenario) -> Recorded:
             watch = (workers if scenario.watch else ["--no-watch"]) if "worker_wrapper" not in scenario.service else []
             command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", service.url, *watch,
                        "--phase", "concurrency", "--short-audio", str(clip), "--long-audio", str(clip),
-                       "--results-dir", name, "--settle-timeout", "0.3", *scenario.options]
+                       "--results-dir", name, "--no-report", "--settle-timeout", "0.3", *scenario.options]
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
                 if scenario.during:
                     scenario.during(Running(service, process, folder))
@@ -283,8 +283,6 @@ def test_a_queue_is_told_from_concurrency(quiet: None) -> None:
         run = record(Scenario({"workers": workers, "pin_workers": True}, options, seconds=5.0))
         assert run.ramp["max_stable"] == 4, "a queue takes everything"
         assert run.level(1)["runs"] == 3, "the base of every ratio"
-        only_waits = "beyond 1 tasks only wait" in " ".join(run.output.split())
-        assert only_waits is (run.ramp["knee"] == 1)
         return knees(run.ramp["knee"]) and parallel(run.ramp["effective_parallelism"])
 
     # Another program's load may hide it once, but not each time.
