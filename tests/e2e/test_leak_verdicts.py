@@ -110,7 +110,7 @@ def run(folder: Path, name: str, scenario: Scenario) -> Judged:
     results = folder / name
     with running_service(**scenario.service) as service:
         command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", service.url, "--phase", "leak",
-                   "--min-cycles", "6", "--max-cycles", "10", "--short-audio", str(folder / "short.wav"),
+                   "--min-cycles", "6", "--max-cycles", "8", "--short-audio", str(folder / "short.wav"),
                    "--long-audio", str(folder / "long.wav"), "--results-dir", str(results), "--no-report",
                    "--watch", f"worker=rq worker asr-queue .*:{redis_port(service)}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as instrument:
