@@ -830,13 +830,22 @@ def judge_ramp(run: Run) -> Ramp:
     speeds = {level.concurrency: x for level in levels
               if (x := level.audio_seconds_per_second) and not level.client_limited}
     top = max(speeds.values(), default=0.0)
-    # What may be noise is no rise: a level's best run, less its timing error, is held against the highest throughput.
+    # What may be noise is no rise: a level's best run, less its timing error, is held against the plateau.
     best = {n: max(throughput(results, best=True) or 0.0 for _, results in by_level[n]) for n in speeds}
-    knee = min((n for n in speeds if best[n] >= KNEE_SHARE * top), default=None)
+    plateau = highest_but_outliers([(x, len(by_level[n])) for n, x in sorted(speeds.items())])
+    knee = min((n for n in speeds if best[n] >= KNEE_SHARE * plateau), default=None)
     breaches = [level_run.breach for level_run, _ in judged if level_run.breach and not level_run.client_limited]
     tasks = good[-1].succeeded if good else 0
     return Ramp(levels, max_stable, real_time, knee, top / speeds[1] if 1 in speeds else None, stop_reason(run, judged),
                 breaches[0] if breaches else None, 1 - CONFIDENCE ** (1 / tasks) if tasks else None, tasks)
+
+
+def highest_but_outliers(speeds: Sequence[tuple[float, int]]) -> float:
+    """Highest of (throughput, runs) by level. A single run that stands out from the levels beside it is no peak."""
+    values = [x for x, _ in speeds]
+    for place, (x, runs) in enumerate(speeds[1:-1], start=1):
+        values[place] = statistics.median((speeds[place - 1][0], x, speeds[place + 1][0])) if runs == 1 else x
+    return max(values, default=0.0)
 
 
 def judge_level(size: int, judged: Sequence[tuple[LevelRun, list[TaskResult]]]) -> Level:

@@ -1030,13 +1030,13 @@ class Sampler:
         per_scan, done = math.ceil(SCAN_S / tick), -1
         try:
             for number in schedule(start, tick, self._stop):
-                now = time.monotonic()
+                now, stamp = time.monotonic(), datetime.now()  # together, however long the look takes
                 self.longest_gap, last = max(self.longest_gap, now - last), now
                 with self._changed:
                     self._look(now, scan=number // per_scan > done // per_scan)
                     self._changed.notify_all()
                 if number // self.steps > done // self.steps:  # late rather than never where its own tick was missed
-                    self._write_rows(now, now - start)
+                    self._write_rows(now, now - start, stamp)
                 done = number
         except OSError as error:  # nothing may pass for a measurement that is none
             with self._changed:
@@ -1075,15 +1075,15 @@ class Sampler:
             busy = busy or used > IDLE_CPU * SCAN_S
         return busy
 
-    def _write_rows(self, now: float, elapsed: float) -> None:
+    def _write_rows(self, now: float, elapsed: float, stamp: datetime) -> None:
         if not self._csv or not self._rows or self.failure:
             return
-        stamp = datetime.now().isoformat(timespec="milliseconds")
+        iso = stamp.isoformat(timespec="milliseconds")
         try:
             for w in list(self.table.alive.values()):
                 with contextlib.suppress(psutil.Error):  # died between the look and the row: drop it, keep the others
                     cpu = cpu_percent(w, now)
-                    self._rows.writerow((stamp, round(elapsed, 3), w.name, w.process.pid, round(cpu, 1),
+                    self._rows.writerow((iso, round(elapsed, 3), w.name, w.process.pid, round(cpu, 1),
                                          round(w.sample.rss, 2), round(100 * w.sample.rss / self._total, 2)))
             self._csv.flush()
         except OSError as error:  # a full disk must not pass for a quiet machine; memory is measured all the same
@@ -2207,10 +2207,14 @@ class Climb:
     numbers: dict[int, int] = field(default_factory=dict)  # level_run of each level's last run
 
     def warm_up(self) -> None:
-        """One task that is not judged: the model is loaded, the service works."""
-        self.run.screen.status(where="concurrency ramp, warm-up")
-        self.last, self.before = self.run.batch(self.run.short, 1, self.before, phase="concurrency", level_run=0)
-        self.stable = judge_level_run(self.last, 0).stable
+        """One task that is not judged, and more, one by one, while a worker has not loaded its model yet."""
+        run = self.run
+        for _ in range(run.sampler.serving() or 1 if run.sampler else 1):
+            run.screen.status(where="concurrency ramp, warm-up")
+            self.last, self.before = run.batch(run.short, 1, self.before, phase="concurrency", level_run=0)
+            self.stable = judge_level_run(self.last, 0).stable
+            if not self.stable or run.aborted.is_set() or not (run.sampler and unloaded(run.sampler.watched())):
+                return
 
     def level(self, size: int, wanted: int, rtf_limit: float) -> str | None:
         """Run a level until it has so many runs. Why the ramp must end with it, None where it need not."""

@@ -7,16 +7,18 @@ import resource
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import psutil
 import pytest
 
 import memory_leak_stress_test as instrument
-from analyze_stress_test import Ramp, judge_ramp, throughput
+from analyze_stress_test import Ramp, highest_but_outliers, judge_ramp, throughput
 from analyze_stress_test import Run as RecordedRun
 from memory_leak_stress_test import (
     Climb,
+    MemorySample,
     Outcome,
     Reading,
     Run,
@@ -153,14 +155,18 @@ class Scripted(Run):
 
 def climbed(script: Callable[[int, int], list[TaskResult]], **settings: Any) -> tuple[Scripted, Ramp]:
     """Run the ramp on a script; the run and what the reader makes of its lines."""
-    s = dataclasses.replace(Settings(max_concurrency=6, rtf_limit=0.0, phase="concurrency"), **settings)
-    clip = instrument.Clip(Path("clip.wav"), 1, AUDIO_S)
-    run = Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
-                   threading.Event(), {}, script=script)
+    run = climber(script, **settings)
     ramp(run)
     for place, result in enumerate(run.log.results):
-        result.test_id, result.settings = f"clip_c{result.concurrency}_{place:04d}", s.for_record()
+        result.test_id, result.settings = f"clip_c{result.concurrency}_{place:04d}", run.settings.for_record()
     return run, judge_ramp(recorded(run.log.results))
+
+
+def climber(script: Callable[[int, int], list[TaskResult]], **settings: Any) -> Scripted:
+    s = dataclasses.replace(Settings(max_concurrency=6, rtf_limit=0.0, phase="concurrency"), **settings)
+    clip = instrument.Clip(Path("clip.wav"), 1, AUDIO_S)
+    return Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
+                    threading.Event(), {}, script=script)
 
 
 def events(run: Scripted) -> list[str]:
@@ -194,6 +200,25 @@ def test_level_one_runs_three_times_and_the_last_good_level_until_it_has_three_r
     assert (judged.max_stable, judged.stop_reason, judged.first_breach) == (3, "max_concurrency", None)
     assert judged.tasks_at_limit == 9
     assert judged.failure_bound == pytest.approx(1 - 0.05 ** (1 / 9))
+
+
+def test_the_warm_up_goes_on_one_by_one_until_every_worker_has_loaded_its_model() -> None:
+    held = [[600, 30, 30], [600, 600, 30], [600, 600, 600]]  # MiB of three workers after each task
+    looks = iter(held)
+
+    def watched() -> list[Any]:
+        return [SimpleNamespace(role="worker", serves=True, sample=MemorySample(mb, mb, None)) for mb in next(looks)]
+
+    run = climber(level_run, max_concurrency=1)
+    run.sampler = cast(Any, SimpleNamespace(watched=watched, serving=lambda: 3))
+    Climb(run, run.at_rest()).warm_up()
+    assert run.sequence == [PROBE] * 3
+    looks = iter(held[::-1])
+    Climb(run, run.at_rest()).warm_up()
+    assert run.sequence == [PROBE] * 4, "they have loaded it already"
+    looks = iter([[600, 30, 30]] * 9)
+    Climb(run, run.at_rest()).warm_up()
+    assert run.sequence == [PROBE] * 7, "one that never loads it is not waited for"
 
 
 def test_a_failing_level_is_run_once_more_each_time_after_the_service_has_recovered() -> None:
@@ -408,3 +433,18 @@ def test_one_hiccup_is_no_limit_but_a_starved_ticker_is() -> None:
     assert not meter.level_facts([])["client_limited"]
     meter.ticks, meter.late = 1000, 30
     assert meter.level_facts([])["client_limited"]
+
+
+@pytest.mark.parametrize(
+    ("speeds", "highest"),
+    [
+        ([(1.0, 3), (1.9, 1), (2.6, 1), (2.7, 3)], 2.7),  # rises and levels off: as it is
+        ([(10.4, 3), (10.5, 1), (12.8, 1), (10.9, 3)], 10.9),  # one lucky run in between
+        ([(10.4, 3), (10.5, 1), (12.8, 3), (10.9, 3)], 12.8),  # three runs are no luck
+        ([(1.0, 3), (2.0, 1), (1.9, 1), (1.8, 1)], 1.9),  # falls behind its knee
+        ([(7.0, 1)], 7.0),
+        ([], 0.0),
+    ],
+)
+def test_a_lucky_run_is_no_plateau(speeds: list[tuple[float, int]], highest: float) -> None:
+    assert highest_but_outliers(speeds) == highest

@@ -698,7 +698,7 @@ def test_a_process_that_ends_before_its_row_loses_only_its_own_row(child: Child,
     other = Child()
     sampler = Sampler(table_of(worker=other.pid, api=child.pid), path, 1.0)
     other.end()
-    sampler._write_rows(time.monotonic(), 0.0)
+    sampler._write_rows(time.monotonic(), 0.0, datetime.now())
     assert [int(line.split(",")[3]) for line in path.read_text().splitlines()] == [child.pid]
     assert sampler.failure is None
 
