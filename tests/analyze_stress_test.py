@@ -831,7 +831,7 @@ def judge_ramp(run: Run) -> Ramp:
               if (x := level.audio_seconds_per_second) and not level.client_limited}
     top = max(speeds.values(), default=0.0)
     # What may be noise is no rise: a level's best run, less its timing error, is held against the plateau.
-    best = {n: max(throughput(results, best=True) or 0.0 for _, results in by_level[n]) for n in speeds}
+    best = {n: max(throughput(results, corrected=True) or 0.0 for _, results in by_level[n]) for n in speeds}
     plateau = highest_but_outliers([(x, len(by_level[n])) for n, x in sorted(speeds.items())])
     knee = min((n for n in speeds if best[n] >= KNEE_SHARE * plateau), default=None)
     breaches = [level_run.breach for level_run, _ in judged if level_run.breach and not level_run.client_limited]
@@ -878,12 +878,13 @@ def judge_level(size: int, judged: Sequence[tuple[LevelRun, list[TaskResult]]]) 
     )
 
 
-def throughput(results: Sequence[TaskResult], best: bool = False) -> float | None:
+def throughput(results: Sequence[TaskResult], corrected: bool = False) -> float | None:
     """Seconds of audio recognised per second, from the common release to the last success.
 
-    With `best` the last success is taken to have come just after the poll that did not see it yet.
+    `corrected`: as if each success had come just after the poll before the one that saw it. Seen late by up to a poll,
+    short tasks of a low level look slower than they are, and the service as if it did more of them together.
     """
-    done = [(r.audio_seconds, (r.processing_time or 0.0) - ((r.time_error or 0.0) if best else 0.0))
+    done = [(r.audio_seconds, (r.processing_time or 0.0) - ((r.time_error or 0.0) if corrected else 0.0))
             for r in results if r.status == "success"]
     pairs = [(audio, taken) for audio, taken in done if audio is not None and taken > 0]
     if not pairs or len(pairs) < len(done):

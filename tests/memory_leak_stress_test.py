@@ -617,16 +617,18 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
     answered = unfinished_at = batch.last_progress = time.monotonic()
     question = client.question(outcome.task_id)
     state, unknown, failed_polls, trouble = "queued", 0, 0, ""
+    reason: TaskError | None = None
     while True:
+        if reason:  # and it has been asked for once more since: it may have ended before its worker did
+            # What the service answers instead of a state says more than its silence.
+            raise TaskError("bad_response", trouble) if trouble and reason.kind == "stalled" else reason
         batch.aborted.wait(poll_wait(time.monotonic() - release, batch.size, failed_polls))
         if batch.aborted.is_set():
             raise TaskError("interrupted", "the test was interrupted before this task ended")
         asked = time.monotonic()
         if asked - release > batch.task_timeout:
             raise TaskError("task_timeout", f"not done after {batch.task_timeout:g} s; last seen {state}. {trouble}")
-        if reason := batch.given_up(batch.last_progress):
-            # What the service answers instead of a state says more than its silence.
-            raise TaskError("bad_response", trouble) if trouble and reason.kind == "stalled" else reason
+        reason = batch.given_up(batch.last_progress)
         try:
             seen = client.poll(session, question)
         except PollFailed as error:  # the task itself may be well: ask until its own time-out

@@ -25,6 +25,7 @@ class Result(TypedDict):
 def transcribe(upload: str, fault: str | None = None) -> Result:
     """The RQ job. Takes the upload off the disk at once, so that nothing is left of it however the job ends."""
     die_with_parent()  # a work-horse must not outlive its worker
+    began = time.monotonic()
     path = Path(upload)
     with path.open("rb") as file:
         path.unlink()
@@ -34,6 +35,7 @@ def transcribe(upload: str, fault: str | None = None) -> Result:
     duration = len(samples) / rate
     text = recognize(samples, rate)
     settings = Settings.from_environment()
+    time.sleep(max(0.0, settings.job_seconds - (time.monotonic() - began)))
     if settings.leaks("worker", duration):
         _kept.append(memory_to_keep(settings.leak_mb))
     return Result(text=text, duration=duration)

@@ -25,6 +25,8 @@ class Settings:
     upload_dir: str = "/tmp"
     workers: int = 1
 
+    job_seconds: float = 0.0  # a job takes at least so long
+
     leak_mb: float = 0.0  # MiB kept for ever per task
     leak_in: str = "worker"  # worker | api
     leak_clip: str = "all"  # short | long | all

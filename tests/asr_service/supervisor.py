@@ -52,7 +52,6 @@ class Options:
     worker_class: str
     worker_wrapper: str | None
     api_wrapper: str | None
-    pin_workers: bool
     leak_workers: str
     log: Path | None
 
@@ -80,9 +79,11 @@ def parser() -> argparse.ArgumentParser:
         help="RQ's class; rq.Worker forks a work-horse for every task (%(default)s)",
     )
     cli.add_argument(
-        "--pin-workers",
-        action="store_true",
-        help="keep each worker on a CPU of its own (Linux), since one recogniser alone uses several",
+        "--job-seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="a job takes at least so long, as one that waits for an accelerator does (%(default)s)",
     )
     cli.add_argument("--port", type=int, default=0, help="of the API (any free one)")
     cli.add_argument("--log", type=Path, help="file for all output of the processes (a temporary one)")
@@ -191,12 +192,6 @@ def worker_command(redis_url: str, worker_class: str) -> list[str]:
     return [*script("rq"), "worker", QUEUE, "--url", redis_url, "--worker-class", worker_class]
 
 
-def pinned(command: Sequence[str], number: int) -> list[str]:
-    """The command on one CPU of those this process may use."""
-    allowed = sorted(os.sched_getaffinity(0))
-    return ["taskset", "--cpu-list", str(allowed[number % len(allowed)]), *command]
-
-
 def ending_with_parent(command: Sequence[str]) -> list[str]:
     return [sys.executable, with_parent.__file__, *command]
 
@@ -263,8 +258,6 @@ class Supervisor:
             self.wait_until(self.redis_answers)
             for number in range(self.settings.workers):
                 worker = worker_command(self.settings.redis_url, self.options.worker_class)
-                if self.options.pin_workers:
-                    worker = pinned(worker, number)
                 self.launch(
                     "rq worker",
                     wrapped(worker, self.options.worker_wrapper),

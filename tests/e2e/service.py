@@ -116,9 +116,8 @@ def wait_for(condition: Callable[[], T | None], timeout: float, what: str) -> T:
 
 
 def command_line(options: dict[str, Any]) -> list[str]:
-    """`leak_mb=60` becomes `--leak-mb 60`, `pin_workers=True` becomes `--pin-workers`."""
-    words = [("--" + name.replace("_", "-"), value) for name, value in options.items()]
-    return [word for name, value in words for word in ((name,) if value is True else (name, str(value)))]
+    """`leak_mb=60` becomes `--leak-mb 60`."""
+    return [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
 
 
 @contextlib.contextmanager

@@ -30,6 +30,8 @@ from memory_leak_stress_test import TaskResult, judge_leak, result_from_json
 if sys.platform != "linux":
     pytest.skip("private memory and peaks as Linux tells them", allow_module_level=True)
 
+pytestmark = pytest.mark.alone
+
 SHORT_S, LONG_S = 1.0, 3.0
 LEAK_MB = 60  # per task, two tasks a cycle: far below what a look at one task's delta would notice
 RUN_TIMEOUT_S = 240.0

@@ -312,6 +312,13 @@ def test_why_a_task_was_given_up_is_its_result_unless_the_service_answers_nonsen
     assert "gateway" in str(outcome.error)
 
 
+def test_a_task_that_ended_before_its_worker_did_is_still_a_success(service: Service, clip: Clip) -> None:
+    """The polls are a moment apart: the last look comes after the reason to stop."""
+    service.polls = [STATES["done"]]
+    outcome = outcome_of(service, clip, given_up=lambda _: TaskError("worker_died", "no worker is left"))
+    assert (outcome.status, outcome.error_kind) == ("success", None)
+
+
 def test_an_interruption_ends_tasks_that_wait(service: Service, clip: Clip) -> None:
     service.polls = [STATES["processing"]]
     batch = batch_of(service.url, clip, size=2)
