@@ -33,7 +33,7 @@ audio: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@# Most tests wait most of their time. Status 5 is "no test was chosen", as ARGS='-k name' may do.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(ARGS) || test $$? -eq 5
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone" $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
 
 lint: $(VENV)/.installed-dev
