@@ -559,7 +559,7 @@ def judge_roles(run: Run, evidence: Evidence | None) -> dict[str, RoleVerdict]:
     if not leak:
         return {}
     roles = judge_leak(leak, tolerance_mb=run.setting("tolerance_mb"), min_cycles=run.setting("min_cycles"),
-                       sampler_gap_s=longest_gap(run, leak))
+                       sampler_gap_s=longest_gap(run, [r for r in leak if r.cycle]))
     if all(r.cycle for r in leak):  # its beginning is lost, so is the growth at first use
         roles = {role: dataclasses.replace(v, first_use_growth_mb=None) for role, v in roles.items()}
     worker = roles.get("worker")

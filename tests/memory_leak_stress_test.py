@@ -1982,6 +1982,8 @@ def leak_phase(run: Run) -> None:
                              f"{run.long.path.name}")
     workers = count_workers(run)
     before = warm_up(run, run.at_rest(), workers)
+    if run.sampler:
+        run.sampler.longest_gap = 0.0  # the warm-up round is not judged, nor is a hole in its samples
     without_success = 0
     for cycle in range(1, s.max_cycles + 1):
         began = time.monotonic()

@@ -35,6 +35,8 @@ pytestmark = pytest.mark.alone
 SHORT_S, LONG_S = 1.0, 3.0
 LEAK_MB = 60  # per task, two tasks a cycle: far below what a look at one task's delta would notice
 RUN_TIMEOUT_S = 240.0
+AT_A_TIME = 5  # they mostly wait, but for starting and for loading their models
+UNWATCHED = "went unwatched"
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,22 @@ def checked(runs: Mapping[str, Future[Judged]]) -> Iterator[Future[subprocess.Co
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Judged]]]:
-    """All scenarios, started at once; each test waits for its own."""
+    """All scenarios, several at a time; each test waits for its own."""
     folder = tmp_path_factory.mktemp("leak")
     build_clip(folder / "short.wav", SHORT_S)
     build_clip(folder / "long.wav", LONG_S)
     # As where setproctitle is not installed: a worker's title would not name the redis that tells it from the others.
     (folder / "path" / "setproctitle").mkdir(parents=True)
     (folder / "path" / "setproctitle" / "__init__.py").write_text("raise ImportError('as if not installed')")
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(SCENARIOS)) as pool:
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(AT_A_TIME) as pool:
         patch.setenv("PYTHONPATH", str(folder / "path"))
-        yield {name: pool.submit(run, folder, name, scenario) for name, scenario in SCENARIOS.items()}
+        yield {name: pool.submit(run_watched, folder, name, scenario) for name, scenario in SCENARIOS.items()}
+
+
+def run_watched(folder: Path, name: str, scenario: Scenario) -> Judged:
+    """A scenario, once more where this machine was too busy to watch memory without a hole."""
+    judged = run(folder, name, scenario)
+    return run(folder, f"{name} again", scenario) if UNWATCHED in " ".join(judged.output.split()) else judged
 
 
 def run(folder: Path, name: str, scenario: Scenario) -> Judged:
