@@ -2330,7 +2330,8 @@ def print_summary(judged: Judged, before: Judged | None, say: Words, report_path
     if judged.run.skipped:
         skipped = say("read_skipped", count=judged.run.skipped.total(), why=say.join(judged.run.skipped))
         console.print(Text(plain(skipped), style="yellow"))
-    console.print(Text(say("report_at", file=str(report_path))), soft_wrap=True)
+    if str(report_path) != os.devnull:  # where the report is thrown away, as by --no-report
+        console.print(Text(say("report_at", file=str(report_path))), soft_wrap=True)
 
 
 def summary(judged: Judged, say: Words) -> dict[str, Any]:

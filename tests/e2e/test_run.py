@@ -187,6 +187,7 @@ def test_without_a_terminal_every_line_is_plain(service: RunningService, clips: 
     assert "1 at once, run 3: 1 of 1 done" in events
     assert "stable tasks at once" in summary
     assert not list(tmp_path.glob("*.md"))  # --no-report
+    assert os.devnull not in summary
     for text in (ended.stdout, *(file.read_text() for file in tmp_path.iterdir())):
         assert "hunter2" not in text
 
