@@ -1737,12 +1737,11 @@ def next_sentence(judged: Judged, say: Words) -> str:
     if status["no_cumulative_growth"].status == "inconclusive":
         cycles = int(run.setting("max_cycles"))
         return say("next_cycles", cycles=cycles, most=2 * cycles)
-    missing = [c for c in judged.criteria if c.asked and c.status in ("inconclusive", "not_measured")] or (
-        judged.criteria if judged.verdict != "pass" else [])
-    if missing:
-        return say("next_again", what=say.join(say(c.id) for c in missing))
-    if judged.cut_short:
+    missing = [c for c in judged.criteria if c.asked and c.status in ("inconclusive", "not_measured")]
+    if not missing and judged.cut_short:
         return say("next_whole")
+    if missing or judged.verdict != "pass":
+        return say("next_again", what=say.join(say(c.id) for c in missing or judged.criteria))
     return say("next_keep", file=file)
 
 
