@@ -27,7 +27,6 @@ import gc
 import itertools
 import json
 import math
-import operator
 import os
 import re
 import shlex
@@ -39,7 +38,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 from rich.console import Console
@@ -63,11 +62,9 @@ from memory_leak_stress_test import (
     HorseSeries,
     LevelRun,
     ProcessMemory,
-    RoleMemory,
     RoleVerdict,
     Settings,
     TaskResult,
-    from_dict,
     judge_leak,
     judge_level_run,
     median,
@@ -86,6 +83,7 @@ MOST_TASKS = 100_000  # tasks at once, cycles, runs of a level: beyond is a brok
 CLOCK_JUMP_S = 2.0  # wall clock against monotonic clock between two samples
 SAME_RUN_S = 60.0  # a CSV that lies further from every task belongs to another run
 EPOCH = datetime(1970, 1, 1)
+JSON = json.JSONDecoder(parse_constant=lambda word: None)  # NaN and Infinity are no measurements
 LONGEST_HOLE_S = 3600.0  # a later elapsed time counts only if the wall clock agrees: one garbled digit is no hole
 NUMBERED_ID = re.compile(r"_c\d+_(\d{4,8})$")  # the running number, from which a lost line shows
 OLD_RAMP_ID = re.compile(r"_c\d+_t(\d+)_\d+$")  # an older tool's ramp; its other lines are its leak phase
@@ -104,7 +102,7 @@ class Note:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(slots=True)
 class Process:
     """One process as the CSV saw it: sample numbers, RSS in MiB and CPU in percent of a core."""
 
@@ -264,20 +262,19 @@ def read_results(run: Run) -> None:
 
 def read_result(line: str, run: Run, old_ids: Counter[tuple[str, ...]]) -> TaskResult:
     """One line as a result with values that can be reckoned with, else ValueError."""
-    content = json.loads(line, parse_constant=lambda word: None)  # NaN and Infinity are no measurements
-    if not isinstance(content, dict):
-        raise ValueError("not a JSON object")
+    content = json_object(line)
     if "test_id" in content and "phase" not in content and "schema" not in content:
         run.legacy = True
         result = from_old_record(content, old_ids)
     else:
-        result = from_dict(TaskResult, content)
+        result = record_of(TaskResult, content)
     if result.phase not in PHASES or result.status not in STATUSES:
         raise ValueError("unknown phase or status")
     if result.phase == "leak" and result.cycle is None:
         raise ValueError("cycle is missing")
     counts = (result.concurrency - 1, result.cycle or 0, result.level_run or 0)
-    if not all(0 <= n < MOST_TASKS for n in counts) or not in_range(result):
+    no_length = result.audio_seconds is not None and result.audio_seconds <= 0
+    if no_length or not all(0 <= n < MOST_TASKS for n in counts):
         raise ValueError("a value is out of range")
     if result.level is not None:
         deaths = result.level.get("deaths")
@@ -290,15 +287,65 @@ def read_result(line: str, run: Run, old_ids: Counter[tuple[str, ...]]) -> TaskR
     return result
 
 
-def in_range(result: TaskResult) -> bool:
-    """Whether every measured number of a result can be one."""
-    records: list[TaskResult | RoleMemory | ProcessMemory] = [result, *result.memory.values()]
-    records += [process for memory in result.memory.values() for process in memory.processes]
-    for record in records:
-        for value in vars(record).values():
+def json_object(line: str) -> dict[str, Any]:
+    """One line of JSON. ValueError where it is no object."""
+    content = JSON.decode(line)
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    return content
+
+
+def result_from_json(line: str) -> TaskResult:
+    """One line as the instrument writes it. ValueError says which field is missing or of the wrong type."""
+    result: TaskResult = record_of(TaskResult, json_object(line))
+    return result
+
+
+def record_of(kind: Any, content: Mapping[str, Any]) -> Any:
+    """Build a record from JSON, checking each field's type and range; fields of a later version are left out."""
+    values = {}
+    for name, hint, simple, required in fields_of(kind):
+        if name in content:
+            value = content[name]
+            values[name] = value if type(value) in simple else checked(name, hint, value)
             if type(value) is float and not -SANE <= value <= SANE:
-                return False
-    return result.audio_seconds is None or result.audio_seconds > 0
+                raise ValueError(f"{name} is out of range")
+        elif required:
+            raise ValueError(f"{name} is missing")
+    return kind(**values)
+
+
+@functools.cache  # working the types out takes longer than all the rest of reading a line
+def fields_of(kind: Any) -> list[tuple[str, Any, frozenset[Any], bool]]:
+    """Name, type, the types of values that need no look inside, and "is required" of a record's fields."""
+    hints = get_type_hints(kind)
+    options = {name: frozenset(get_args(h)) if type(None) in get_args(h) else {h} for name, h in hints.items()}
+    return [(f.name, hints[f.name], frozenset({str, int, float, bool, type(None)}.intersection(options[f.name])),
+             f.default is f.default_factory is dataclasses.MISSING) for f in dataclasses.fields(kind)]
+
+
+def checked(name: str, hint: Any, value: Any) -> Any:
+    """The value if it has the type of the hint (records, lists and dicts of them, X | None), else ValueError."""
+    kind, origin, inner, optional = parts_of(hint)
+    if kind is Any or type(value) is kind or (optional and value is None):
+        return value
+    if origin is list and isinstance(value, list):
+        return [checked(name, inner[0], item) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return value if inner[1] is Any else {str(k): checked(name, inner[1], v) for k, v in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return record_of(kind, value)
+    if kind is float and type(value) is int:
+        return float(value)
+    raise ValueError(f"{name} is {plain(repr(value), 60)}")
+
+
+@functools.cache
+def parts_of(hint: Any) -> tuple[Any, Any, tuple[Any, ...], bool]:
+    """A type without its "or None", its origin and arguments, and whether None will do."""
+    optional = type(None) in get_args(hint)
+    kind = get_args(hint)[0] if optional else hint
+    return kind, get_origin(kind), get_args(kind), optional
 
 
 def from_old_record(content: Mapping[str, Any], old_ids: Counter[tuple[str, ...]]) -> TaskResult:
@@ -314,7 +361,7 @@ def from_old_record(content: Mapping[str, Any], old_ids: Counter[tuple[str, ...]
     taken, rtf, size = (content.get(key) for key in ("processing_time", "rtf", "audio_size_mb"))
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0 for v in (taken, rtf))
     known = {f.name for f in dataclasses.fields(TaskResult)} - {"memory", "level", "settings", "host"}
-    result: TaskResult = from_dict(TaskResult, {k: v for k, v in content.items() if k in known} | {
+    result: TaskResult = record_of(TaskResult, {k: v for k, v in content.items() if k in known} | {
         "phase": "concurrency" if task else "leak",
         "schema": 0,
         "status": content.get("status") if content.get("status") in STATUSES else "failed",
@@ -336,6 +383,7 @@ def read_samples(path: Path) -> Samples:
     """
     samples = Samples(path)
     alive: dict[str, Process] = {}
+    figures = Figures()
     last_stamp = last_elapsed = ""
     wall, elapsed, number = 0.0, -1.0, -1
     try:
@@ -344,8 +392,8 @@ def read_samples(path: Path) -> Samples:
                 row = line.split(",") if '"' not in line else quoted_row(line)
                 try:
                     stamp, elapsed_text, name, pid, cpu_text, rss_text, _ = row
-                    cpu, rss = float(cpu_text), float(rss_text)
-                    if not (0 <= cpu <= SANE and 0 <= rss <= SANE and line[-1] == "\n"):  # cut off: digits may be lost
+                    cpu, rss = figures[cpu_text], figures[rss_text]
+                    if line[-1] != "\n":  # cut off: digits may be lost
                         raise ValueError
                     if elapsed_text != last_elapsed or stamp != last_stamp:
                         now, then = float(elapsed_text), wall_seconds(stamp)
@@ -373,6 +421,21 @@ def read_samples(path: Path) -> Samples:
     samples.rows = sum(len(process.at) for process in samples.processes)
     samples.clock_end = wall
     return samples
+
+
+class Figures(dict[str, float]):
+    """MB and percent by how they are written: few are seen once only, and reading one takes longer than finding it."""
+
+    MOST = 50_000
+
+    def __missing__(self, text: str) -> float:
+        value = float(text)
+        if not 0 <= value <= SANE:
+            raise ValueError
+        if len(self) >= self.MOST:
+            self.clear()
+        self[text] = value
+        return value
 
 
 def quoted_row(line: str) -> list[str]:
@@ -951,16 +1014,8 @@ def series_of_roles(run: Run, samples: Samples) -> list[RoleSeries]:
 def summed(role: str, processes: list[Process], samples: int) -> RoleSeries:
     if len(processes) == 1:
         return RoleSeries(role, processes, processes[0].at, processes[0].rss, processes[0].cpu)
-    rss, cpu = (array("d", bytes(8 * samples)) for _ in range(2))
-    present = bytearray(samples)
+    rss, cpu, present = [0.0] * samples, [0.0] * samples, bytearray(samples)
     for process in processes:
-        first, last = process.at[0], process.at[-1]
-        if last - first + 1 == len(process.at):  # seen in every sample of its life, like nearly all of them
-            span = slice(first, last + 1)
-            rss[span] = array("d", map(operator.add, rss[span], process.rss))
-            cpu[span] = array("d", map(operator.add, cpu[span], process.cpu))
-            present[span] = b"\1" * len(process.at)
-            continue
         for i, mb, percent in zip(process.at, process.rss, process.cpu, strict=True):
             rss[i] += mb
             cpu[i] += percent
@@ -1848,9 +1903,10 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
     colours: dict[str, str] = dict(COLOURS)
     for samples, usage in judged.usage:
         shift = samples.clock[0][0] - first.clock[0][0]  # a second file began later, or on another machine
+        times = [(t + shift) / scale for t in samples.elapsed]
         for series in usage:
             colours.setdefault(series.role, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
-            draw_role(axes, series, [(t + shift) / scale for t in samples.elapsed], colours[series.role], pen)
+            draw_role(axes, series, times, colours[series.role], pen)
     settled = [(first.at_wall(wall) + SETTLE_S, r.worker_rss_after_mb) for r in judged.run.results
                if r.settled and r.worker_rss_after_mb is not None and (wall := wall_seconds(r.timestamp)) is not None]
     if settled:
@@ -1888,11 +1944,13 @@ def draw_role(axes: Axes, series: RoleSeries, times: Sequence[float], colour: st
         axes.plot([times[i] for i in at], rss, STYLES[number % len(STYLES)], color=colour, linewidth=1.4, markersize=4,
                   marker="." if len(at) < 3 else None,
                   label=f"{pen.label(series.role)}: {pen.label(process.name)} ({process.pid})")
-    others = sorted(most[len(named) :], key=lambda p: p.at[0])
+    others, nan = sorted(most[len(named) :], key=lambda p: p.at[0]), math.nan
     if others:
         x, y = joined(others, times)
         label = pen.say("key_short_lived", role=pen.label(series.role), count=len(others))
-        axes.plot(x, y, color=colour, linewidth=0.9, marker=".", markersize=1.5, label=label)
+        once = [i for i, around in enumerate(zip([nan, *y], y, [*y[1:], nan], strict=False))
+                if [math.isnan(mb) for mb in around] == [True, False, True]]  # seen in one sample: no line to see
+        axes.plot(x, y, color=colour, linewidth=0.9, marker=".", markersize=1.5, markevery=once, label=label)
     if len(most) > 1 and series.role in ROLES:
         at, rss = thinned(series.at, series.rss)
         axes.plot([times[i] for i in at], rss, color=colour, alpha=0.35, linewidth=3, zorder=1,
@@ -2282,7 +2340,8 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
 
 
 def trio(values: Sequence[float]) -> str:
-    return " / ".join(num(value) for value in (min(values), median(values), max(values)))
+    ordered = sorted(values)  # so that the median finds them in order
+    return " / ".join(num(value) for value in (ordered[0], median(ordered), ordered[-1]))
 
 
 def method_part(judged: Judged, chart_notes: Sequence[Note], say: Words) -> list[str]:
@@ -2437,4 +2496,6 @@ def write_out(args: argparse.Namespace, judged: Judged, before: Judged | None, s
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # else Python looks through a million objects for cycles before it ends
+    sys.exit(status)

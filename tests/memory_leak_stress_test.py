@@ -1280,56 +1280,6 @@ class TaskResult:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
 
 
-def result_from_json(line: str) -> TaskResult:
-    """One line of the JSONL as a TaskResult. ValueError says which field is missing or of the wrong type."""
-    content = json.loads(line, parse_constant=lambda word: None)  # NaN and Infinity are no measurements
-    if not isinstance(content, dict):
-        raise ValueError("not a JSON object")
-    return typing.cast(TaskResult, from_dict(TaskResult, content))
-
-
-def from_dict(kind: Any, content: Mapping[str, Any]) -> Any:
-    """Build a record of this module from JSON, checking each field's type; unknown fields are left out."""
-    values = {}
-    for name, hint, plain, required in fields_of(kind):
-        if name in content:
-            value = content[name]
-            values[name] = value if type(value) in plain else checked(name, hint, value)
-        elif required:
-            raise ValueError(f"{name} is missing")
-    return kind(**values)
-
-
-@functools.cache  # working the types out takes longer than all the rest of reading a line
-def fields_of(kind: Any) -> list[tuple[str, Any, frozenset[Any], bool]]:
-    """Name, type, the types of values that need no look inside, and "is required" of a record's fields."""
-    hints = typing.get_type_hints(kind)
-    options = {name: frozenset(typing.get_args(h)) if type(None) in typing.get_args(h) else {h}
-               for name, h in hints.items()}
-    return [(f.name, hints[f.name], frozenset({str, int, float, bool, type(None)}.intersection(options[f.name])),
-             f.default is f.default_factory is dataclasses.MISSING) for f in dataclasses.fields(kind)]
-
-
-def checked(name: str, hint: Any, value: Any) -> Any:
-    """The value if it has the type of the hint (records, lists and dicts of them, X | None), else ValueError."""
-    optional = type(None) in typing.get_args(hint)
-    if optional and value is None:
-        return None
-    kind = typing.get_args(hint)[0] if optional else hint
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any or (type(value) is kind):
-        return value
-    if origin is list and isinstance(value, list):
-        return [checked(name, inner[0], item) for item in value]
-    if origin is dict and isinstance(value, dict):
-        return value if inner[1] is Any else {str(k): checked(name, inner[1], v) for k, v in value.items()}
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return from_dict(kind, value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    raise ValueError(f"{name} is {shortened(repr(value), 60)}")
-
-
 class CannotRecord(Exception):
     """The results cannot be written any more; the message is one sentence for a person."""
 

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 
+from analyze_stress_test import result_from_json
 from asr_service.audio import build_clip
 from e2e.service import RunningService, running_service, wait_for
-from memory_leak_stress_test import CSV_COLUMNS, result_from_json
+from memory_leak_stress_test import CSV_COLUMNS
 
 TESTS = Path(__file__).resolve().parents[1]
 INSTRUMENT = TESTS / "memory_leak_stress_test.py"

@@ -165,6 +165,15 @@ def test_a_torn_last_row_and_garbage_are_skipped_and_counted(tmp_path: Path) -> 
     assert (found.rows, found.skipped) == (5, 6)
 
 
+def test_figures_are_right_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader.Figures, "MOST", 3)
+    values = [1.5, 2.5, 3.5, 1.5, 4.5, 5.5, 1.5, 2.5]
+    rows = "".join(sample_rows([second], ("rq", 100, mb), cpu=10 * mb) for second, mb in enumerate(values))
+    bad = [f"{moment(9)},9.0,rq,100,{cpu},{rss},1.0\n" for cpu, rss in (("-1", 5), ("nan", 5), (5, "inf"), (5, 2e9))]
+    found = samples(tmp_path, CSV_HEAD + rows + 2 * "".join(bad)).processes[0]
+    assert (list(found.rss), list(found.cpu)) == (values, [10 * mb for mb in values])
+
+
 def test_rows_that_go_back_in_time_are_skipped(tmp_path: Path) -> None:
     found = samples(tmp_path, CSV_HEAD + sample_rows([0, 1, 2, 1, 3], ("rq", 100, 50.0)))
     assert (list(found.elapsed), found.skipped) == ([0, 1, 2, 3], 1)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyze_stress_test import result_from_json
 from memory_leak_stress_test import (
     CannotRecord,
     ProcessMemory,
@@ -21,7 +22,6 @@ from memory_leak_stress_test import (
     RoleMemory,
     TaskResult,
     new_files,
-    result_from_json,
 )
 
 
