@@ -32,6 +32,7 @@ import re
 import shlex
 import statistics
 import sys
+import traceback
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -2163,7 +2164,10 @@ def repeat_command(settings: Mapping[str, Any]) -> str:
         if name not in defaults or value == defaults[name] or value is None:
             continue
         option = f"--{name.replace('_', '-')}"
-        words += [option] if value is True else [option, f"{value:g}" if isinstance(value, float) else str(value)]
+        values = [f"{value:g}" if isinstance(value, float) else str(value)]
+        if isinstance(value, dict):  # --watch and --pid: lists by role
+            values = [f"{role}={each}" for role, them in value.items() if isinstance(them, list) for each in them]
+        words += [option] if value is True else [word for each in values for word in (option, each)]
     return shlex.join(words)
 
 
@@ -2473,6 +2477,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left; nothing is wrong with the run
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OF[judged.verdict]
+    except Exception:  # Python's own status for it, 1, would say that the service failed a criterion
+        traceback.print_exc()
+        print("This is a fault of this tool and says nothing of the service: please report the lines above.",
+              file=sys.stderr)
+        return EXIT_INCONCLUSIVE
 
 
 def write_out(args: argparse.Namespace, judged: Judged, before: Judged | None, say: Words) -> int:

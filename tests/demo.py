@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from asr_service import with_parent
 from asr_service.audio import AUDIO_DIR, build_clip
 
@@ -56,9 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.time()
     try:
         short, long = build_clip(SHORT_CLIP, SHORT_SECONDS), build_clip(LONG_CLIP, LONG_SECONDS)
-        with running_service("--workers", options.workers, "--leak-mb", str(options.leak_mb)) as url:
+        with running_service("--workers", options.workers, "--leak-mb", str(options.leak_mb)) as (url, workers):
             clips = ["--short-audio", near(short), "--long-audio", near(long)]
-            fixed = ["--url", url, *clips, "--max-concurrency", str(MAX_CONCURRENCY)]
+            # Named, since another service's workers on this machine may serve a queue of the same name.
+            named = [] if "--no-watch" in more else [word for pid in workers for word in ("--pid", f"worker={pid}")]
+            fixed = ["--url", url, *clips, "--max-concurrency", str(MAX_CONCURRENCY), *named]
             script = near(TESTS / "memory_leak_stress_test.py")
             status = run_in_foreground([script, *fixed, "--results-dir", near(options.results_dir), *more])
     except NoService:
@@ -74,8 +78,11 @@ def near(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def running_service(*options: str) -> Iterator[str]:
-    """The service's URL; it ends with this block, and also where this program is killed. Raises NoService."""
+def running_service(*options: str) -> Iterator[tuple[str, list[int]]]:
+    """The service's URL and its workers' pids; it ends with this block, and where this program is killed.
+
+    Raises NoService.
+    """
     command = [sys.executable, with_parent.__file__, sys.executable, str(TESTS / "asr_service"), *options]
     # A session of its own: Ctrl-C goes to the stress test alone, which still needs the service to end its run.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as service:
@@ -84,7 +91,9 @@ def running_service(*options: str) -> Iterator[str]:
             line = service.stdout.readline()
             if not line.startswith("ready: "):
                 raise NoService
-            yield line.removeprefix("ready: ").strip()
+            children = [(p.pid, p.cmdline()) for p in psutil.Process(service.pid).children(recursive=True)]
+            workers = [pid for pid, words in children if "worker" in words or words[0].startswith("rq:worker")]
+            yield line.removeprefix("ready: ").strip(), workers
         finally:
             service.terminate()
             service.wait(timeout=STOP_TIMEOUT_S)

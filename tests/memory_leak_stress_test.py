@@ -40,6 +40,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,9 +108,12 @@ class Settings:
 
     def for_record(self) -> dict[str, Any]:
         """What a reader needs to judge or repeat the run, as JSON; it holds no secret."""
-        left_out = {"results_dir", "no_report", "lang", "quiet", "self_check", "watch", "pid"}
+        left_out = {"results_dir", "no_report", "lang", "quiet", "self_check"}
         record = {k: v for k, v in vars(self).items() if k not in left_out}
-        return {k: str(v) if isinstance(v, Path) else v for k, v in record.items()} | {"url": without_secrets(self.url)}
+        patterns = {role: [without_secrets(pattern) for pattern in them] for role, them in self.watch.items()}
+        pids = {role: list(them) for role, them in self.pid.items()}
+        return {k: str(v) if isinstance(v, Path) else v for k, v in record.items()} | {
+            "url": without_secrets(self.url), "watch": patterns, "pid": pids}
 
 
 EXAMPLES = """\
@@ -1801,7 +1805,8 @@ class Run:
             return None
         if died:
             return TaskError("worker_died", f"{died[-1].words}; no progress for {still:.0f} s since")
-        return TaskError("stalled", f"no progress for {still:.0f} s while every worker was idle")
+        return TaskError("stalled", f"no progress for {still:.0f} s while every worker was idle (where one waits so "
+                                    "long for another machine, raise --stall-timeout)")
 
     def batch(self, clip: Clip, size: int, before: Reading, *, phase: str, cycle: int | None = None,
               level_run: int | None = None) -> tuple[list[TaskResult], Reading]:
@@ -2359,6 +2364,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # before or after the phases, which take it themselves
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception:  # Python's own status for it, 1, would say that the service failed a criterion
+        traceback.print_exc()
+        print("This is a fault of this tool and says nothing of the service: please report the lines above. What was "
+              f"recorded is kept in {settings.results_dir}; analyze_stress_test.py judges it.", file=sys.stderr)
+        return EXIT_INCONCLUSIVE
 
 
 def run_test(s: Settings) -> int:

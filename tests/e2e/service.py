@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import psutil
 import requests
 
+from asr_service.audio import build_clip
+
 TESTS = Path(__file__).resolve().parents[1]
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -150,3 +152,10 @@ def ready_url(supervisor: subprocess.Popen[str], output: list[str]) -> str:
         return line.removeprefix("ready: ").strip() if line else None
 
     return wait_for(url, READY_TIMEOUT_S, "the service to be ready")
+
+
+def clip_options(folder: Path, short_seconds: float, long_seconds: float) -> list[str]:
+    """Two clips of these lengths, as options of the stress test."""
+    clips = (("short", short_seconds), ("long", long_seconds))
+    return [word for name, seconds in clips
+            for word in (f"--{name}-audio", str(build_clip(folder / f"{name}.wav", seconds)))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 import demo
-from e2e.service import lives, wait_for
+from e2e.service import lives, role_of, wait_for
 
 
 def test_ctrl_c_ends_the_demo_with_its_service_and_leaves_the_results(tmp_path: Path) -> None:
@@ -21,12 +22,14 @@ def test_ctrl_c_ends_the_demo_with_its_service_and_leaves_the_results(tmp_path: 
         try:
             wait_for(lambda: [f for f in tmp_path.glob("*.jsonl") if f.stat().st_size], 60, "a first result")
             started = psutil.Process(process.pid).children(recursive=True)
+            workers = [p.pid for p in started if role_of(p) == "worker"]
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all in the foreground
             printed, _ = process.communicate(timeout=30)
         finally:
             process.kill()
     assert process.returncode == 130, printed
     assert "Demo: interrupted; everything measured until then is kept." in printed
+    assert sorted(map(int, re.findall(r"--pid worker=(\d+)", printed))) == sorted(workers) != []
     assert len(started) >= 4  # stress test, redis-server, worker, uvicorn
     wait_for(lambda: not [p for p in started if lives(p)], 10, "every process to end")
 

@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,7 @@ from uvicorn.main import main as uvicorn_command
 import guides
 from analyze_stress_test import result_from_json
 from asr_service import supervisor
-from asr_service.audio import build_clip
-from e2e.service import RunningService, running_service, wait_for
+from e2e.service import RunningService, clip_options, wait_for
 from guides import ROOT
 from memory_leak_stress_test import PATTERNS, ApiDescription, parse_command_line, plays
 
@@ -56,16 +54,8 @@ def test_every_command_is_of_a_kind_that_is_tested_here() -> None:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[RunningService]:
-    with running_service() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("clips")
-    short, long = build_clip(folder / "short.wav", 1.0), build_clip(folder / "long.wav", 2.0)
-    return ["--short-audio", str(short), "--long-audio", str(long)]
+    return clip_options(tmp_path_factory.mktemp("clips"), 1.0, 2.0)
 
 
 def watch(service: RunningService) -> list[str]:

@@ -22,8 +22,7 @@ from typing import Any
 import pytest
 
 from analyze_stress_test import result_from_json
-from asr_service.audio import build_clip
-from e2e.service import RunningService, running_service, wait_for
+from e2e.service import RunningService, clip_options, running_service, wait_for
 from memory_leak_stress_test import CSV_COLUMNS
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -34,17 +33,9 @@ ONE_LEVEL = ["--phase", "concurrency", "--max-concurrency", "1", *SOON, "--no-re
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[RunningService]:
-    with running_service() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """One of a second, and one that takes long enough to be interrupted."""
-    folder = tmp_path_factory.mktemp("clips")
-    short, long = build_clip(folder / "short.wav", 1.0), build_clip(folder / "long.wav", 25.0)
-    return ["--short-audio", str(short), "--long-audio", str(long)]
+    return clip_options(tmp_path_factory.mktemp("clips"), 1.0, 25.0)
 
 
 def command(service: RunningService, folder: Path, *options: str) -> list[str]:

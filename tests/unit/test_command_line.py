@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import memory_leak_stress_test as instrument
-from memory_leak_stress_test import EXAMPLES, Settings, parse_command_line, too_few_cycles
+from memory_leak_stress_test import EXAMPLES, Settings, main, parse_command_line, too_few_cycles
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +121,24 @@ def test_too_few_cycles_are_said_before_the_wait(options: dict[str, object], wor
 
 def test_the_recorded_settings_can_repeat_the_run_and_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASR_API_TOKEN", "s3cret")
-    record = parse_command_line(["--url", "http://me:s3cret@127.0.0.1:1/s3cret", "--step", "3"]).for_record()
+    words = ["--url", "http://me:s3cret@127.0.0.1:1/s3cret", "--step", "3", "--watch", "worker=my worker",
+             "--watch", "worker=redis://:s3cret@", "--pid", "api=4700"]
+    record = parse_command_line(words).for_record()
     assert record["url"] == "http://***@127.0.0.1:1/***"
     assert (record["step"], record["max_concurrency"]) == (3, 32)
+    assert (record["watch"], record["pid"]) == ({"worker": ["my worker", "redis://***@"]}, {"api": [4700]})
     assert "s3cret" not in str(record)
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_a_fault_of_the_tool_is_never_a_failed_criterion(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def broken(_: Settings) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(instrument, "run_test", broken)
+    assert main(["--results-dir", str(tmp_path)]) == 3
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert f"What was recorded is kept in {tmp_path}" in said

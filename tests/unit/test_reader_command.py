@@ -13,7 +13,18 @@ from rich.cells import cell_len
 
 import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
-from unit.reader_runs import CSV_HEAD, FLAT, LEAKING, healthy, leak_phase, level, ramp, record, sample_rows
+from unit.reader_runs import (
+    CSV_HEAD,
+    FLAT,
+    LEAKING,
+    healthy,
+    leak_phase,
+    level,
+    ramp,
+    record,
+    sample_rows,
+    with_settings,
+)
 
 ROWS = CSV_HEAD + sample_rows(range(2200), ("rq", 100, 700.0))
 
@@ -27,6 +38,24 @@ def run(folder: Path, results: Sequence[TaskResult], *options: str, csv: str | N
 def test_exit_status_follows_the_verdict(tmp_path: Path, results: list[TaskResult], status: int) -> None:
     assert run(tmp_path, results, "--no-charts") == status
     assert run(tmp_path, results, "--json") == status
+
+
+def test_a_fault_of_the_reader_is_never_a_failed_criterion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reader, "judge", lambda run: {}[run])
+    assert run(tmp_path, healthy(), "--json") == 3
+    seen = capsys.readouterr()
+    assert (seen.out, "a fault of this tool" in seen.err) == ("", True)
+
+
+def test_the_report_names_the_command_that_repeats_the_run(tmp_path: Path) -> None:
+    results = with_settings(healthy(), watch={"worker": ["my worker", "other"], "api": "odd"}, pid={"api": [4700]},
+                            rtf_limit=0.0)
+    assert run(tmp_path, results, "--no-charts") == 0
+    command = ("python3 tests/memory_leak_stress_test.py --url http://127.0.0.1:8000 --watch 'worker=my worker' "
+               "--watch worker=other --pid api=4700 --rtf-limit 0")
+    assert command in (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
 
 
 @pytest.mark.parametrize("options", [[], ["--lang", "fr", "x"], ["--colour", "x"], ["x", "--bas", "y"]])
