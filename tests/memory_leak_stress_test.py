@@ -800,7 +800,7 @@ class Watched:
     started: float  # seconds since the epoch
     line: str
     root: bool  # top of its tree
-    serves: bool  # takes tasks by itself: a root or a pool's worker, not a work-horse or helper
+    serves: bool  # takes tasks by itself: a root, or a worker below a pool or wrapper, not a work-horse or helper
     sample: MemorySample
     tick_peak: float  # RSS peak since the sample before
     high_water: float  # VmHWM at the last sample
@@ -809,6 +809,15 @@ class Watched:
     ended: bool = False
     cpu_seconds: float = 0.0  # used at the last scan
     last_row: tuple[float, float] | None = None  # when its last CSV row was written, CPU seconds then
+
+
+def is_worker(watched: Watched) -> bool:
+    """Whether its children are work-horses and helpers; those of a pool, a shell or a supervisor are workers."""
+    try:
+        pool = watched.root and POOL.match(watched.line)  # its workers have its command line, too
+        return not pool and plays(PATTERNS["worker"], watched.process.cmdline())
+    except psutil.Error:
+        return True  # it has just ended, and what it has left behind serves no more
 
 
 @dataclass(frozen=True)
@@ -926,7 +935,7 @@ class ProcessTable:
         sample = read_memory(process)
         if sample is None:
             return None
-        serves = parent is None or (parent.root and bool(POOL.match(parent.line)) and plays(PATTERNS["worker"], argv))
+        serves = parent is None or (role == "worker" and plays(PATTERNS["worker"], argv) and not is_worker(parent))
         peak = max(sample.rss, sample.high_water or 0.0)  # new since the last look, so is its peak
         self.alive[pid] = watched = Watched(process, role, name, started, program_line(argv), parent is None, serves,
                                             sample, peak, 0.0, peak)

@@ -345,6 +345,17 @@ def test_pid_watches_the_tree_named_and_nothing_else_for_its_role(workers: House
     assert roots(watched) == {wrapper}
 
 
+@pytest.mark.parametrize("name", [name for name, form in FORMS.items() if form.wrapped])
+def test_a_worker_below_a_wrapper_named_by_pid_serves_and_its_work_horse_does_not(workers: House, name: str) -> None:
+    wrapper = workers.started[name].pid
+    table = scanned("--pid", f"worker={wrapper}")
+    with running_job(workers, name):
+        table.follow()
+        assert set(of_tree(table, wrapper)) == {wrapper, *descendants(wrapper)}
+        serving = {pid for pid, each in of_tree(table, wrapper).items() if each.serves}
+        assert serving == {wrapper, root_of(workers, name)}
+
+
 def test_the_workers_of_a_pool_named_by_pid_serve(workers: House) -> None:
     pool = workers.started["worker-pool"].pid
     table = scanned("--pid", f"worker={pool}")
