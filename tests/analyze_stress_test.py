@@ -888,8 +888,8 @@ def judge_ramp(run: Run) -> Ramp:
         if level.rtf_known < level.succeeded or level.rtf_max is None or level.rtf_max >= REAL_TIME:
             break
         real_time = level.concurrency
-    if first and first.concurrency > 1 and not real_time:
-        real_time = None  # lower levels were not tested
+    if first and not real_time and (first.concurrency > 1 or (max_stable and (first.rtf_max or 0.0) < REAL_TIME)):
+        real_time = None  # lower levels were not tested, or the RTF of the lowest is not known
 
     speeds = {level.concurrency: x for level in levels
               if (x := level.audio_seconds_per_second) and not level.client_limited}
@@ -1075,7 +1075,7 @@ def compare(before: Judged, after: Judged) -> tuple[Note, list[Change], list[Not
         key = "fix_not_shown" if old == "LEAK" else "fix_new_leak" if old == "NO LEAK" else "fix_still_leaks"
     else:
         key = "fix_open"
-    facts = {"role": role, "others": ", ".join(others), "before": old_role.growth.mb_per_cycle if old_role else None,
+    facts = {"role": role, "others": tuple(others), "before": old_role.growth.mb_per_cycle if old_role else None,
              "after": new_role.growth.upper_bound_mb_per_cycle if new_role else None,
              "rate": new_role.growth.mb_per_cycle if new_role else None, "old": leak_word(before, role),
              "new": leak_word(after, role), "delta_before": changes[0].before, "delta_after": changes[0].after}
@@ -1099,14 +1099,20 @@ def differences(before: Run, after: Run) -> list[Note]:
     for key, pick in CONDITIONS.items():
         old, new = (sorted({str(pick(r)) for r in run.results}) for run in (before, after))
         if old != new and not {"None", "[]"} & {*old, *new}:
-            found.append(Note("differs", {"what": Note(key), "before": ", ".join(old), "after": ", ".join(new)}))
+            found.append(Note("differs", {"what": Note(key), "before": tuple(old), "after": tuple(new)}))
     return found
+
+
+def host_memory(host: Mapping[str, Any]) -> Any:
+    """The machine's memory with its unit; what is no number as it is."""
+    memory = host.get("memory_mb")
+    return f"{memory:,} MB" if isinstance(memory, int) else memory
 
 
 CONDITIONS: Mapping[str, Callable[[TaskResult], Any]] = {
     "clips": lambda r: None if r.audio_seconds is None else f"{r.audio_seconds:.0f} s",
     "cpus": lambda r: r.host.get("cpus"),
-    "host_memory": lambda r: r.host.get("memory_mb"),
+    "host_memory": lambda r: host_memory(r.host),
     "tool_version": lambda r: r.host.get("tool_version"),
 }
 
@@ -1188,8 +1194,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "{after_ramp:+,.1f} MB"),
     "baseline_ramp": ("back to {kept:+,.1f} MB after the leak phase, but {after_ramp:+,.1f} MB after the ramp: either "
         "the high-water mark of many tasks at once, which stays but does not grow, or a leak that appears only under "
-        "parallel load. Run the ramp a second time without restarting the service: a high-water mark stays where it "
-        "is, a leak adds as much again",
+        "parallel load. Run the ramp a second time (--phase concurrency) without restarting the service: a high-water "
+        "mark stays where it is, a leak adds as much again",
         "泄漏测试结束时变化 {kept:+,.1f} MB，属正常；但并发测试结束后高出 {after_ramp:+,.1f} MB。可能是多任务同时运行"
         "留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。区分方法：不重启服务，再跑一遍并发测试。"
         "若是高水位，内存停在原处；若是泄漏，会再涨同样多"),
@@ -1264,8 +1270,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "real_all": ("all done faster than they play (RTF under 1.0)", "全部快于实时（RTF 低于 1.0）"),
     "real_some": ("up to {real_time} at once faster than they play (RTF under 1.0)",
         "其中并发 {real_time} 以内快于实时（RTF 低于 1.0）"),
-    "real_none": ("but none faster than it plays (RTF 1.0 or more)", "但都慢于实时（RTF 达到 1.0）"),
-    "real_unknown": ("how fast against real time is not known", "与实时相比快慢未知"),
+    "real_none": ("but a task takes as long as it plays already at the lowest level (RTF 1.0 or more)",
+        "但从最低一级起就有任务不快于实时（RTF 达到 1.0）"),
+    "real_unknown": ("but up to how many faster than they play is not known", "但快于实时的最高并发数尚不清楚"),
     "together_not": ("The tasks were not done together: {stable} at once get through only {parallelism:.1f} times the "
         "work of one, so beyond 1 at a time tasks only wait.",
         "但任务并非真正同时处理：并发 {stable} 时的总处理速度只有单个任务的 {parallelism:.1f} 倍，超过 1 个的任务只是"
@@ -1289,9 +1296,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_crash": ("Next: read the log of the process that died and the kernel's log (dmesg | grep -i oom), then "
         "repeat.",
         "下一步：查看退出进程的日志和内核日志（dmesg | grep -i oom），然后重跑。"),
-    "next_concurrency": ("Next: see why tasks fail at {level} at once (first failure below), then repeat with --phase "
-        "concurrency.",
-        "下一步：查明并发 {level} 时任务为何失败（见下文的首次失败），然后用 --phase concurrency 重跑。"),
+    "next_concurrency": ("Next: see why tasks fail at {level} at once (the report's First breach), then repeat with "
+        "--phase concurrency.",
+        "下一步：查明并发 {level} 时任务为何失败（见报告“并发”一节的“首次越限”），然后用 --phase concurrency 重跑。"),
     "next_slow": ("Next: add workers or faster recognition: {level} at once already takes longer than real time.",
         "下一步：增加 worker 或提高识别速度：并发 {level} 时处理已慢于实时。"),
     "next_cycles": ("Next: run on without restarting the service: --phase leak --min-cycles {cycles} --max-cycles "
@@ -1369,12 +1376,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_tasks": ("tasks", "任务数"),
     "host": ("host", "主机"),
     "cpus": ("CPUs", "CPU 数"),
-    "host_memory": ("memory", "内存"),
+    "host_memory": ("machine memory", "主机内存"),
     "python": ("Python", "Python"),
     "system": ("system", "系统"),
     "tool_version": ("tool version", "工具版本"),
     "api": ("API", "API"),
-    "clips": ("clips", "音频"),
+    "clips": ("clip lengths", "音频时长"),
     "phase": ("phases", "测试阶段"),
     "when": ("when", "时间"),
     "duration": ("how long", "耗时"),
@@ -1456,8 +1463,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "该级共 {tasks} 个任务无失败：单个任务的失败率低于 {percent:.0f} %（95 % 置信）"),
     "ramp_real_time": ("Highest level in real time (every RTF under 1.0): {value}",
         "最高实时并发（每个任务 RTF 均低于 1.0）：{value}"),
-    "ramp_knee": ("Knee (smallest level within 5 % of the highest throughput): {value}",
-        "吞吐拐点（达到最高吞吐量 95 % 的最小并发）：{value}"),
+    "ramp_knee": ("Knee (smallest level within 5 % of the highest throughput, timing error and single outliers set "
+        "aside): {value}",
+        "吞吐拐点（扣除计时误差、剔除单次突出值之后，达到最高吞吐量 95% 的最小并发数）：{value}"),
     "ramp_parallel": ("Effective parallelism (highest throughput over that of one task): {value}",
         "有效并行度（最高吞吐与单任务吞吐之比）：{value}"),
     "no_level_one": ("not measured: level 1 was not run or has no throughput", "未测：没有并发 1 的有效数据"),
@@ -1550,8 +1558,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "消除的。"),
     "fix_open": ("The fix is not shown for the {role}: {new} now, {old} before.",
         "修复尚未得到证实：{role} 本次{new}，之前{old}。"),
-    "differs": ("The runs differ in {what} ({before} before, {after} now): the change may be due to that.",
-        "两次运行的{what}不同（之前 {before}，现在 {after}）：变化可能由此造成。"),
+    "differs": ("The runs differ in {what} ({before} before; {after} now): the change may be due to that.",
+        "两次测试的“{what}”不同（之前 {before}，现在 {after}）：变化可能由此造成。"),
     "fix_run": ("Before: {before}; after: {after}", "之前：{before}；之后：{after}"),
     "rate": ("{role} growth, MB per cycle", "{role} 每轮增长 MB"),
     "bound": ("upper bound of the {role}'s growth, MB per cycle", "{role} 每轮增长的上界 MB"),
@@ -1601,8 +1609,8 @@ REASONS_ZH = {  # of GROWTH_REASONS, whose English stands in the instrument
     "unconfirmed": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），但此前 {window} 轮尚未证实："
     "要区分泄漏与预热，需要 {needed} 轮或更多",
     "one_jump": "{net:.1f} MB 的增长中有一步跳增 {step:.1f} MB：需要更多轮次看它是否再次出现",
-    "slowing_down": "增长在放缓，每轮从 {earlier:.1f} MB 降到 {slope:.1f} MB：属于预热或内存分配器的 arena；请"
-    "增加轮数，或为 worker 设置 MALLOC_ARENA_MAX=2",
+    "slowing_down": "增长在放缓，每轮从 {earlier:.1f} MB 降到 {slope:.1f} MB：可能是预热，也可能是内存分配"
+    "器的 arena；请增加轮数，或为 worker 设置 MALLOC_ARENA_MAX=2",
     "swings": "内存有涨有落：净增 {net:.1f} MB 期间曾回落 {fall_back:.1f} MB；请检查缓存与垃圾回收，或增加轮数",
     "rises_not_over": "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过，而此前两次上升最长相隔 "
     "{gap} 轮：还需平稳 {more} 轮",
@@ -1643,7 +1651,7 @@ class Words:
         return self("list").join(items)
 
     def _fact(self, value: Any) -> Any:
-        """Facts that are themselves said in words."""
+        """Facts that are themselves said in words: a list is clauses, a tuple is an enumeration."""
         if isinstance(value, Note):
             return self.note(value)
         if isinstance(value, Breach):
@@ -1652,6 +1660,8 @@ class Words:
             return self("breach_short", level=value.concurrency, what=value.what, observed=seen)
         if isinstance(value, list):
             return self("semicolon").join(self._fact(item) for item in value)
+        if isinstance(value, tuple):
+            return self.join(self._fact(item) for item in value)
         return plain(value) if isinstance(value, str) else value
 
 
@@ -2137,11 +2147,10 @@ def run_part(judged: Judged, say: Words) -> list[str]:
     run = judged.run
     first = run.results[0] if run.results else None
     host: Mapping[str, Any] = first.host if first else {}
-    memory = host.get("memory_mb")
     settings: Mapping[str, Any] = first.settings if first else {}
     facts = [("host", host.get("name")), ("cpus", host.get("cpus")),
-             ("host_memory", f"{memory:,} MB" if isinstance(memory, int) else memory), ("system", host.get("system")),
-             ("python", host.get("python")), ("tool_version", host.get("tool_version")),
+             ("host_memory", host_memory(host)), ("system", host.get("system")), ("python", host.get("python")),
+             ("tool_version", host.get("tool_version")),
              ("api", f"{settings.get('api', 'asr-queue')} {settings['url']}" if "url" in settings else None),
              ("phase", settings.get("phase")), ("when", began(run)), ("duration", duration_text(run, say)),
              ("files", " + ".join([run.path.name, *(s.path.name for s in run.samples if s.path != run.path)]))]
@@ -2331,7 +2340,7 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
     run = judged.run
     if not run.samples:
         because = ("csv_missing", "not_watched", "csv_empty", "csv_other_run")
-        return sentences([say("no_resources", why=say.join(say.note(n) for n in run.notes if n.key in because))])
+        return sentences([say("no_resources", why=[note for note in run.notes if note.key in because])])
     lines = []
     for samples, usage in judged.usage:
         rows = [(use.role, trio(use.cpu), trio(use.rss), str(len(use.processes)), f"{len(use.at):,}") for use in usage]

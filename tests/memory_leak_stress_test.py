@@ -1431,8 +1431,8 @@ GROWTH_REASONS = {  # why a verdict is what it is; every figure stands in the ve
     "over {window} before them too: {needed} cycles or more tell a leak from a warm-up",
     "one_jump": "one step of {step:.1f} MB stands out in a growth of {net:.1f} MB: more cycles show whether it comes "
     "again",
-    "slowing_down": "growth slows down, from {earlier:.1f} to {slope:.1f} MB per cycle: a warm-up or the allocator's "
-    "arenas; run more cycles, or set MALLOC_ARENA_MAX=2 for the worker",
+    "slowing_down": "growth slows down, from {earlier:.1f} to {slope:.1f} MB per cycle: it may be a warm-up or the "
+    "allocator's arenas; run more cycles, or set MALLOC_ARENA_MAX=2 for the worker",
     "swings": "memory swings: a fall of {fall_back:.1f} MB within a growth of {net:.1f} MB; look for caches and "
     "garbage collection, or run more cycles",
     "rises_not_over": "at most {high:.1f} MB per cycle at the end, but memory last rose {since} cycles ago and earlier "

@@ -217,6 +217,15 @@ def test_a_run_without_its_second_phase_is_open(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------ levels and their figures
 
 
+@pytest.mark.parametrize(("rtf", "highest"), [(1.0, 0), (None, None)])
+def test_no_level_in_real_time_is_not_said_where_rtf_is_not_known(
+    tmp_path: Path, rtf: float | None, highest: int | None
+) -> None:
+    one = level(1)
+    one[0].rtf = rtf
+    assert judged(tmp_path, ramp(one, level(2))).ramp.max_real_time == highest
+
+
 def test_figures_of_a_level_by_hand(tmp_path: Path) -> None:
     """Three tasks of 20 s of audio; the last is done 8 s after the release: 60 / 8 = 7.5 audio-seconds per second."""
     three = level(3)
@@ -304,3 +313,17 @@ def test_comparison_names_conditions_that_differ(tmp_path: Path) -> None:
     other = [dataclasses.replace(result, host={"name": "h", "cpus": 8}) for result in leak_phase()]
     _, _, unlike = reader.compare(judged(folders[0], leak_phase()), judged(folders[1], other))
     assert [note.facts["what"].key for note in unlike] == ["cpus"]
+
+
+def test_conditions_that_differ_are_said_with_units_and_the_separators_of_the_language(tmp_path: Path) -> None:
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        folder.mkdir()
+    runs = [[dataclasses.replace(result, host={"memory_mb": mb}) for result in leak_phase()] for mb in (24105, 48210)]
+    for result in runs[1]:
+        result.audio_seconds = 20.0
+    _, _, unlike = reader.compare(*(judged(*run) for run in zip(folders, runs, strict=True)))
+    english, chinese = (" ".join(map(reader.Words(language).note, unlike)) for language in reader.LANGUAGES)
+    assert "clip lengths (100 s, 20 s before; 20 s now)" in english
+    assert "machine memory (24,105 MB before; 48,210 MB now)" in english
+    assert "“音频时长”不同（之前 100 s、20 s，现在 20 s）" in chinese
