@@ -102,6 +102,21 @@ class Note:
     key: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def __hash__(self) -> int:
+        """So that notes can be counted: equal ones come from one place, with their facts in one order."""
+        return hash((self.key, str(self.facts)))
+
+
+class BadLine(ValueError):
+    """A line of results that cannot be reckoned with, and why."""
+
+    def __init__(self, key: str, **facts: str) -> None:
+        super().__init__()
+        self.why = Note(f"skip_{key}", facts)
+
+    def __str__(self) -> str:
+        return Words("en").note(self.why)
+
 
 @dataclass(slots=True)
 class Process:
@@ -157,7 +172,7 @@ class Run:
     results: list[TaskResult] = field(default_factory=list)
     legacy: bool = False
     lines: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)  # reason -> lines
+    skipped: Counter[Note] = field(default_factory=Counter)  # reason -> lines
     duplicates: int = 0
     missing: int = 0  # running numbers without a line
     samples: list[Samples] = field(default_factory=list)
@@ -199,7 +214,7 @@ def read_run(path: Path, resources: Sequence[Path] | None) -> Run:
         return run
     read_results(run)
     if not run.results:
-        why = "; ".join(f"{n} {reason}" for reason, n in run.skipped.most_common(3))
+        why = "; ".join(f"{n} {Words('en').note(reason)}" for reason, n in run.skipped.most_common(3))
         raise Unreadable(f"{path} holds no test result ({run.lines} lines{': ' if why else ''}{why}). Name the .jsonl "
                          "of a run; for its resources alone, name its CSV.")
     beside = path.with_name(path.name.replace("memory_leak_stress_test", "system_resources", 1)).with_suffix(".csv")
@@ -244,8 +259,7 @@ def read_results(run: Run) -> None:
                 try:
                     result = read_result(line, run, old_ids)
                 except (ValueError, OverflowError, RecursionError) as error:
-                    torn = isinstance(error, json.JSONDecodeError)
-                    run.skipped["not JSON" if torn else plain(str(error), 60)] += 1
+                    run.skipped[why_skipped(error)] += 1
                     continue
                 if result.test_id not in seen:
                     seen[result.test_id] = hash(line)
@@ -253,7 +267,7 @@ def read_results(run: Run) -> None:
                 elif seen[result.test_id] == hash(line):
                     run.duplicates += 1
                 else:
-                    run.skipped["test_id used twice"] += 1
+                    run.skipped[Note("skip_id_twice")] += 1
     except OSError as error:
         raise Unreadable(f"{run.path} cannot be read: {error.strerror or error}.") from None
     numbers = [int(found.group(1)) for test_id in seen if not run.legacy and (found := NUMBERED_ID.search(test_id))]
@@ -261,8 +275,15 @@ def read_results(run: Run) -> None:
         run.missing = max(numbers) - len(numbers) if numbers else 0
 
 
+def why_skipped(error: Exception) -> Note:
+    """Why a line cannot be read: it was found bad, or it is torn, or it is more than Python takes."""
+    if isinstance(error, BadLine):
+        return error.why
+    return Note("skip_not_json" if isinstance(error, json.JSONDecodeError) else "skip_too_large")
+
+
 def read_result(line: str, run: Run, old_ids: Counter[tuple[str, ...]]) -> TaskResult:
-    """One line as a result with values that can be reckoned with, else ValueError."""
+    """One line as a result with values that can be reckoned with, else BadLine."""
     content = json_object(line)
     if "test_id" in content and "phase" not in content and "schema" not in content:
         run.legacy = True
@@ -270,13 +291,14 @@ def read_result(line: str, run: Run, old_ids: Counter[tuple[str, ...]]) -> TaskR
     else:
         result = record_of(TaskResult, content)
     if result.phase not in PHASES or result.status not in STATUSES:
-        raise ValueError("unknown phase or status")
+        raise BadLine("unknown")
     if result.phase == "leak" and result.cycle is None:
-        raise ValueError("cycle is missing")
-    counts = (result.concurrency - 1, result.cycle or 0, result.level_run or 0)
-    no_length = result.audio_seconds is not None and result.audio_seconds <= 0
-    if no_length or not all(0 <= n < MOST_TASKS for n in counts):
-        raise ValueError("a value is out of range")
+        raise BadLine("missing", name="cycle")
+    if result.audio_seconds is not None and result.audio_seconds <= 0:
+        raise BadLine("range", name="audio_seconds")
+    counts = {"concurrency": result.concurrency - 1, "cycle": result.cycle or 0, "level_run": result.level_run or 0}
+    if beyond := [name for name, n in counts.items() if not 0 <= n < MOST_TASKS]:
+        raise BadLine("range", name=beyond[0])
     if result.level is not None:
         deaths = result.level.get("deaths")
         result.level["deaths"] = [str(words) for words in deaths] if isinstance(deaths, list) else []
@@ -292,7 +314,7 @@ def json_object(line: str) -> dict[str, Any]:
     """One line of JSON. ValueError where it is no object."""
     content = JSON.decode(line)
     if not isinstance(content, dict):
-        raise ValueError("not a JSON object")
+        raise BadLine("no_object")
     return content
 
 
@@ -310,9 +332,9 @@ def record_of(kind: Any, content: Mapping[str, Any]) -> Any:
             value = content[name]
             values[name] = value if type(value) in simple else checked(name, hint, value)
             if type(value) is float and not -SANE <= value <= SANE:
-                raise ValueError(f"{name} is out of range")
+                raise BadLine("range", name=name)
         elif required:
-            raise ValueError(f"{name} is missing")
+            raise BadLine("missing", name=name)
     return kind(**values)
 
 
@@ -326,7 +348,7 @@ def fields_of(kind: Any) -> list[tuple[str, Any, frozenset[Any], bool]]:
 
 
 def checked(name: str, hint: Any, value: Any) -> Any:
-    """The value if it has the type of the hint (records, lists and dicts of them, X | None), else ValueError."""
+    """The value if it has the type of the hint (records, lists and dicts of them, X | None), else BadLine."""
     kind, origin, inner, optional = parts_of(hint)
     if kind is Any or type(value) is kind or (optional and value is None):
         return value
@@ -338,7 +360,7 @@ def checked(name: str, hint: Any, value: Any) -> Any:
         return record_of(kind, value)
     if kind is float and type(value) is int:
         return float(value)
-    raise ValueError(f"{name} is {plain(repr(value), 60)}")
+    raise BadLine("wrong", name=name, value=plain(repr(value), 60))
 
 
 @functools.cache
@@ -798,7 +820,7 @@ def no_cumulative_growth(run: Run, roles: Mapping[str, RoleVerdict], evidence: E
 def no_worker_crash(run: Run, crashes: Sequence[str]) -> Criterion:
     """No process that serves a role died or was replaced."""
     if crashes:
-        facts = {"first": "; ".join(crashes[:3]), "count": len(crashes)}
+        facts = {"first": [in_words(words) for words in crashes[:3]], "count": len(crashes)}
         return Criterion("no_worker_crash", "fail", len(crashes), 0, Note("crash_text", facts))
     if not run.results:
         return unmeasured("no_worker_crash", 0, Note("crash_unrecorded"))
@@ -1211,6 +1233,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "growth_NOT MEASURED": ("{role}: NOT MEASURED", "{role} 未测量"),
     "crash_none": ("every watched process lived from the first task to the last",
         "所有被监控的服务进程从头到尾都在运行"),
+    "death": ("{role} process {pid} ({name}) ended", "{role} 进程 {pid}（{name}）退出"),
+    "killed": ("{words} (the kernel ended {count} for lack of memory meanwhile)",
+        "{words}（期间内核因内存不足杀掉 {count} 个进程）"),
     "crash_text": ("{count} in all: {first}", "共 {count} 次：{first}"),
     "crash_unread": ("none seen, but {count} results are missing or do not say which processes were alive",
         "未发现崩溃，但有 {count} 条结果缺失，或没有记录当时哪些进程在运行"),
@@ -1265,8 +1290,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "ramp_none": ("Concurrency: not tested: {reason}.", "并发：未测：{reason}。"),
     "ramp_head": ("Concurrency: up to {stable} at once without a failure, {real_time}; {stop}. {together}",
         "并发：最多 {stable} 个任务同时运行而无失败，{real_time}；{stop}。{together}"),
-    "ramp_broken": ("Concurrency: even one task at a time is not stable ({breach}).",
-        "并发：即使一次只有一个任务也不稳定（{breach}）。"),
+    "ramp_broken": ("Concurrency: even one task at a time is not stable; {breach}.",
+        "并发：即使一次只有一个任务也不稳定。{breach}。"),
     "real_all": ("all done faster than they play (RTF under 1.0)", "全部快于实时（RTF 低于 1.0）"),
     "real_some": ("up to {real_time} at once faster than they play (RTF under 1.0)",
         "其中并发 {real_time} 以内快于实时（RTF 低于 1.0）"),
@@ -1316,7 +1341,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "下一步：保留本次结果；下次改动后用 --baseline {file} 对比。"),
     # the report's parts
     "part_compare": ("Before and after", "前后对比"),
-    "part_run": ("The run", "测试环境"),
+    "part_run": ("The run", "测试概况"),
     "part_memory": ("Memory", "内存"),
     "part_ramp": ("Concurrency", "并发"),
     "part_resources": ("Resources", "资源占用"),
@@ -1325,6 +1350,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "part_old": ("A record of an older tool", "旧版工具的记录"),
     "col_what": ("what", "项目"),
     "col_observed": ("observed", "实测"),
+    "col_value": ("value", "内容"),
     "col_limit": ("limit", "限值"),
     "col_result": ("result", "结果"),
     "col_why": ("in words", "说明"),
@@ -1366,7 +1392,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_state": ("state", "状态"),
     "col_kind": ("kind of failure", "失败类型"),
     "col_count": ("count", "次数"),
-    "col_said": ("the service's words", "服务返回的原文"),
+    "col_said": ("error as recorded", "报错原文"),
     "col_cpu_trio": ("CPU % min / median / peak", "CPU % 最小/中位/峰值"),
     "col_rss_trio": ("RSS MB min / median / peak", "RSS MB 最小/中位/峰值"),
     "col_processes": ("processes", "进程数"),
@@ -1383,6 +1409,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "api": ("API", "API"),
     "clips": ("clip lengths", "音频时长"),
     "phase": ("phases", "测试阶段"),
+    "phase_all": ("leak phase, concurrency ramp", "泄漏测试、并发测试"),
+    "phase_leak": ("leak phase", "泄漏测试"),
+    "phase_concurrency": ("concurrency ramp", "并发测试"),
     "when": ("when", "时间"),
     "duration": ("how long", "耗时"),
     "files": ("files", "文件"),
@@ -1472,10 +1501,26 @@ WORDS: dict[str, tuple[str, str]] = {
     "incomplete_levels": ("Incomplete levels: {levels}. Tasks without a line may have been refused; such a level is "
         "not called stable.",
         "不完整的级别：{levels}。缺少记录的任务可能是被拒绝了，这样的级别不能算稳定。"),
-    "breach": ("First breach, at {level} at once: {what} ({task}): observed {observed}, limit {limit}",
-        "首次越限：并发 {level}，{what}（{task}）：实测 {observed}，限值 {limit}"),
-    "breach_short": ("at {level} at once: {what}: {observed}", "并发 {level} 时出现 {what}：{observed}"),
+    "breach": ("First breach, at {level} at once: {what}; task: {task}; observed: {observed}; limit: {limit}",
+        "首次越限：并发 {level}，{what}；任务：{task}；观测到：{observed}；限值：{limit}"),
+    "breach_short": ("at {level} at once: {what}: {observed}", "并发 {level} 时，{what}：{observed}"),
+    "lines": ("{count} lines", "{count} 行"),
     "no_breach": ("No breach: nothing failed and no limit was reached", "没有越限：无失败，也未触及限值"),
+    "kind": ("{meaning} ({name})", "{meaning}（{name}）"),
+    "kind_submit_refused": ("connection refused", "连接被拒绝"),
+    "kind_submit_timeout": ("submission not answered in time", "提交后未按时得到答复"),
+    "kind_submit_reset": ("connection broke during submission", "提交时连接断开"),
+    "kind_submit_http": ("submission not accepted", "提交未被受理"),
+    "kind_bad_response": ("answer of no use", "答复不符合约定"),
+    "kind_task_failed": ("task failed", "任务失败"),
+    "kind_task_lost": ("task unknown to the service", "服务查无此任务"),
+    "kind_task_timeout": ("task not done in time", "任务超时"),
+    "kind_stalled": ("no progress", "任务毫无进展"),
+    "kind_worker_died": ("worker or its work-horse died", "worker 或其任务子进程退出"),
+    "kind_interrupted": ("test interrupted", "测试被中断"),
+    "kind_process_died": ("service process died", "服务进程退出"),
+    "kind_rtf_limit": ("RTF reached its limit", "RTF 达到上限"),
+    "kind_incomplete": ("results missing", "结果不完整"),
     "failures_head": ("Failures, all phases:", "失败汇总（全部阶段）："),
     "no_failures": ("No task failed.", "没有任务失败。"),
     "empty_text": ("{count} tasks were done without a word of text: a silent failure, or clips without speech.",
@@ -1509,6 +1554,14 @@ WORDS: dict[str, tuple[str, str]] = {
         "增长规则每轮都会判断一次：其上界约为 95 % 置信。"),
     "read_lines": ("{file}: {lines} lines, {results} results", "{file}：{lines} 行，{results} 条结果"),
     "read_skipped": ("skipped: {count} × {why}", "跳过：{count} × {why}"),
+    "skip_not_json": ("not JSON", "不是 JSON"),
+    "skip_no_object": ("not a JSON object", "不是 JSON 对象"),
+    "skip_too_large": ("nested too deep, or a number too large", "嵌套过深，或数值过大"),
+    "skip_id_twice": ("test_id used twice", "test_id 重复"),
+    "skip_unknown": ("unknown phase or status", "phase 或 status 的值未知"),
+    "skip_missing": ("{name} is missing", "缺少 {name}"),
+    "skip_range": ("{name} is out of range", "{name} 超出范围"),
+    "skip_wrong": ("{name} is {value}", "{name} 的值有误：{value}"),
     "read_duplicates": ("{count} lines stand there twice and count once", "{count} 行重复，只计一次"),
     "read_missing": ("{count} results are missing: their running numbers stand in no line",
         "缺少 {count} 条结果：其流水号没有出现在任何一行"),
@@ -1650,14 +1703,18 @@ class Words:
     def join(self, items: Iterable[str]) -> str:
         return self("list").join(items)
 
+    def kind(self, name: str) -> str:
+        """A kind of failure or breach by its name, with what it means where that is known."""
+        key = "kind_submit_http" if name.startswith("submit_http_") else f"kind_{name}"
+        return self("kind", meaning=self(key), name=name) if key in WORDS else plain(name)
+
     def _fact(self, value: Any) -> Any:
         """Facts that are themselves said in words: a list is clauses, a tuple is an enumeration."""
         if isinstance(value, Note):
             return self.note(value)
         if isinstance(value, Breach):
-            observed = value.observed
-            seen = f"{observed:.2f}" if isinstance(observed, float) else plain(str(observed or ""), 120)
-            return self("breach_short", level=value.concurrency, what=value.what, observed=seen)
+            observed = in_words(value.observed, 120)
+            return self("breach_short", level=value.concurrency, what=self.kind(value.what), observed=observed)
         if isinstance(value, list):
             return self("semicolon").join(self._fact(item) for item in value)
         if isinstance(value, tuple):
@@ -1669,6 +1726,25 @@ def reason(growth: GrowthVerdict, say: Words) -> str:
     """Why a verdict is what it is."""
     suffix = say("rss_suffix") if growth.facts.get("measure") == "rss" and growth.verdict != "NOT MEASURED" else ""
     return say(f"reason_{growth.reason}", **growth.facts) + suffix
+
+
+OWN_WORDS = {  # sentences of the instrument's own in a record, which has them in English
+    "death": re.compile(r"(?P<role>\w+) process (?P<pid>\d+) \((?P<name>.*)\) ended"),
+    "killed": re.compile(r"(?P<words>.*?) ?\(the kernel ended (?P<count>\d+) for lack of memory meanwhile\)"),
+    "lines": re.compile(r"(?P<count>\d+) lines"),
+}
+
+
+def in_words(seen: float | str | None, limit: int = MOST_WORDS) -> Note | str:
+    """What was seen of a breach or a death: a figure, a sentence of the instrument's own, or the service's words."""
+    if not isinstance(seen, str):
+        return num(seen, 2)
+    text = plain(seen, limit)
+    for key, pattern in OWN_WORDS.items():
+        if found := pattern.fullmatch(text):
+            facts: dict[str, Any] = found.groupdict()
+            return Note(key, facts | {"words": in_words(facts["words"])} if "words" in facts else facts)
+    return text or "–"
 
 
 def plain(text: str, limit: int = MOST_WORDS) -> str:
@@ -2148,14 +2224,16 @@ def run_part(judged: Judged, say: Words) -> list[str]:
     first = run.results[0] if run.results else None
     host: Mapping[str, Any] = first.host if first else {}
     settings: Mapping[str, Any] = first.settings if first else {}
+    phase = settings.get("phase")
     facts = [("host", host.get("name")), ("cpus", host.get("cpus")),
              ("host_memory", host_memory(host)), ("system", host.get("system")), ("python", host.get("python")),
              ("tool_version", host.get("tool_version")),
              ("api", f"{settings.get('api', 'asr-queue')} {settings['url']}" if "url" in settings else None),
-             ("phase", settings.get("phase")), ("when", began(run)), ("duration", duration_text(run, say)),
+             ("phase", say(f"phase_{phase}") if f"phase_{phase}" in WORDS else phase), ("when", began(run)),
+             ("duration", duration_text(run, say)),
              ("files", " + ".join([run.path.name, *(s.path.name for s in run.samples if s.path != run.path)]))]
     known = [(say(key), say("unknown") if value is None else str(value)) for key, value in facts]
-    lines = table(columns(say, "what", "observed"), known, 2)
+    lines = table(columns(say, "what", "value"), known, 2)
     clips = Counter((r.audio_file, num(r.audio_seconds), num(r.audio_size_mb, 2)) for r in run.results)
     if clips:
         rows = [(*clip, str(count)) for clip, count in clips.items()]
@@ -2247,13 +2325,19 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
     tasks = judged.run.phase("leak")
     others = [role for role in ROLES[1:] if any(role in r.memory for r in tasks)]
     rows_of_tasks = [
-        (str(r.cycle), r.audio_file if r.status == "success" else f"{r.audio_file} ({r.status}: {r.error_kind})",
-         num(r.worker_rss_before_mb), num(r.worker_rss_after_mb), num(r.worker_rss_delta_mb, sign=True),
-         num(r.worker_rss_peak_mb), num(r.rtf, 3), say("none" if r.settled is None else "yes" if r.settled else "no"),
+        (str(r.cycle), clip_text(r, say), num(r.worker_rss_before_mb), num(r.worker_rss_after_mb),
+         num(r.worker_rss_delta_mb, sign=True), num(r.worker_rss_peak_mb), num(r.rtf, 3),
+         say("none" if r.settled is None else "yes" if r.settled else "no"),
          *(num(r.memory[role].after_mb) if role in r.memory else "–" for role in others)) for r in shortened(tasks)]
     headers = columns(say, "cycle", "clip", "rss_before", "rss_after", "delta", "task_peak", "rtf", "settled")
     headers += [say("col_other_after", role=role) for role in others]
     return lines + ([*table(headers, rows_of_tasks, 2), *left_out(tasks, say)] if tasks else [])
+
+
+def clip_text(result: TaskResult, say: Words) -> str:
+    """The clip of a task, and what became of a task that did not succeed."""
+    failed = result.status != "success"
+    return f"{result.audio_file} – {say.kind(result.error_kind or result.status)}" if failed else result.audio_file
 
 
 def role_lines(v: RoleVerdict, say: Words) -> Iterator[str]:
@@ -2300,7 +2384,8 @@ def ramp_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str
     empty = sum(r.empty_text is True for r in judged.run.results)
     if kinds:
         lines += sentences([say("failures_head")])
-        lines += table(columns(say, "kind", "said", "count"), [(kind, words, str(n)) for kind, n, words in kinds], 2)
+        failures = [(say.kind(kind), words, str(count)) for kind, count, words in kinds]
+        lines += table(columns(say, "kind", "said", "count"), failures, 2)
     elif judged.run.results:
         lines += sentences([say("no_failures")])
     return lines + (sentences([say("empty_text", count=empty)]) if empty else [])
@@ -2326,9 +2411,8 @@ def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
     yield say(f"stop_{ramp.stop_reason or 'unknown'}")
     breach = ramp.first_breach
     if breach:
-        shown = [num(v, 2) if isinstance(v, (int, float)) else v or "–" for v in (breach.observed, breach.limit)]
-        yield say("breach", level=breach.concurrency, what=breach.what, task=breach.test_id or "–", observed=shown[0],
-                  limit=shown[1])
+        yield say("breach", level=breach.concurrency, what=say.kind(breach.what), task=breach.test_id or "–",
+                  observed=in_words(breach.observed), limit=in_words(breach.limit))
     else:
         yield say("no_breach")
     if incomplete := [str(level.concurrency) for level in ramp.levels if not level.complete]:
@@ -2399,7 +2483,7 @@ def print_summary(judged: Judged, before: Judged | None, say: Words, report_path
     for note in judged.run.notes:
         console.print(Text(plain(say.note(note)), style="dim"))
     if judged.run.skipped:
-        skipped = say("read_skipped", count=judged.run.skipped.total(), why=say.join(judged.run.skipped))
+        skipped = say("read_skipped", count=judged.run.skipped.total(), why=tuple(judged.run.skipped))
         console.print(Text(plain(skipped), style="yellow"))
     if str(report_path) != os.devnull:  # where the report is thrown away, as by --no-report
         console.print(Text(say("report_at", file=str(report_path))), soft_wrap=True)

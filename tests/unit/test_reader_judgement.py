@@ -276,6 +276,33 @@ def test_bound_of_the_failure_rate(tmp_path: Path, size: int) -> None:
     assert run.ramp.failure_bound == pytest.approx(1 - 0.05 ** (1 / size))
 
 
+@pytest.mark.parametrize(("last", "english", "chinese"), [
+    (lambda: level(3, failed=1), "connection refused (submit_refused); task: short_c3_0004; observed: queue is full; "
+     "limit: –", "连接被拒绝（submit_refused）；任务：short_c3_0004；观测到：queue is full；限值：–"),
+    (lambda: level(3, lines=2), "results missing (incomplete); task: –; observed: 2 lines; limit: 3 lines",
+     "结果不完整（incomplete）；任务：–；观测到：2 行；限值：3 行"),
+    (lambda: level(3, facts={"deaths": ["api process 7 (a (b)) ended"], "oom_kills": 1}),
+     "service process died (process_died); task: –; observed: api process 7 (a (b)) ended (the kernel ended 1 for lack "
+     "of memory meanwhile); limit: –",
+     "服务进程退出（process_died）；任务：–；观测到：api 进程 7（a (b)）退出（期间内核因内存不足杀掉 1 个进程）；"
+     "限值：–"),
+])
+def test_a_breach_is_said_in_words_of_the_report(
+    tmp_path: Path, last: Callable[[], list[TaskResult]], english: str, chinese: str
+) -> None:
+    run = judged(tmp_path, ramp(level(1), level(2), last(), stop="failure"))
+    for language, words in zip(reader.LANGUAGES, (english, chinese), strict=True):
+        assert any(words in line for line in reader.ramp_lines(run.ramp, reader.Words(language)))
+
+
+def test_deaths_are_said_in_words_of_the_report(tmp_path: Path) -> None:
+    facts = {"deaths": ["worker process 100 (rq) ended", "something else"]}
+    run = judged(tmp_path, ramp(level(1), level(2, facts=facts), stop="worker_died"))
+    english, chinese = (reader.Words(language).note(run.criteria[4].text) for language in reader.LANGUAGES)
+    assert english == "2 in all: worker process 100 (rq) ended; something else"
+    assert chinese == "共 2 次：worker 进程 100（rq）退出；something else"
+
+
 # ---------------------------------------------------------------------------------------------- the comparison
 
 

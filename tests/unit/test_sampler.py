@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+import analyze_stress_test as reader
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import (
     CSV_COLUMNS,
@@ -491,6 +492,7 @@ def test_the_end_of_a_serving_process_is_a_death_of_this_window_only(child: Chil
         [death] = sampler.deaths()
         assert death.role == "worker"
         assert death.words.startswith(f"worker process {other.pid} (")
+        assert isinstance(reader.in_words(death.words), reader.Note), "else a report in Chinese has it in English"
         assert begin <= death.at <= time.monotonic()
         assert sampler.serving() == 0
         assert [w.ended for w in sampler.close_window().processes if w.process.pid == other.pid] == [True]
