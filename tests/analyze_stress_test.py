@@ -1159,23 +1159,23 @@ WORDS: dict[str, tuple[str, str]] = {
         "已测到的部分全部达标，但这不是完整的一次运行。"),
     "head_resources": ("Only samples of processes were given: nothing is judged.",
         "只有进程采样，没有测试结果：不作任何判定。"),
-    "head_untested": ("Not tested in this run: {names}.", "本次未测：{names}。"),
+    "head_untested": ("Not tested in this run: {names}.", "本次未测试：{names}。"),
     "lead": ("{sentences}.", "{sentences}。"),
     "lead_LEAK": ("Memory leaks in the {roles}", "内存泄漏出在 {roles}"),
     "lead_NO LEAK": ("No memory leak was found", "没有发现内存泄漏"),
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
     "lead_queued": ("the service stands {stable} at once, but does them one after another",
-        "服务能承受 {stable} 个任务并发，但实际上是逐个处理"),
-    "lead_stands": ("the service stands {stable} at once", "服务能承受 {stable} 个任务同时运行"),
+        "服务的稳定并发数为 {stable}，但任务实际上是逐个处理的"),
+    "lead_stands": ("the service stands {stable} at once", "服务的稳定并发数为 {stable}"),
     "lead_stands_none": ("the service does not stand even one task", "服务连单个任务也无法稳定完成"),
-    "lead_stands_open": ("how many tasks at once the service stands is not known", "服务能承受多少并发尚不清楚"),
+    "lead_stands_open": ("how many tasks at once the service stands is not known", "服务的稳定并发数尚不清楚"),
     "cut_interrupted": ("The run was interrupted: it never passes as a whole.", "测试中途被中断，因此整体不能算通过。"),
     "cut_lost": ("{count} results are missing from the file or cannot be read, so the run never passes as a whole.",
         "结果文件中有 {count} 条结果缺失或无法读取，因此整体不能算通过。"),
     "status_pass": ("passed", "通过"),
     "status_fail": ("FAILED", "未通过"),
     "status_inconclusive": ("inconclusive", "无法判定"),
-    "status_not_measured": ("not measured", "未测"),
+    "status_not_measured": ("not measured", "未测量"),
     "leak_LEAK": ("LEAK", "有泄漏"),
     "leak_NO LEAK": ("NO LEAK", "无泄漏"),
     "leak_INCONCLUSIVE": ("INCONCLUSIVE", "无法判定"),
@@ -1190,9 +1190,9 @@ WORDS: dict[str, tuple[str, str]] = {
     # criteria
     "long_audio_delta": ("growth per long task", "每个长音频任务后的内存增量"),
     "return_to_baseline": ("growth since first use", "较首次使用后的内存增量"),
-    "no_cumulative_growth": ("growth per cycle", "每轮的累积增长"),
+    "no_cumulative_growth": ("growth per cycle", "每轮内存增长"),
     "min_concurrency": ("stable tasks at once", "稳定并发数"),
-    "no_worker_crash": ("deaths of service processes", "服务进程崩溃次数"),
+    "no_worker_crash": ("deaths of service processes", "服务进程意外退出次数"),
     "rtf_under_load": ("slowest RTF, up to 3 tasks at once", "并发 3 以内的最大 RTF"),
     "limit_below": ("below {limit}", "低于 {limit}"),
     "limit_least": ("at least {limit}", "不低于 {limit}"),
@@ -1209,26 +1209,26 @@ WORDS: dict[str, tuple[str, str]] = {
         "变化 {median:+,.1f} MB，但 {clip} 首次使用之后的 {submitted} 个任务中，只有 {tasks} 个成功且内存回到稳定"),
     "baseline_text": ("at the end of the leak phase the worker held {kept:+,.1f} MB against {base:,.1f} MB after "
         "first use",
-        "泄漏测试结束时，worker 内存与首次使用后的 {base:,.1f} MB 相比变化 {kept:+,.1f} MB"),
+        "泄漏测试结束时，worker 内存与首次使用（第 0 轮）后的 {base:,.1f} MB 相比变化 {kept:+,.1f} MB"),
     "baseline_text_ramp": ("at the end of the leak phase the worker held {kept:+,.1f} MB against {base:,.1f} MB after "
         "first use, after the ramp {after_ramp:+,.1f} MB",
-        "与首次使用后的 {base:,.1f} MB 相比，worker 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结束后变化 "
-        "{after_ramp:+,.1f} MB"),
+        "与首次使用（第 0 轮）后的 {base:,.1f} MB 相比，worker 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结束"
+        "后变化 {after_ramp:+,.1f} MB"),
     "baseline_ramp": ("back to {kept:+,.1f} MB after the leak phase, but {after_ramp:+,.1f} MB after the ramp: either "
         "the high-water mark of many tasks at once, which stays but does not grow, or a leak that appears only under "
         "parallel load. Run the ramp a second time (--phase concurrency) without restarting the service: a high-water "
         "mark stays where it is, a leak adds as much again",
-        "泄漏测试结束时变化 {kept:+,.1f} MB，属正常；但并发测试结束后高出 {after_ramp:+,.1f} MB。可能是多任务同时运行"
-        "留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。区分方法：不重启服务，再跑一遍并发测试。"
-        "若是高水位，内存停在原处；若是泄漏，会再涨同样多"),
+        "泄漏测试结束时变化 {kept:+,.1f} MB，属正常；但并发测试结束后变化 {after_ramp:+,.1f} MB。可能是多任务并发留下"
+        "的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。区分方法：不重启服务，再跑一遍并发测试"
+        "（--phase concurrency）。若是高水位，内存不再上涨；若是泄漏，还会再涨差不多同样的量"),
     "baseline_unsettled": ("memory never came to rest for a reading ({kept:+,.1f} MB, unsettled): raise "
         "--settle-timeout",
         "内存始终没有稳定下来，读数（{kept:+,.1f} MB）不可靠：请调大 --settle-timeout"),
     "baseline_replaced": ("{kept:+,.1f} MB, but a worker was replaced on the way and took its memory with it",
         "变化 {kept:+,.1f} MB，但中途有 worker 被替换，它占用的内存随之消失，读数不能作数"),
     "growth_text": ("{roles}", "{roles}"),
-    "growth_LEAK": ("{role}: LEAK ({rate} MB per cycle)", "{role} 有泄漏（每轮 {rate} MB）"),
-    "growth_NO LEAK": ("{role}: NO LEAK (at most {bound} MB per cycle)", "{role} 无泄漏（每轮至多 {bound} MB）"),
+    "growth_LEAK": ("{role}: LEAK ({rate} MB per cycle)", "{role} 有泄漏（每轮增长 {rate} MB）"),
+    "growth_NO LEAK": ("{role}: NO LEAK (at most {bound} MB per cycle)", "{role} 无泄漏（每轮增长不超过 {bound} MB）"),
     "growth_INCONCLUSIVE": ("{role}: INCONCLUSIVE after {cycles} cycles", "{role} 在 {cycles} 轮之后仍无法判定"),
     "growth_NOT MEASURED": ("{role}: NOT MEASURED", "{role} 未测量"),
     "crash_none": ("every watched process lived from the first task to the last",
@@ -1238,24 +1238,25 @@ WORDS: dict[str, tuple[str, str]] = {
         "{words}（期间内核因内存不足杀掉 {count} 个进程）"),
     "crash_text": ("{count} in all: {first}", "共 {count} 次：{first}"),
     "crash_unread": ("none seen, but {count} results are missing or do not say which processes were alive",
-        "未发现崩溃，但有 {count} 条结果缺失，或没有记录当时哪些进程在运行"),
+        "未发现进程退出，但有 {count} 条结果缺失，或没有记录当时哪些进程在运行"),
     "crash_unrecorded": ("the results do not say which processes were alive", "结果文件没有记录哪些进程在运行"),
     "stable_good": ("{stable} tasks at once are stable (good: 5 or more)",
         "{stable} 个任务并发时稳定（5 个及以上为良好）"),
     "stable_enough": ("{stable} tasks at once are stable (enough; 5 would be good)",
         "{stable} 个任务并发时稳定（够用；5 个及以上为良好）"),
     "stable_failed": ("{breach}", "{breach}"),
-    "stable_open": ("levels {lowest} to {highest} were tested; {stop}", "测试了并发 {lowest} 至 {highest}；{stop}"),
+    "stable_open": ("levels {lowest} to {highest} were tested; {stop}",
+        "从并发 {lowest} 测起，最高测到 {highest}；{stop}"),
     "rtf_never_slow": ("at most {rtf:.2f} at up to {at} at once; under 1.0 at every level tested (up to {highest})",
-        "并发 {at} 以内最大 {rtf:.2f}；所测各级（最高 {highest}）均低于 1.0"),
+        "并发不超过 {at} 时 RTF 最大 {rtf:.2f}；所测各级（最高到并发 {highest}）RTF 均低于 1.0"),
     "rtf_slow_later": ("at most {rtf:.2f} at up to {at} at once; 1.0 is reached at {level} at once ({slow_rtf:.2f})",
-        "并发 {at} 以内最大 {rtf:.2f}；并发 {level} 时达到 1.0（实测 {slow_rtf:.2f}）"),
+        "并发不超过 {at} 时 RTF 最大 {rtf:.2f}；到并发 {level} 时达到 1.0（实测 {slow_rtf:.2f}）"),
     "rtf_slow": ("1.0 is reached at {level} at once ({slow_rtf:.2f}): tasks take longer than their recordings",
-        "并发 {level} 时 RTF 已达 1.0（实测 {slow_rtf:.2f}）：处理比录音本身还慢"),
+        "并发 {level} 时 RTF 已达 1.0（实测 {slow_rtf:.2f}）：处理耗时不短于录音时长"),
     "rtf_open": ("at most {rtf:.2f} at up to {at} at once, but not every level up to 3 was completed",
-        "并发 {at} 以内最大 {rtf:.2f}，但 3 以内的并发级别没有全部测完"),
-    "no_leak_phase": ("the leak phase was not asked for", "本次没有要求做泄漏测试"),
-    "no_ramp_phase": ("the concurrency ramp was not asked for", "本次没有要求做并发测试"),
+        "并发不超过 {at} 时 RTF 最大 {rtf:.2f}，但并发 3 及以下的各级没有全部完成"),
+    "no_leak_phase": ("the leak phase was not asked for", "本次未选择泄漏测试（--phase）"),
+    "no_ramp_phase": ("the concurrency ramp was not asked for", "本次未选择并发测试（--phase）"),
     "no_leak_lines": ("the leak phase left no result", "泄漏测试没有留下结果"),
     "no_ramp_lines": ("the concurrency ramp left no result", "并发测试没有留下结果"),
     "memory_not_watched": ("memory was not watched (--no-watch)", "没有监控内存（--no-watch）"),
@@ -1263,7 +1264,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "{clip} 首次使用之后，没有带稳定内存读数的成功任务"),
     "no_baseline": ("readings after first use and later ones are not both there",
         "缺少首次使用后的读数，或缺少之后的读数"),
-    "no_rtf": ("no task of the ramp succeeded with a known RTF", "并发测试中没有任何任务成功并带有 RTF"),
+    "no_rtf": ("no task of the ramp succeeded with a known RTF", "并发测试中没有一个成功且 RTF 已知的任务"),
     # why the ramp ended
     "stop_failure": ("the ramp ended because a task failed", "有任务失败，并发测试到此为止"),
     "stop_worker_died": ("the ramp ended because a process of the service died", "有服务进程退出，并发测试到此为止"),
@@ -1281,27 +1282,27 @@ WORDS: dict[str, tuple[str, str]] = {
     "memory_leak": ("Memory: the {role} leaks. It {reason}.", "内存：{role} 有泄漏。{reason}。"),
     "memory_follows": ("The growth follows {clip}.", "增长主要来自 {clip}。"),
     "memory_clean": ("Memory: no leak found in {roles}. {reason}.", "内存：{roles} 未发现泄漏。{reason}。"),
-    "memory_open": ("Memory: not decided for the {role}: {reason}.", "内存：{role} 无法判定：{reason}。"),
-    "memory_none": ("Memory: not judged: {reason}.", "内存：未作判定：{reason}。"),
+    "memory_open": ("Memory: not decided for the {role}: {reason}.", "内存：{role} 无法判定。{reason}。"),
+    "memory_none": ("Memory: not judged: {reason}.", "内存：未作判定。{reason}。"),
     "old_sentence": ("Memory: not judged: the results record a process of at most {recorded:,.1f} MB, while others "
         "that did the work reached {peak:,.0f} MB and still held {held:,.0f} MB at their last sample.",
-        "内存：未作判定：结果记录的进程最多只有 {recorded:,.1f} MB，而真正干活的其他进程峰值达 {peak:,.0f} MB，最后一"
-        "次采样时仍占用 {held:,.0f} MB。"),
-    "ramp_none": ("Concurrency: not tested: {reason}.", "并发：未测：{reason}。"),
+        "内存：未作判定。结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} "
+        "MB，最后一次采样时仍占用 {held:,.0f} MB。"),
+    "ramp_none": ("Concurrency: not tested: {reason}.", "并发：未测试。{reason}。"),
     "ramp_head": ("Concurrency: up to {stable} at once without a failure, {real_time}; {stop}. {together}",
-        "并发：最多 {stable} 个任务同时运行而无失败，{real_time}；{stop}。{together}"),
+        "并发：稳定并发数为 {stable}（无失败），{real_time}；{stop}。{together}"),
     "ramp_broken": ("Concurrency: even one task at a time is not stable; {breach}.",
         "并发：即使一次只有一个任务也不稳定。{breach}。"),
-    "real_all": ("all done faster than they play (RTF under 1.0)", "全部快于实时（RTF 低于 1.0）"),
+    "real_all": ("all done faster than they play (RTF under 1.0)", "该并发及以下各级任务全部快于实时（RTF 低于 1.0）"),
     "real_some": ("up to {real_time} at once faster than they play (RTF under 1.0)",
-        "其中并发 {real_time} 以内快于实时（RTF 低于 1.0）"),
+        "其中并发 {real_time} 及以下的任务全部快于实时（RTF 低于 1.0）"),
     "real_none": ("but a task takes as long as it plays already at the lowest level (RTF 1.0 or more)",
         "但从最低一级起就有任务不快于实时（RTF 达到 1.0）"),
     "real_unknown": ("but up to how many faster than they play is not known", "但快于实时的最高并发数尚不清楚"),
     "together_not": ("The tasks were not done together: {stable} at once get through only {parallelism:.1f} times the "
         "work of one, so beyond 1 at a time tasks only wait.",
-        "但任务并非真正同时处理：并发 {stable} 时的总处理速度只有单个任务的 {parallelism:.1f} 倍，超过 1 个的任务只是"
-        "在排队。"),
+        "任务并非真正同时处理：并发 {stable} 时的总处理速度只有单个任务的 {parallelism:.1f} 倍，超过 1 个的任务只是在"
+        "排队。"),
     "together_knee": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only wait.",
         "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
     "together_yes": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, is done from "
@@ -1360,11 +1361,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_role": ("role", "角色"),
     "col_verdict": ("verdict", "结论"),
     "col_rate": ("MB per cycle", "每轮增长 MB"),
-    "col_bound": ("at most (upper bound)", "上界"),
+    "col_bound": ("at most (upper bound)", "每轮增长上界 MB"),
     "col_first_use": ("first-use growth MB", "首次使用增长 MB"),
     "col_peak": ("peak RSS MB", "RSS 峰值 MB"),
     "col_cycles": ("cycles judged", "判定轮数"),
-    "col_cycle": ("cycle", "轮次"),
+    "col_cycle": ("cycle", "轮次（第 0 轮不判定）"),
     "col_clip": ("clip", "音频"),
     "col_rss_before": ("RSS before MB", "任务前 RSS MB"),
     "col_rss_after": ("RSS after MB", "任务后 RSS MB"),
@@ -1374,8 +1375,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_settled": ("settled", "已稳定"),
     "col_other_after": ("{role} after MB", "{role} 任务后 MB"),
     "col_jobs": ("jobs", "任务数"),
-    "col_peak_pair": ("peak median / max MB", "峰值 中位/最大 MB"),
-    "col_held_pair": ("held at end median / max MB", "结束时仍占用 中位/最大 MB"),
+    "col_peak_pair": ("peak median / max MB", "峰值（中位数/最大）MB"),
+    "col_held_pair": ("held at end median / max MB", "结束时仍占用（中位数/最大）MB"),
     "col_process": ("process", "进程"),
     "col_pid": ("pid", "PID"),
     "col_seen": ("seen from – to", "出现时段"),
@@ -1383,18 +1384,18 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_task": ("task", "任务"),
     "col_level": ("at once", "并发数"),
     "col_ok": ("ok of submitted", "成功/提交"),
-    "col_median": ("median s", "中位 s"),
-    "col_max": ("max s", "最长 s"),
-    "col_rtf_pair": ("RTF median / max", "RTF 中位/最大"),
-    "col_speed": ("audio-s per s", "音频秒/秒"),
+    "col_median": ("median s", "完成时间中位数 s"),
+    "col_max": ("max s", "最长完成时间 s"),
+    "col_rtf_pair": ("RTF median / max", "RTF（中位数/最大）"),
+    "col_speed": ("audio-s per s", "吞吐量（音频秒/秒）"),
     "col_memory": ("worker peak MB", "worker 峰值 MB"),
     "col_runs": ("runs", "运行次数"),
     "col_state": ("state", "状态"),
     "col_kind": ("kind of failure", "失败类型"),
     "col_count": ("count", "次数"),
     "col_said": ("error as recorded", "报错原文"),
-    "col_cpu_trio": ("CPU % min / median / peak", "CPU % 最小/中位/峰值"),
-    "col_rss_trio": ("RSS MB min / median / peak", "RSS MB 最小/中位/峰值"),
+    "col_cpu_trio": ("CPU % min / median / peak", "CPU %（最小/中位数/峰值）"),
+    "col_rss_trio": ("RSS MB min / median / peak", "RSS MB（最小/中位数/峰值）"),
     "col_processes": ("processes", "进程数"),
     "col_samples": ("samples", "采样数"),
     "col_length": ("length s", "时长 s"),
@@ -1426,11 +1427,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "增长按稳定后的私有内存判定（不含可从文件重新载入的部分）；表中显示 RSS。"),
     "measure_rss": ("Growth is judged on RSS at rest: private memory was not recorded.",
         "增长按稳定后的 RSS 判定：没有私有内存的记录。"),
-    "role_line": ("{role}: {verdict}: {reason}.", "{role}：{verdict}：{reason}。"),
+    "role_line": ("{role}: {verdict}: {reason}.", "{role}：{verdict}。{reason}。"),
     "rss_suffix": (" (RSS, not private memory)", "（按 RSS，而非私有内存）"),
     "first_use_line": ("The first tasks added {mb:,.1f} MB to the {role} (model and caches): that is first use, not a "
         "leak.",
-        "最初的任务使 {role} 内存增加 {mb:,.1f} MB（模型与缓存）：这是首次使用的开销，不算泄漏。"),
+        "首次使用（第 0 轮）使 {role} 内存增加 {mb:,.1f} MB（模型与缓存）：不算泄漏。"),
     "follows_clip": ("The growth follows {clip}.", "增长主要来自 {clip}。"),
     "follows_both": ("The growth follows both clips.", "两种音频都带来增长。"),
     "breaks_line": ("The series is cut: {breaks}.", "读数序列被打断：{breaks}。"),
@@ -1455,9 +1456,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "did the work: the CSV shows {count} short-lived or unrecorded processes that reached up to {peak:,.0f} MB "
         "and still held up to {held:,.0f} MB at their last sample. The recorded deltas say nothing about a leak in "
         "the job.",
-        "结果里记录的那个进程（{recorded}，最高 {mb:,.1f} MB）并不是真正干活的进程：CSV 显示另有 {count} 个短命或未被"
-        "记录的进程，峰值达 {peak:,.0f} MB，最后一次采样时仍占用 {held:,.0f} MB。因此记录中的增量不能说明任务是否泄漏"
-        "。"),
+        "结果里记录的那个进程（{recorded}，最高 {mb:,.1f} MB）并不是真正执行任务的进程：CSV 显示另有 {count} 个短命或"
+        "未被记录的进程，峰值达 {peak:,.0f} MB，最后一次采样时仍占用 {held:,.0f} MB。因此记录中的增量不能说明任务是否"
+        "泄漏。"),
     "old_recorded": ("{name}, pid {pid}", "{name}，PID {pid}"),
     "old_unmatched": ("no process of the CSV fits it", "CSV 中找不到对应的进程"),
     "old_no_csv": ("Without a CSV it cannot be checked which process the results describe.",
@@ -1473,31 +1474,33 @@ WORDS: dict[str, tuple[str, str]] = {
         "能够说明：这些任务成功了、耗时多少（精度取决于未记录的轮询间隔），以及 CSV 采样到的内容。"),
     "old_cannot": ("It cannot show: that there is no leak; peaks between samples; that a level was stable, unless all "
         "its lines are there: refused tasks were dropped from such files.",
-        "不能说明：没有泄漏；采样间隔之间的峰值；某一并发级别是否稳定（除非该级的行齐全）：旧工具会丢弃被拒绝的任务。"),
+        "不能说明：服务没有泄漏；两次采样之间的峰值有多高；某一并发级别是否稳定（除非该级每个任务都有记录，因为旧版工"
+        "具会丢弃被拒绝的任务）。"),
     "old_limits": ("Limits are the present defaults; the file names none.", "限值采用当前默认值，文件中没有记录。"),
     "first_sample": ("A process that was there at the first sample may have begun earlier; memory that falls to the "
         "parent's size is an exit, not memory given back.",
         "首次采样时已存在的进程可能更早启动；内存降到父进程大小是子进程退出，不是释放。"),
     # concurrency part
     "state_stable": ("stable", "稳定"),
-    "state_flaky": ("flaky: failed, then passed; counted as failed", "不稳定：先失败、复测通过，按失败计"),
+    "state_flaky": ("flaky: failed, then passed; counted as failed", "时好时坏：先失败、复测通过，按失败计"),
     "state_failed": ("failed", "失败"),
     "state_incomplete": ("incomplete", "不完整"),
     "state_interrupted": ("interrupted", "被中断"),
     "state_limited": ("test tool was the limit", "瓶颈在测试工具"),
     "state_slow": ("{state}, RTF 1.0 or more", "{state}，RTF 达到 1.0"),
-    "ramp_stable": ("Highest stable level (no failure, no death): {value}", "最高稳定并发（无失败、无崩溃）：{value}"),
+    "ramp_stable": ("Highest stable level (no failure, no death): {value}",
+        "稳定并发数（到此为止无失败、无进程退出）：{value}"),
     "ramp_bound": ("{tasks} tasks there without a failure: the failure rate of a task is below {percent:.0f} % with "
         "95 % confidence",
-        "该级共 {tasks} 个任务无失败：单个任务的失败率低于 {percent:.0f} %（95 % 置信）"),
+        "该级共 {tasks} 个任务无失败：单个任务的失败率低于 {percent:.0f}%（95% 置信度）"),
     "ramp_real_time": ("Highest level in real time (every RTF under 1.0): {value}",
-        "最高实时并发（每个任务 RTF 均低于 1.0）：{value}"),
+        "快于实时的最高并发数（每个任务 RTF 均低于 1.0）：{value}"),
     "ramp_knee": ("Knee (smallest level within 5 % of the highest throughput, timing error and single outliers set "
         "aside): {value}",
         "吞吐拐点（扣除计时误差、剔除单次突出值之后，达到最高吞吐量 95% 的最小并发数）：{value}"),
     "ramp_parallel": ("Effective parallelism (highest throughput over that of one task): {value}",
         "有效并行度（最高吞吐与单任务吞吐之比）：{value}"),
-    "no_level_one": ("not measured: level 1 was not run or has no throughput", "未测：没有并发 1 的有效数据"),
+    "no_level_one": ("not measured: level 1 was not run or has no throughput", "未测量（没有并发 1 的有效数据）"),
     "incomplete_levels": ("Incomplete levels: {levels}. Tasks without a line may have been refused; such a level is "
         "not called stable.",
         "不完整的级别：{levels}。缺少记录的任务可能是被拒绝了，这样的级别不能算稳定。"),
@@ -1526,7 +1529,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "empty_text": ("{count} tasks were done without a word of text: a silent failure, or clips without speech.",
         "有 {count} 个任务返回成功但文本为空：可能是静默失败，或音频中没有语音。"),
     # resources and method
-    "no_resources": ("No samples: {why}", "没有采样数据：{why}"),
+    "no_resources": ("No samples: {why}", "没有采样数据。{why}。"),
     "gaps_none": ("{file}: {samples} samples, one every {interval} s (median); no hole of more than {limit:g} s.",
         "{file}：共 {samples} 次采样，间隔中位数 {interval} s；没有超过 {limit:g} s 的空缺。"),
     "gaps_some": ("{file}: {samples} samples, one every {interval} s (median); {count} holes of more than {limit:g} "
@@ -1546,12 +1549,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "CSV 每次采样只反映一个瞬间，会漏掉间隔内的变化；任务峰值取自内核的高水位记录（结果中有时）。"),
     "method_time": ("Turnaround runs from the common release of a level to the poll that saw the task done; the "
         "timing error stands in the JSONL (time_error).",
-        "完成时间从同级任务统一放行算起，到轮询看到任务完成为止；计时误差见 JSONL 的 time_error。"),
+        "完成时间从同一并发级别的任务统一开始提交时算起，到轮询看到任务完成为止；计时误差见 JSONL 的 time_error。"),
     "method_queue": ("A queue accepts everything: success at N at once does not mean that N ran together, so limit, "
         "real-time limit and knee are given apart.",
-        "队列来者不拒：N 个任务都成功不代表 N 个同时在跑，因此分别给出稳定上限、实时上限和吞吐拐点。"),
+        "队列来者不拒：N 个任务都成功不代表 N 个同时在处理，因此分别给出稳定并发数、快于实时的最高并发数和吞吐拐点。"),
     "method_bound": ("The growth rule looks after every cycle: take its bounds as about 95 %.",
-        "增长规则每轮都会判断一次：其上界约为 95 % 置信。"),
+        "增长规则每轮都会重新判断一次，因此其上界应按约 95% 的置信度理解。"),
     "read_lines": ("{file}: {lines} lines, {results} results", "{file}：{lines} 行，{results} 条结果"),
     "read_skipped": ("skipped: {count} × {why}", "跳过：{count} × {why}"),
     "skip_not_json": ("not JSON", "不是 JSON"),
@@ -1566,7 +1569,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "read_missing": ("{count} results are missing: their running numbers stand in no line",
         "缺少 {count} 条结果：其流水号没有出现在任何一行"),
     "csv_missing": ("{file} is not beside the results: no chart over time, and holes in the sampling cannot be seen",
-        "结果旁边没有 {file}：无法画出随时间变化的图，也无法检查采样空缺"),
+        "结果文件所在目录中没有 {file}，因此无法绘制内存随时间变化的图，也无法检查采样空缺"),
     "not_watched": ("processes were not watched (--no-watch), so there is no CSV",
         "没有监控进程（--no-watch），因此没有 CSV"),
     "csv_empty": ("{file} holds no sample that can be read ({skipped} rows skipped)",
@@ -1581,7 +1584,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "{file} 在最后一条结果之前 {seconds:,.0f} s 就结束了：文件被截断"),
     "chart_off": ("No charts: left out with --no-charts.", "未生成图表：使用了 --no-charts。"),
     "chart_no_matplotlib": ("No charts: matplotlib is not installed (pip install matplotlib).",
-        "未生成图表：没有安装 matplotlib(pip install matplotlib）。"),
+        "未生成图表：没有安装 matplotlib（pip install matplotlib）。"),
     "chart_no_font": ("Chart labels are English: this machine has no font with Chinese characters (apt install "
         "fonts-noto-cjk).",
         "图中文字为英文：本机没有含中文字形的字体（可安装 fonts-noto-cjk）。"),
@@ -1589,28 +1592,28 @@ WORDS: dict[str, tuple[str, str]] = {
     "fix_shown": ("The fix is shown for the {role}: {old} before ({before} MB per cycle), {new} now (no growth above "
         "{after} MB per cycle); a long task left {delta_before} MB in the worker before and leaves {delta_after} MB "
         "now.",
-        "修复得到证实：{role} 之前{old}（每轮 {before} MB），现在{new}（每轮增长不超过 {after} MB）；每个长任务在 "
+        "修复得到证实：{role} 之前{old}（每轮增长 {before} MB），现在{new}（每轮增长不超过 {after} MB）；每个长任务在 "
         "worker 中留下的内存，之前为 {delta_before} MB，现在为 {delta_after} MB。"),
     "fix_other_leaks": ("The {role}: {new} now, {old} before, but the {others} leaks: the service as a whole is not "
         "mended.",
         "{role} 现在{new}（之前{old}），但 {others} 有泄漏：服务整体尚未修好。"),
     "fix_not_shown": ("The leak of the {role} is still there: {before} MB per cycle before, {rate} now; a long task "
         "left {delta_before} MB in the worker before and leaves {delta_after} MB now.",
-        "{role} 的泄漏仍在：之前每轮 {before} MB，现在每轮 {rate} MB；每个长任务在 worker 中留下的内存，之前为 "
-        "{delta_before} MB，现在为 {delta_after} MB。"),
+        "{role} 的泄漏仍在：之前每轮增长 {before} MB，现在每轮增长 {rate} MB；每个长任务在 worker 中留下的内存，之前"
+        "为 {delta_before} MB，现在为 {delta_after} MB。"),
     "fix_new_leak": ("A new leak: the {role} did not leak before and grows by {rate} MB per cycle now.",
         "新出现的泄漏：{role} 之前没有泄漏，现在每轮增长 {rate} MB。"),
     "fix_still_leaks": ("The {role} leaks now ({rate} MB per cycle); the run before is no evidence either way ({old}).",
-        "{role} 现在有泄漏（每轮 {rate} MB）；之前的运行{old}，不能作为依据。"),
+        "{role} 现在有泄漏（每轮增长 {rate} MB）；上一次测试的结论为“{old}”，不能作为对比依据。"),
     "fix_both_clean": ("Neither run leaks: there is nothing that the change could have fixed; the {role} does not "
         "grow by more than {after} MB per cycle now.",
-        "两次运行都没有泄漏，谈不上修复；{role} 现在每轮增长不超过 {after} MB。"),
+        "两次测试都没有泄漏，谈不上修复；{role} 现在每轮增长不超过 {after} MB。"),
     "fix_unproven": ("The {role} does not leak now (no growth above {after} MB per cycle), but the run before does "
         "not prove a leak ({old}), so the runs do not show that the change removed one.",
-        "{role} 现在没有泄漏（每轮增长不超过 {after} MB），但之前的运行没有证实泄漏（{old}），因此不能证明是这次改动"
-        "消除的。"),
+        "{role} 现在没有泄漏（每轮增长不超过 {after} MB），但上一次测试没有证实存在泄漏（结论为“{old}”），因此不能证"
+        "明泄漏是这次改动消除的。"),
     "fix_open": ("The fix is not shown for the {role}: {new} now, {old} before.",
-        "修复尚未得到证实：{role} 本次{new}，之前{old}。"),
+        "修复尚未得到证实：{role} 本次的结论为“{new}”，之前为“{old}”。"),
     "differs": ("The runs differ in {what} ({before} before; {after} now): the change may be due to that.",
         "两次测试的“{what}”不同（之前 {before}，现在 {after}）：变化可能由此造成。"),
     "fix_run": ("Before: {before}; after: {after}", "之前：{before}；之后：{after}"),
@@ -1619,28 +1622,28 @@ WORDS: dict[str, tuple[str, str]] = {
     "first_use": ("{role} first-use growth, MB", "{role} 首次使用增长 MB"),
     "peak": ("{role} peak RSS, MB", "{role} RSS 峰值 MB"),
     "rtf_median": ("RTF in the leak phase, median", "泄漏测试 RTF 中位数"),
-    "max_stable": ("highest stable level", "最高稳定并发"),
-    "max_real_time": ("highest level in real time", "最高实时并发"),
+    "max_stable": ("highest stable level", "稳定并发数"),
+    "max_real_time": ("highest level in real time", "快于实时的最高并发数"),
     "knee": ("knee", "吞吐拐点"),
     "leak_verdict": ("leak verdict of the {role}", "{role} 泄漏结论"),
     "verdict": ("verdict of the run", "总体结论"),
     # charts
-    "axis_memory": ("RSS, MB", "RSS (MB)"),
-    "axis_seconds": ("time, s", "时间，秒"),
-    "axis_minutes": ("time, min", "时间，分钟"),
-    "axis_hours": ("time, h", "时间，小时"),
+    "axis_memory": ("RSS, MB", "RSS（MB）"),
+    "axis_seconds": ("time, s", "时间（秒）"),
+    "axis_minutes": ("time, min", "时间（分钟）"),
+    "axis_hours": ("time, h", "时间（小时）"),
     "axis_level": ("tasks at once", "并发数"),
-    "axis_speed": ("audio-s per s", "音频秒/秒"),
-    "axis_turnaround": ("turnaround, s", "完成时间，秒"),
+    "axis_speed": ("audio-s per s", "吞吐量（音频秒/秒）"),
+    "axis_turnaround": ("turnaround, s", "完成时间（秒）"),
     "key_short_lived": ("{role}: {count} short-lived or further processes", "{role}：{count} 个短命或其他进程"),
     "key_sum": ("{role}, all processes", "{role} 合计"),
     "key_task": ("task running", "任务运行中"),
     "key_settled": ("worker at rest (settled reading)", "worker 稳定读数"),
-    "key_median": ("median", "中位"),
-    "key_max": ("slowest", "最慢"),
+    "key_median": ("median", "完成时间中位数"),
+    "key_max": ("slowest", "最长完成时间"),
     "key_speed": ("throughput", "吞吐量"),
-    "key_knee": ("knee ({n})", "拐点（{n}）"),
-    "key_limit": ("highest stable ({n})", "最高稳定并发（{n}）"),
+    "key_knee": ("knee ({n})", "吞吐拐点（{n}）"),
+    "key_limit": ("highest stable ({n})", "稳定并发数（{n}）"),
     "key_real_time": ("RTF 1.0", "RTF 1.0"),
     "key_unstable": ("not stable", "不稳定"),
     # terminal
@@ -1650,7 +1653,7 @@ WORDS: dict[str, tuple[str, str]] = {
 REASONS_ZH = {  # of GROWTH_REASONS, whose English stands in the instrument
     "steady_growth": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），此前 {window} 轮每轮 "
     "{earlier:.1f} MB",
-    "fast_growth": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），每步都不少于 "
+    "fast_growth": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），其中增长最少的一轮也有 "
     "{smallest_step:.1f} MB，且没有放缓",
     "horses_leak": "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽"
     "然各在独立进程中运行，加载的内容却越来越多",
@@ -1661,7 +1664,7 @@ REASONS_ZH = {  # of GROWTH_REASONS, whose English stands in the instrument
     "too_few": "只有 {cycles} 个读数，至少还需要 {more} 个",
     "unconfirmed": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），但此前 {window} 轮尚未证实："
     "要区分泄漏与预热，需要 {needed} 轮或更多",
-    "one_jump": "{net:.1f} MB 的增长中有一步跳增 {step:.1f} MB：需要更多轮次看它是否再次出现",
+    "one_jump": "{net:.1f} MB 的增长中有一次跳增 {step:.1f} MB：需要更多轮次看它是否再次出现",
     "slowing_down": "增长在放缓，每轮从 {earlier:.1f} MB 降到 {slope:.1f} MB：可能是预热，也可能是内存分配"
     "器的 arena；请增加轮数，或为 worker 设置 MALLOC_ARENA_MAX=2",
     "swings": "内存有涨有落：净增 {net:.1f} MB 期间曾回落 {fall_back:.1f} MB；请检查缓存与垃圾回收，或增加轮数",
@@ -1671,7 +1674,7 @@ REASONS_ZH = {  # of GROWTH_REASONS, whose English stands in the instrument
     "replaced": "第 {cycle} 轮有被监控的进程退出或被替换，它占用的内存随之消失",
     "failed_task": "第 {cycle} 轮有任务失败；此后只有 {cycles} 个连续读数，还需要 {more} 个",
     "missing_reading": "第 {cycle} 轮缺少读数；此后只有 {cycles} 个连续读数，还需要 {more} 个",
-    "sampler_gap": "内存有 {gap_s:.1f} s 无人监控：期间进程可能退出后又重启",
+    "sampler_gap": "内存有 {gap_s:.1f} s 未被监控：期间可能有进程退出后又重启而未被察觉",
     "horses_growing": "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任"
     "务：需要更多轮次看是否持续",
     "not_measured": "没有读到该角色的内存",
@@ -1680,7 +1683,7 @@ WORDS |= {f"reason_{key}": (GROWTH_REASONS[key], chinese) for key, chinese in RE
 WORDS |= {
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
-        "结果记录的进程最多只有 {recorded:,.1f} MB，而真正干活的其他进程达到 {peak:,.0f} MB"),
+        "结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} MB"),
     "reason_old_record": ("an older tool's record says neither which process it measured nor whether memory was at "
         "rest",
         "旧版工具的记录既没有说明测的是哪个进程，也没有说明内存是否已稳定"),

@@ -311,12 +311,12 @@ CONSTANTS = [  # what the guides' sentences quote, and where
     (RAMP, f"{reader.GOOD_LEVEL}", ("({} is good)", "（{} 个为良好）")),
     (READING, f"{reader.DELTA_BAD_MB:g}", ("above {} MB bad", "超过 {} MB 严重")),
     (READING, f"{instrument.Settings.delta_limit_mb:g}", ("under {} MB is good", "低于 {} MB 良好")),
-    (READING, f"{100 * reader.KNEE_SHARE:g}", ("with {} % of", "吞吐量 {} %")),
+    (READING, f"{100 * reader.KNEE_SHARE:g}", ("with {} % of", "吞吐量 {}%")),
     (KINDS, f"{instrument.SUBMIT_TIMEOUT_S:g}", ("({} s)", "（{} 秒）")),
     (KINDS, f"{instrument.LOST_AFTER}", ("{} times in a row", "连续 {} 次")),
-    (OTHER, f"{100 * instrument.CLIENT_SPREAD:g}", ("than {} % of their median", "中位数的 {} %")),
+    (OTHER, f"{100 * instrument.CLIENT_SPREAD:g}", ("than {} % of their median", "中位数的 {}%")),
     (OTHER, f"{1000 * instrument.SPREAD_FLOOR_S:g}", ("than {} ms", "超过 {} 毫秒")),
-    (OTHER, f"{instrument.CLIENT_CPU:g}", ("more than {} % of a core", "单核的 {} %")),
+    (OTHER, f"{instrument.CLIENT_CPU:g}", ("more than {} % of a core", "单核的 {}%")),
     (MEANWHILE, f"{instrument.GIVE_UP_CYCLES}", ("succeeded in {} cycles", "连续 {} 轮")),
 ]
 

@@ -76,6 +76,8 @@ def test_chinese_words_are_chinese() -> None:
     half_width = {key for key, (_, text) in reader.WORDS.items()
                   if any(a > "\u3000" and b in ",;:()" for a, b in zip(text, text[1:], strict=False))}
     assert not half_width, "Chinese text takes full-width punctuation"
+    unpaired = {key for key, (_, text) in reader.WORDS.items() if text.count("（") != text.count("）")}
+    assert not unpaired, "a bracket that is opened is closed by one of its width"
 
 
 @pytest.mark.parametrize("language", reader.LANGUAGES)
