@@ -63,6 +63,7 @@ from memory_leak_stress_test import (
     HorseSeries,
     LevelRun,
     ProcessMemory,
+    RoleMemory,
     RoleVerdict,
     Settings,
     TaskResult,
@@ -159,6 +160,10 @@ class Samples:
     def covers(self, wall: float) -> bool:
         end = max(self.clock_end, self.stretches[-1][0])
         return self.stretches[0][0] - SAME_RUN_S <= wall <= end + SAME_RUN_S
+
+    def holes(self, interval: float) -> list[tuple[float, float]]:
+        """(elapsed, seconds) of the holes that sampling at this interval (seconds) does not explain."""
+        return [(at, length) for at, length in self.gaps if length > 2.5 * max(interval, 0.1)]
 
     def times(self, process: Process) -> list[float]:
         return [self.elapsed[i] for i in process.at]
@@ -492,21 +497,27 @@ def wall_seconds(timestamp: str) -> float | None:
 
 
 def task_window(result: TaskResult) -> tuple[float, float] | None:
-    """Wall-clock seconds from a task's release to its end."""
-    end = wall_seconds(result.timestamp)
-    return None if end is None else (end - (result.processing_time or 0.0), end)
+    """Wall-clock seconds from a task's release to its end; one that was given up had all the time it was given."""
+    end, taken = wall_seconds(result.timestamp), result.processing_time
+    if taken is None and result.error_kind == "task_timeout":
+        limit = result.settings.get("task_timeout")
+        taken = limit if isinstance(limit, float) and 0 < limit < SANE else None
+    return None if end is None else (end - (taken or 0.0), end)
 
 
 def longest_gap(run: Run, tasks: Sequence[TaskResult]) -> float | None:
-    """Longest time between two samples while these tasks ran, if sampling does not explain it; None without a CSV."""
+    """Longest time that these tasks' processes went unwatched, as recorded and as the CSV shows; None where unknown."""
     windows = [w for w in map(task_window, tasks) if w]
-    if not run.samples or not windows:
+    recorded = [r.sample_gap_s for r in tasks if r.sample_gap_s is not None]
+    told = len(recorded) == len(tasks)
+    if not windows or not (told or run.samples):
         return None
     begin, end = min(w[0] for w in windows), max(w[1] for w in windows)
-    usual = 2.5 * max(run.setting("interval"), 0.1)
-    gaps = [length for s in run.samples for at, length in s.gaps
-            if length > usual and s.at_wall(begin) < at + length and at < s.at_wall(end)]
-    return max(gaps, default=0.0)
+    gaps = [length for s in run.samples for at, length in s.holes(run.setting("interval"))
+            if s.at_wall(begin) < at + length and at < s.at_wall(end)]
+    # A CSV that begins late or was cut off has a hole, too, which the record alone can fill.
+    unseen = [max(s.elapsed[0] - s.at_wall(begin), s.at_wall(end) - s.elapsed[-1]) for s in run.samples]
+    return max([*recorded, *gaps, 0.0 if told or run.legacy else min(unseen) - SAME_RUN_S / 4])
 
 
 # ==================================================================================================== judging
@@ -625,10 +636,15 @@ def judge(run: Run) -> Judged:
 
 
 def find_cut(run: Run, ramp: Ramp) -> Note | None:
-    """What of the run is not in the record: its end, or lines that were lost or cannot be read."""
+    """Why the run as a whole is no evidence: its end or some lines are not there, or nothing was recognised."""
     if ramp.stop_reason == "interrupted" or any(r.error_kind == "interrupted" for r in run.results):
         return Note("cut_interrupted")
-    return Note("cut_lost", {"count": run.lost}) if run.lost else None
+    if run.results and not run.legacy and run.asked("concurrency") and not ramp.levels and not run.phase("concurrency"):
+        return Note("cut_early")
+    if run.lost:
+        return Note("cut_lost", {"count": run.lost})
+    empty = sum(r.empty_text is True for r in run.results)
+    return Note("empty_text", {"count": empty}) if empty else None
 
 
 def overall(criteria: Sequence[Criterion], cut_short: Note | None) -> str:
@@ -644,8 +660,11 @@ def judge_roles(run: Run, evidence: Evidence | None) -> dict[str, RoleVerdict]:
     leak = run.phase("leak")
     if not leak:
         return {}
+    gap_s = longest_gap(run, [r for r in leak if r.cycle])
     roles = judge_leak(leak, tolerance_mb=run.setting("tolerance_mb"), min_cycles=run.setting("min_cycles"),
-                       sampler_gap_s=longest_gap(run, [r for r in leak if r.cycle]))
+                       sampler_gap_s=gap_s)
+    if gap_s is None and not run.legacy:
+        roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
     if all(r.cycle for r in leak):  # its beginning is lost, so is the growth at first use
         roles = {role: dataclasses.replace(v, first_use_growth_mb=None) for role, v in roles.items()}
     worker = roles.get("worker")
@@ -656,10 +675,14 @@ def judge_roles(run: Run, evidence: Evidence | None) -> dict[str, RoleVerdict]:
         growth = GrowthVerdict("NOT MEASURED", "wrong_process", {"recorded": evidence.recorded_max_mb, "peak": peak},
                                None, None, 0)
         worker = dataclasses.replace(worker, growth=growth, peak_mb=peak, first_use_growth_mb=None)
-    elif worker.growth.verdict == "NO LEAK":
-        growth = dataclasses.replace(worker.growth, verdict="INCONCLUSIVE", reason="old_record")
-        worker = dataclasses.replace(worker, growth=growth)
+    else:
+        worker = dataclasses.replace(worker, growth=undecided(worker.growth, "old_record"))
     return roles | {"worker": worker}
+
+
+def undecided(growth: GrowthVerdict, reason: str) -> GrowthVerdict:
+    """The verdict where this is a reason to doubt a NO LEAK."""
+    return dataclasses.replace(growth, verdict="INCONCLUSIVE", reason=reason) if growth.verdict == "NO LEAK" else growth
 
 
 def seek_hidden(run: Run) -> Evidence:
@@ -761,8 +784,9 @@ def long_audio_delta(run: Run, evidence: Evidence | None) -> Criterion:
     if not deltas:
         return unmeasured("long_audio_delta", limit, Note("no_long_task", {"clip": clip}))
     kept = statistics.median(deltas)
-    band = "good" if kept < limit else "poor" if kept <= max(limit, DELTA_BAD_MB) else "bad"
-    facts = {"median": kept, "highest": max(deltas), "tasks": len(deltas), "clip": clip, "band": Note(f"band_{band}"),
+    bad = max(limit, DELTA_BAD_MB)
+    band = Note(f"band_{'good' if kept < limit else 'poor' if kept <= bad else 'bad'}", {"limit": limit, "bad": bad})
+    facts = {"median": kept, "highest": max(deltas), "tasks": len(deltas), "clip": clip, "band": band,
              "submitted": len(tasks)}
     if kept >= limit:
         return Criterion("long_audio_delta", "fail", kept, limit, Note("delta_text", facts))
@@ -772,32 +796,51 @@ def long_audio_delta(run: Run, evidence: Evidence | None) -> Criterion:
 
 
 def return_to_baseline(run: Run, roles: Mapping[str, RoleVerdict], evidence: Evidence | None) -> Criterion:
-    """Last settled reading of the worker against the one after first use; then the same after the ramp."""
+    """Last settled reading of the worker against the one after first use; then that of each role after the ramp."""
     limit = run.setting("delta_limit_mb")
     if why := memory_missing(run, evidence):
         return unmeasured("return_to_baseline", limit, why)
-    leak = [r for r in run.phase("leak") if r.worker_rss_after_mb is not None]
+    leak = [r for r in run.phase("leak") if r.worker_rss_after_mb is not None and r.status == "success"]
     first, later = [r for r in leak if r.cycle == 0], [r for r in leak if r.cycle]
     settled = [r for r in later if r.settled is not False]
     if not first or not later:
         return unmeasured("return_to_baseline", limit, Note("no_baseline"))
     base = first[-1].worker_rss_after_mb or 0.0
     kept = ((settled or later)[-1].worker_rss_after_mb or 0.0) - base
-    ramp = [r for r in run.phase("concurrency") if r.worker_rss_after_mb is not None and r.settled is not False]
-    after_ramp = (ramp[-1].worker_rss_after_mb or 0.0) - base if ramp else None
-    facts = {"kept": kept, "base": base, "after_ramp": after_ramp, "limit": limit}
+    after = growth_after_ramp(run, first[-1])
+    role = max(after, key=lambda role: after[role], default="worker")
+    after_ramp = after.get("worker")
+    high = {"role": role, "after_ramp": after[role]} if after.get(role, 0.0) >= limit else {"after_ramp": after_ramp}
+    facts = {"kept": kept, "base": base, "limit": limit, "role": "worker"} | high
     worker = roles.get("worker")
     if not settled or first[-1].settled is False:
         status, key = "inconclusive", "baseline_unsettled"
     elif kept >= limit:
-        status, key = "fail", "baseline_text"
+        status, key = "fail", "baseline_text" if after_ramp is None else "baseline_text_ramp"
+        facts["after_ramp"] = after_ramp
     elif worker and any(kind == "replaced" for _, kind in worker.breaks):
         status, key = "inconclusive", "baseline_replaced"
-    elif after_ramp is not None and after_ramp >= limit:
+    elif after.get(role, 0.0) >= limit:
         status, key = "inconclusive", "baseline_ramp"
     else:
         status, key = "pass", "baseline_text" if after_ramp is None else "baseline_text_ramp"
     return Criterion("return_to_baseline", status, kept, limit, Note(key, facts))
+
+
+def growth_after_ramp(run: Run, first: TaskResult) -> dict[str, float]:
+    """RSS of each role at rest after the ramp above that after first use, MB; without roles that were replaced."""
+    ramp = [r for r in run.phase("concurrency") if r.settled is not False and r.memory]
+    growth = {}
+    for role, last in (ramp[-1].memory if ramp else {}).items():
+        before = first.memory.get(role)
+        if before and roots_of(before) == roots_of(last) and before.after_mb is not None and last.after_mb is not None:
+            growth[role] = last.after_mb - before.after_mb
+    return growth
+
+
+def roots_of(memory: RoleMemory) -> set[tuple[int, str]]:
+    """The processes that served a role to the end."""
+    return {(p.pid, p.started) for p in memory.processes if p.root and not p.ended}
 
 
 def no_cumulative_growth(run: Run, roles: Mapping[str, RoleVerdict], evidence: Evidence | None) -> Criterion:
@@ -868,7 +911,8 @@ def rtf_under_load(run: Run, ramp: Ramp) -> Criterion:
     top = enough.concurrency if enough else NEEDED_LEVEL
     judged = [level for level in levels if level.concurrency <= top]
     observed = max((level.rtf_max or 0.0 for level in judged), default=0.0)
-    facts = {"rtf": observed, "highest": levels[-1].concurrency, "level": slow.concurrency if slow else None,
+    known = [level.concurrency for level in levels if level.complete and level.rtf_known == level.submitted]
+    facts = {"rtf": observed, "highest": max(known, default=0), "level": slow.concurrency if slow else None,
              "at": judged[-1].concurrency if judged else 0, "slow_rtf": slow.rtf_max if slow else None}
 
     def conclude(status: str, key: str) -> Criterion:
@@ -1090,19 +1134,35 @@ def compare(before: Judged, after: Judged) -> tuple[Note, list[Change], list[Not
 
     old, new = (verdict.growth.verdict if verdict else "NOT MEASURED" for verdict in (old_role, new_role))
     others = [each for each, verdict in after.roles.items() if each != role and verdict.growth.verdict == "LEAK"]
-    if new == "NO LEAK":
+    doubt = fix_doubt(old_role, new_role, after) if (old, new) == ("LEAK", "NO LEAK") else None
+    if doubt:
+        key = "fix_doubt"
+    elif new == "NO LEAK":
         key = "fix_shown" if old == "LEAK" else "fix_both_clean" if old == "NO LEAK" else "fix_unproven"
         key = "fix_other_leaks" if others else key
     elif new == "LEAK":
         key = "fix_not_shown" if old == "LEAK" else "fix_new_leak" if old == "NO LEAK" else "fix_still_leaks"
     else:
         key = "fix_open"
-    facts = {"role": role, "others": tuple(others), "before": old_role.growth.mb_per_cycle if old_role else None,
+    facts = {"role": role, "others": tuple(others), "why": doubt or "",
+             "before": old_role.growth.mb_per_cycle if old_role else None,
              "after": new_role.growth.upper_bound_mb_per_cycle if new_role else None,
              "rate": new_role.growth.mb_per_cycle if new_role else None, "old": leak_word(before, role),
              "new": leak_word(after, role), "delta_before": changes[0].before, "delta_after": changes[0].after}
     shown = {name: num(v) if isinstance(v, float) or v is None else v for name, v in facts.items()}
     return Note(key, shown), changes, differences(before.run, after.run)
+
+
+def fix_doubt(old: RoleVerdict | None, new: RoleVerdict | None, after: Judged) -> Note | None:
+    """Why a fix is not shown though the role leaked before and has NO LEAK now."""
+    left = next((c for c in after.criteria if c.id == "return_to_baseline"), None)
+    if left and left.status in ("fail", "inconclusive"):
+        return left.text
+    rate = old.growth.mb_per_cycle if old else None
+    bound = new.growth.upper_bound_mb_per_cycle if new else None
+    if rate is not None and bound is not None and bound >= rate:
+        return Note("fix_same_rate", {"rate": rate, "bound": bound})
+    return None
 
 
 def compared_role(before: Judged, after: Judged) -> str:
@@ -1122,6 +1182,17 @@ def differences(before: Run, after: Run) -> list[Note]:
         old, new = (sorted({str(pick(r)) for r in run.results}) for run in (before, after))
         if old != new and not {"None", "[]"} & {*old, *new}:
             found.append(Note("differs", {"what": Note(key), "before": tuple(old), "after": tuple(new)}))
+    for name in JUDGED_BY:
+        limits = [f"{run.setting(name):g}" for run in (before, after)]
+        if limits[0] != limits[1]:
+            option = f"--{name.replace('_', '-')}"
+            found.append(Note("differs", {"what": option, "before": limits[0], "after": limits[1]}))
+    if before.legacy is not after.legacy:
+        found.append(Note("differs_old"))
+    begins = [span[0] if (span := run_span(run)) else None for run in (before, after)]
+    later = begins[0] is not None and begins[1] is not None and begins[0] > begins[1]
+    if later or before.path.resolve() == after.path.resolve():
+        found.append(Note("differs_order"))
     return found
 
 
@@ -1131,7 +1202,10 @@ def host_memory(host: Mapping[str, Any]) -> Any:
     return f"{memory:,} MB" if isinstance(memory, int) else memory
 
 
+# Settings that decide verdicts and levels.
+JUDGED_BY = ("tolerance_mb", "delta_limit_mb", "min_cycles", "start", "step", "max_concurrency", "rtf_limit")
 CONDITIONS: Mapping[str, Callable[[TaskResult], Any]] = {
+    "host": lambda r: r.host.get("name"),
     "clips": lambda r: None if r.audio_seconds is None else f"{r.audio_seconds:.0f} s",
     "cpus": lambda r: r.host.get("cpus"),
     "host_memory": lambda r: host_memory(r.host),
@@ -1153,10 +1227,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "verdict_inconclusive": ("INCONCLUSIVE", "无法判定"),
     "head_pass": ("Every criterion that was tested is met.", "已测的判定项全部达标。"),
     "head_fail": ("Not met: {names}.", "未达标：{names}。"),
-    "head_inconclusive": ("Nothing failed, but the run does not prove enough: {names}.",
+    "head_inconclusive": ("No criterion failed, but the run does not prove enough: {names}.",
         "没有不达标项，但证据不足：{names}。"),
-    "head_whole": ("What was measured meets its criteria, but it is not the whole run.",
-        "已测到的部分全部达标，但这不是完整的一次运行。"),
+    "head_whole": ("What was measured meets its criteria, but that is not enough.",
+        "已测到的部分全部达标，但还不足以算通过。"),
+    "head_tasks": ("{failed} of {submitted} tasks of the leak phase failed: {kinds}.",
+        "泄漏测试的 {submitted} 个任务中有 {failed} 个失败：{kinds}。"),
     "head_resources": ("Only samples of processes were given: nothing is judged.",
         "只有进程采样，没有测试结果：不作任何判定。"),
     "head_untested": ("Not tested in this run: {names}.", "本次未测试：{names}。"),
@@ -1168,8 +1244,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "服务的稳定并发数为 {stable}，但任务实际上是逐个处理的"),
     "lead_stands": ("the service stands {stable} at once", "服务的稳定并发数为 {stable}"),
     "lead_stands_none": ("the service does not stand even one task", "服务连单个任务也无法稳定完成"),
+    "at_least": ("at least {count}", "{count} 以上"),
     "lead_stands_open": ("how many tasks at once the service stands is not known", "服务的稳定并发数尚不清楚"),
     "cut_interrupted": ("The run was interrupted: it never passes as a whole.", "测试中途被中断，因此整体不能算通过。"),
+    "cut_early": ("The record ends before the ramp began: it never passes as a whole.",
+        "记录在并发测试开始前就已结束，因此整体不能算通过。"),
     "cut_lost": ("{count} results are missing from the file or cannot be read, so the run never passes as a whole.",
         "结果文件中有 {count} 条结果缺失或无法读取，因此整体不能算通过。"),
     "status_pass": ("passed", "通过"),
@@ -1197,9 +1276,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "limit_below": ("below {limit}", "低于 {limit}"),
     "limit_least": ("at least {limit}", "不低于 {limit}"),
     "limit_none": ("none", "不得发生"),
-    "band_good": ("good (under 200 MB)", "良好（低于 200 MB）"),
-    "band_poor": ("poor (200 to 500 MB)", "较差（200–500 MB）"),
-    "band_bad": ("bad (above 500 MB)", "严重（超过 500 MB）"),
+    "band_good": ("good (under {limit:g} MB)", "良好（低于 {limit:g} MB）"),
+    "band_poor": ("poor ({limit:g} to {bad:g} MB)", "较差（{limit:g}–{bad:g} MB）"),
+    "band_bad": ("bad (above {bad:g} MB)", "严重（超过 {bad:g} MB）"),
     "delta_text": ("the worker keeps {median:+,.1f} MB after a task on {clip} (median of {tasks} after first use, at "
         "most {highest:+,.1f}): {band}",
         "每处理完一个 {clip}，worker 内存变化 {median:+,.1f} MB（首次使用之后 {tasks} 个任务的中位数，最大 "
@@ -1214,12 +1293,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "first use, after the ramp {after_ramp:+,.1f} MB",
         "与首次使用（第 0 轮）后的 {base:,.1f} MB 相比，worker 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结束"
         "后变化 {after_ramp:+,.1f} MB"),
-    "baseline_ramp": ("back to {kept:+,.1f} MB after the leak phase, but {after_ramp:+,.1f} MB after the ramp: either "
-        "the high-water mark of many tasks at once, which stays but does not grow, or a leak that appears only under "
-        "parallel load. Run the ramp a second time (--phase concurrency) without restarting the service: a high-water "
-        "mark stays where it is, a leak adds as much again",
-        "泄漏测试结束时变化 {kept:+,.1f} MB，属正常；但并发测试结束后变化 {after_ramp:+,.1f} MB。可能是多任务并发留下"
-        "的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。区分方法：不重启服务，再跑一遍并发测试"
+    "baseline_ramp": ("{kept:+,.1f} MB in the worker after the leak phase, but {after_ramp:+,.1f} MB in the {role} "
+        "after the ramp: either the high-water mark of many tasks at once, which stays but does not grow, or a leak "
+        "that appears only under parallel load. Run the ramp again (--phase concurrency) without restarting the "
+        "service: a high-water mark stays where it is, a leak adds as much again",
+        "泄漏测试结束时 worker 变化 {kept:+,.1f} MB；但并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB。可能"
+        "是多任务并发留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。区分方法：不重启服务，再跑一遍并发测试"
         "（--phase concurrency）。若是高水位，内存不再上涨；若是泄漏，还会再涨差不多同样的量"),
     "baseline_unsettled": ("memory never came to rest for a reading ({kept:+,.1f} MB, unsettled): raise "
         "--settle-timeout",
@@ -1231,8 +1310,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "growth_NO LEAK": ("{role}: NO LEAK (at most {bound} MB per cycle)", "{role} 无泄漏（每轮增长不超过 {bound} MB）"),
     "growth_INCONCLUSIVE": ("{role}: INCONCLUSIVE after {cycles} cycles", "{role} 在 {cycles} 轮之后仍无法判定"),
     "growth_NOT MEASURED": ("{role}: NOT MEASURED", "{role} 未测量"),
-    "crash_none": ("every watched process lived from the first task to the last",
-        "所有被监控的服务进程从头到尾都在运行"),
+    "crash_none": ("no process of the service died or was replaced (work-horses end with their jobs)",
+        "没有服务进程退出或被替换（每任务一个的子进程随任务结束，不算）"),
     "death": ("{role} process {pid} ({name}) ended", "{role} 进程 {pid}（{name}）退出"),
     "killed": ("{words} (the kernel ended {count} for lack of memory meanwhile)",
         "{words}（期间内核因内存不足杀掉 {count} 个进程）"),
@@ -1279,7 +1358,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "stop_interrupted": ("the ramp was interrupted", "并发测试被中断"),
     "stop_unknown": ("why the ramp ended is not recorded", "没有记录并发测试为何结束"),
     # the three sentences
-    "memory_leak": ("Memory: the {role} leaks. It {reason}.", "内存：{role} 有泄漏。{reason}。"),
+    "memory_head": ("Memory: {sentences}", "内存：{sentences}"),
+    "memory_leak": ("the {role} leaks: {reason}.", "{role} 有泄漏。{reason}。"),
+    "memory_doubt": ("Memory: no growth per cycle in {roles}, but that is not all: {reason}.",
+        "内存：{roles} 没有逐轮增长，但还不能下结论。{reason}。"),
     "memory_follows": ("The growth follows {clip}.", "增长主要来自 {clip}。"),
     "memory_clean": ("Memory: no leak found in {roles}. {reason}.", "内存：{roles} 未发现泄漏。{reason}。"),
     "memory_open": ("Memory: not decided for the {role}: {reason}.", "内存：{role} 无法判定。{reason}。"),
@@ -1299,10 +1381,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "real_none": ("but a task takes as long as it plays already at the lowest level (RTF 1.0 or more)",
         "但从最低一级起就有任务不快于实时（RTF 达到 1.0）"),
     "real_unknown": ("but up to how many faster than they play is not known", "但快于实时的最高并发数尚不清楚"),
-    "together_not": ("The tasks were not done together: {stable} at once get through only {parallelism:.1f} times the "
-        "work of one, so beyond 1 at a time tasks only wait.",
-        "任务并非真正同时处理：并发 {stable} 时的总处理速度只有单个任务的 {parallelism:.1f} 倍，超过 1 个的任务只是在"
-        "排队。"),
+    "together_not": ("The tasks were not done together: with up to {stable} at once the service never gets through "
+        "more than {parallelism:.1f} times the work of one, so beyond {knee} at a time tasks only wait.",
+        "任务并非真正同时处理：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍，超过 {knee} "
+        "个的任务只是在排队。"),
     "together_knee": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only wait.",
         "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
     "together_yes": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, is done from "
@@ -1315,6 +1397,29 @@ WORDS: dict[str, tuple[str, str]] = {
         "repeat this test and compare with --baseline {file}.",
         "下一步：检查 {role} 在任务结束后没有释放的对象（围绕 {clip} 用 tracemalloc 或 memray 排查），修改后重跑，并"
         "用 --baseline {file} 对比。"),
+    "next_leak_go": ("Next: look in the {role} for what stays after a task (for Go: pprof, heap and goroutines, around "
+        "{clip}), then repeat this test and compare with --baseline {file}.",
+        "下一步：检查 {role} 在任务结束后没有释放的内存（Go 程序可围绕 {clip} 用 pprof 查看 heap 与 goroutine），修改后"
+        "重跑，并用 --baseline {file} 对比。"),
+    "next_empty": ("Next: ask the service for the text of such a task, and test with clips of speech.",
+        "下一步：查看这类任务返回的文本，并改用有语音的音频测试。"),
+    "next_failed": ("Next: see why tasks of the leak phase fail (the table of failures), then repeat the run.",
+        "下一步：查明泄漏测试中的任务为何失败（见失败一览表），然后重跑。"),
+    "next_ramp": ("Next: run the ramp a second time without restarting the service (--phase concurrency): a "
+        "high-water mark stays where it is, a leak adds as much again.",
+        "下一步：不要重启服务，再跑一遍并发测试（--phase concurrency）：若是高水位，内存不再上涨；若是泄漏，还会再涨"
+        "差不多同样的量。"),
+    "next_unsettled": ("Next: keep other users and jobs away from the service, or raise --settle-timeout, then repeat.",
+        "下一步：避免其他用户和任务使用该服务，或调大 --settle-timeout，然后重跑。"),
+    "next_sampler_gap": ("Next: repeat the run while less else runs on this machine.",
+        "下一步：在机器不那么忙的时候重跑。"),
+    "next_gap_unknown": ("Next: judge the run with its CSV (--resources).",
+        "下一步：连同 CSV 一起判定（--resources）。"),
+    "next_memory_reserve": ("Next: free memory on this machine, or lower --memory-reserve, then repeat with --phase "
+        "concurrency.",
+        "下一步：腾出内存，或调低 --memory-reserve，然后用 --phase concurrency 重跑。"),
+    "next_rtf_limit": ("Next: repeat with --phase concurrency --rtf-limit 0, which goes on until something fails.",
+        "下一步：用 --phase concurrency --rtf-limit 0 重跑，一直测到出现失败为止。"),
     "next_high_delta": ("Next: find what the worker keeps after {clip} (tracemalloc or memray), then repeat and "
         "compare with --baseline {file}.",
         "下一步：用 tracemalloc 或 memray 找出 worker 处理 {clip} 后保留了什么，修改后重跑，并用 --baseline {file} 对"
@@ -1363,7 +1468,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_rate": ("MB per cycle", "每轮增长 MB"),
     "col_bound": ("at most (upper bound)", "每轮增长上界 MB"),
     "col_first_use": ("first-use growth MB", "首次使用增长 MB"),
-    "col_peak": ("peak RSS MB", "RSS 峰值 MB"),
+    "col_peak": ("peak RSS in the leak phase MB", "泄漏测试中的 RSS 峰值 MB"),
     "col_cycles": ("cycles judged", "判定轮数"),
     "col_cycle": ("cycle", "轮次（第 0 轮不判定）"),
     "col_clip": ("clip", "音频"),
@@ -1429,6 +1534,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "增长按稳定后的 RSS 判定：没有私有内存的记录。"),
     "role_line": ("{role}: {verdict}: {reason}.", "{role}：{verdict}。{reason}。"),
     "rss_suffix": (" (RSS, not private memory)", "（按 RSS，而非私有内存）"),
+    "first_use_leak": ("The first tasks added {mb:,.1f} MB to the {role}: first use (model and caches), and what "
+        "leaked by then.",
+        "首次使用（第 0 轮）使 {role} 内存增加 {mb:,.1f} MB：包括首次使用的开销（模型与缓存）和这期间已泄漏的部分。"),
     "first_use_line": ("The first tasks added {mb:,.1f} MB to the {role} (model and caches): that is first use, not a "
         "leak.",
         "首次使用（第 0 轮）使 {role} 内存增加 {mb:,.1f} MB（模型与缓存）：不算泄漏。"),
@@ -1508,7 +1616,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "首次越限：并发 {level}，{what}；任务：{task}；观测到：{observed}；限值：{limit}"),
     "breach_short": ("at {level} at once: {what}: {observed}", "并发 {level} 时，{what}：{observed}"),
     "lines": ("{count} lines", "{count} 行"),
-    "no_breach": ("No breach: nothing failed and no limit was reached", "没有越限：无失败，也未触及限值"),
+    "no_breach": ("No breach in the ramp: no task failed, no process died, no RTF limit was reached",
+        "并发测试没有越限：无任务失败，无进程退出，也未触及 RTF 上限"),
     "kind": ("{meaning} ({name})", "{meaning}（{name}）"),
     "kind_submit_refused": ("connection refused", "连接被拒绝"),
     "kind_submit_timeout": ("submission not answered in time", "提交后未按时得到答复"),
@@ -1526,8 +1635,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind_incomplete": ("results missing", "结果不完整"),
     "failures_head": ("Failures, all phases:", "失败汇总（全部阶段）："),
     "no_failures": ("No task failed.", "没有任务失败。"),
-    "empty_text": ("{count} tasks were done without a word of text: a silent failure, or clips without speech.",
-        "有 {count} 个任务返回成功但文本为空：可能是静默失败，或音频中没有语音。"),
+    "empty_text": ("{count} tasks were done without a word of text: a silent failure, or clips without speech, which "
+        "prove nothing.",
+        "有 {count} 个任务返回成功但文本为空：可能是静默失败，也可能音频中没有语音，都不足为证。"),
     # resources and method
     "no_resources": ("No samples: {why}", "没有采样数据。{why}。"),
     "gaps_none": ("{file}: {samples} samples, one every {interval} s (median); no hole of more than {limit:g} s.",
@@ -1594,6 +1704,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "now.",
         "修复得到证实：{role} 之前{old}（每轮增长 {before} MB），现在{new}（每轮增长不超过 {after} MB）；每个长任务在 "
         "worker 中留下的内存，之前为 {delta_before} MB，现在为 {delta_after} MB。"),
+    "fix_doubt": ("The fix is not shown for the {role}, though its verdict was {old} and is {new} now: {why}.",
+        "{role} 的结论之前为“{old}”，现在为“{new}”，但修复尚未得到证实：{why}。"),
+    "fix_same_rate": ("growth of up to {bound:.1f} MB per cycle is not excluded now, no less than {rate:.1f} before",
+        "现在仍不能排除每轮最多 {bound:.1f} MB 的增长，并不低于之前的 {rate:.1f} MB"),
     "fix_other_leaks": ("The {role}: {new} now, {old} before, but the {others} leaks: the service as a whole is not "
         "mended.",
         "{role} 现在{new}（之前{old}），但 {others} 有泄漏：服务整体尚未修好。"),
@@ -1616,7 +1730,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "修复尚未得到证实：{role} 本次的结论为“{new}”，之前为“{old}”。"),
     "differs": ("The runs differ in {what} ({before} before; {after} now): the change may be due to that.",
         "两次测试的“{what}”不同（之前 {before}，现在 {after}）：变化可能由此造成。"),
-    "fix_run": ("Before: {before}; after: {after}", "之前：{before}；之后：{after}"),
+    "differs_old": ("One of the runs is an older tool's record: it holds one process's memory and drops refused tasks.",
+        "其中一次是旧版工具的记录：只有一个进程的内存，且丢弃了被拒绝的任务。"),
+    "differs_order": ("The run before did not begin before the run after: are they swapped, or the same?",
+        "“之前”的测试并不早于“之后”的测试：是否颠倒了，或是同一次测试？"),
+    "fix_run": ("Before: {before} ({began_before}); after: {after} ({began_after})",
+        "之前：{before}（{began_before}）；之后：{after}（{began_after}）"),
     "rate": ("{role} growth, MB per cycle", "{role} 每轮增长 MB"),
     "bound": ("upper bound of the {role}'s growth, MB per cycle", "{role} 每轮增长的上界 MB"),
     "first_use": ("{role} first-use growth, MB", "{role} 首次使用增长 MB"),
@@ -1674,6 +1793,7 @@ REASONS_ZH = {  # of GROWTH_REASONS, whose English stands in the instrument
     "replaced": "第 {cycle} 轮有被监控的进程退出或被替换，它占用的内存随之消失",
     "failed_task": "第 {cycle} 轮有任务失败；此后只有 {cycles} 个连续读数，还需要 {more} 个",
     "missing_reading": "第 {cycle} 轮缺少读数；此后只有 {cycles} 个连续读数，还需要 {more} 个",
+    "unsettled": "{cycles} 次读数中有 {unsettled} 次内存没有稳定下来：请避免其他负载，或调大 --settle-timeout",
     "sampler_gap": "内存有 {gap_s:.1f} s 未被监控：期间可能有进程退出后又重启而未被察觉",
     "horses_growing": "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任"
     "务：需要更多轮次看是否持续",
@@ -1684,6 +1804,9 @@ WORDS |= {
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
         "结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} MB"),
+    "reason_gap_unknown": ("neither the record nor a CSV says whether memory went unwatched for a while: judge the run "
+        "with its CSV (--resources)",
+        "记录和 CSV 都无法说明内存是否有一段时间未被监控：请连同 CSV 一起判定（--resources）"),
     "reason_old_record": ("an older tool's record says neither which process it measured nor whether memory was at "
         "rest",
         "旧版工具的记录既没有说明测的是哪个进程，也没有说明内存是否已稳定"),
@@ -1780,6 +1903,11 @@ def headline(judged: Judged, say: Words) -> str:
     said = [lead(judged, say), say(f"head_{key}", names=missing or untested)]
     if judged.cut_short:
         said.append(say.note(judged.cut_short))
+    leak = judged.run.phase("leak")
+    kinds = Counter(r.error_kind or r.status for r in leak if r.status != "success" and r.error_kind != "interrupted")
+    if kinds:
+        named = say.join(say.kind(kind) for kind, _ in kinds.most_common(3))
+        said.append(say("head_tasks", failed=kinds.total(), submitted=len(leak), kinds=named))
     if untested and (missing or judged.verdict == "pass"):
         said.append(say("head_untested", names=untested))
     return say("space").join(part for part in said if part)
@@ -1790,14 +1918,16 @@ def lead(judged: Judged, say: Words) -> str:
     parts = []
     if judged.run.asked("leak") and judged.run.watched:
         leaking = [role for role, v in judged.roles.items() if v.growth.verdict == "LEAK"]
-        clean = judged.roles and all(v.growth.verdict == "NO LEAK" for v in judged.roles.values())
+        memory = {c.status for c in judged.criteria if c.id in UNITS}
+        clean = judged.roles and memory == {"pass"}
         key = "lead_LEAK" if leaking else "lead_NO LEAK" if clean else "lead_open"
         parts.append(say(key, roles=say.join(leaking)))
     if judged.run.asked("concurrency"):
         stable = judged.ramp.max_stable
         queued = (stable or 0) > 1 and (judged.ramp.effective_parallelism or math.inf) < ONE_AT_A_TIME
         key = "stands_open" if stable is None else "queued" if queued else "stands" if stable else "stands_none"
-        parts.append(say(f"lead_{key}", stable=stable))
+        more = stable and judged.ramp.levels[-1].concurrency == stable  # nothing broke: it may stand more
+        parts.append(say(f"lead_{key}", stable=say("at_least", count=stable) if more else stable))
     text = say("semicolon").join(parts)
     return say("lead", sentences=text[:1].upper() + text[1:]) if text else ""
 
@@ -1809,11 +1939,10 @@ def three_sentences(judged: Judged, say: Words) -> list[str]:
 
 def memory_sentence(judged: Judged, say: Words) -> str:
     roles, hidden = judged.roles, judged.evidence.hidden if judged.evidence else []
-    leaking = next((v for v in roles.values() if v.growth.verdict == "LEAK"), None)
-    if leaking:
-        text = say("memory_leak", role=leaking.role, reason=capped(leaking.growth, say))
-        follows = say("memory_follows", clip=leaking.follows) if leaking.follows not in (None, "both") else ""
-        return f"{text} {follows}".strip()
+    if leaking := [v for v in roles.values() if v.growth.verdict == "LEAK"]:
+        said = [say("memory_leak", role=v.role, reason=capped(v.growth, say)) for v in leaking]
+        said += [say("memory_follows", clip=v.follows) for v in leaking[:1] if v.follows not in (None, "both")]
+        return say("memory_head", sentences=say("space").join(said))
     if hidden and judged.evidence:
         return say("old_sentence", recorded=judged.evidence.recorded_max_mb, peak=max(h.peak_mb for h in hidden),
                    held=max(h.held_mb for h in hidden))
@@ -1823,9 +1952,12 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     if undecided:
         key = "memory_none" if undecided.growth.verdict == "NOT MEASURED" else "memory_open"
         return say(key, role=undecided.role, reason=capped(undecided.growth, say))
+    doubts = [c.text for c in judged.criteria if c.id in UNITS and c.status != "pass"]
+    if doubts:
+        return say("memory_doubt", roles=say.join(roles), reason=doubts[0])
     worst = max(roles.values(), key=lambda v: v.growth.upper_bound_mb_per_cycle or 0.0)
-    said = capped(worst.growth, say)
-    return say("memory_clean", roles=say.join(roles), reason=said[:1].upper() + said[1:])
+    text = capped(worst.growth, say)
+    return say("memory_clean", roles=say.join(roles), reason=text[:1].upper() + text[1:])
 
 
 def capped(growth: GrowthVerdict, say: Words) -> str:
@@ -1868,7 +2000,8 @@ def next_sentence(judged: Judged, say: Words) -> str:
     longest = max(run.phase("leak"), key=lambda r: r.audio_seconds or 0.0).audio_file if run.phase("leak") else ""
     if leaking:
         clip = leaking.follows if leaking.follows not in (None, "both") else longest
-        return say("next_leak", role=leaking.role, clip=clip, file=file)
+        key = "next_leak_go" if leaking.role == "backend" else "next_leak"
+        return say(key, role=leaking.role, clip=clip, file=file)
     if run.legacy:
         return say("next_old")
     if status["no_worker_crash"].status == "fail":
@@ -1879,12 +2012,25 @@ def next_sentence(judged: Judged, say: Words) -> str:
         return say("next_concurrency", level=judged.ramp.first_breach.concurrency)
     if status["rtf_under_load"].status == "fail":
         return say("next_slow", level=status["rtf_under_load"].text.facts["level"])
-    if status["no_cumulative_growth"].status == "inconclusive":
-        cycles = int(run.setting("max_cycles"))
-        return say("next_cycles", cycles=cycles, most=2 * cycles)
-    missing = [c for c in judged.criteria if c.asked and c.status in ("inconclusive", "not_measured")]
-    if not missing and judged.cut_short:
+    if judged.cut_short and judged.cut_short.key == "empty_text":
+        return say("next_empty")
+    if any(r.status != "success" and r.error_kind != "interrupted" for r in run.phase("leak")):
+        return say("next_failed")
+    if judged.cut_short:
         return say("next_whole")
+    if status["return_to_baseline"].text.key == "baseline_ramp":
+        return say("next_ramp")
+    growth = next((v.growth for v in judged.roles.values() if v.growth.verdict != "NO LEAK"), None)
+    if growth and growth.reason in ("unsettled", "sampler_gap", "gap_unknown"):
+        return say(f"next_{growth.reason}")
+    if status["no_cumulative_growth"].status == "inconclusive" and growth:
+        cycles = int(run.setting("max_cycles"))
+        needed = max(int(growth.facts.get(key) or 0) for key in ("needed", "enough"))
+        return say("next_cycles", cycles=max(cycles, needed), most=max(2 * cycles, needed))
+    stop = judged.ramp.stop_reason
+    if status["min_concurrency"].status == "inconclusive" and stop in ("memory_reserve", "rtf_limit"):
+        return say(f"next_{stop}")
+    missing = [c for c in judged.criteria if c.asked and c.status in ("inconclusive", "not_measured")]
     if missing or judged.verdict != "pass":
         return say("next_again", what=say.join(say(c.id) for c in missing or judged.criteria))
     return say("next_keep", file=file)
@@ -1997,8 +2143,10 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
         for series in usage:
             colours.setdefault(series.role, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
             draw_role(axes, series, times, colours[series.role], pen)
-    settled = [(first.at_wall(wall) + SETTLE_S, r.worker_rss_after_mb) for r in judged.run.results
-               if r.settled and r.worker_rss_after_mb is not None and (wall := wall_seconds(r.timestamp)) is not None]
+    ends = {(r.phase, r.cycle, r.concurrency, r.level_run, r.audio_file): (wall, r.worker_rss_after_mb)
+            for r in judged.run.results  # tasks released together share the reading after the last of them
+            if r.settled and r.worker_rss_after_mb is not None and (wall := wall_seconds(r.timestamp)) is not None}
+    settled = [(first.at_wall(wall) + SETTLE_S, mb) for wall, mb in ends.values()]
     if settled:
         x, y = thinned([t / scale for t, _ in settled], [mb for _, mb in settled], 400)
         axes.plot(x, y, "o", markersize=4, markerfacecolor=PAPER, markeredgecolor=INK, zorder=5,
@@ -2066,10 +2214,11 @@ def draw_ramp(judged: Judged, figure: Figure, pen: Pen) -> None:
     above, below = figure.subplots(2, 1, sharex=True)
     sizes = [level.concurrency for level in ramp.levels]
     nan = math.nan
-    speeds = [nan if (x := level.audio_seconds_per_second) is None else x for level in ramp.levels]
+    speeds = [nan if (x := level.audio_seconds_per_second) is None or level.client_limited else x
+              for level in ramp.levels]
     above.plot(sizes, speeds, "o-", color=COLOURS["worker"], label=say("key_speed"))
     for level, y in zip(ramp.levels, speeds, strict=True):
-        if not level.stable and not math.isnan(y):
+        if not (level.stable or level.interrupted or math.isnan(y)):
             above.plot([level.concurrency], [y], "X", color="#D55E00", markersize=9, zorder=4)
     lines = (("turnaround_max_s", "s--", "#D55E00"), ("turnaround_median_s", "o-", COLOURS["worker"]))
     for key, style, colour in lines:
@@ -2086,11 +2235,12 @@ def draw_ramp(judged: Judged, figure: Figure, pen: Pen) -> None:
             axes.axvline(ramp.max_stable, color="#CC79A7", linewidth=1.6, label=say("key_limit", n=ramp.max_stable))
         axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    if not all(level.stable for level in ramp.levels):
+    if not all(level.stable or level.interrupted for level in ramp.levels):
         above.plot([], [], "X", color="#D55E00", markersize=9, label=say("key_unstable"))
     above.set_ylabel(say("axis_speed"))
     below.set_ylabel(say("axis_turnaround"))
     below.set_xlabel(say("axis_level"))
+    below.set_xlim(min(sizes) - 0.5, max(sizes) + 0.5)
     below.xaxis.get_major_locator().set_params(integer=True)
     above.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     below.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -2206,7 +2356,8 @@ def comparison_part(before: Judged, after: Judged, say: Words) -> list[str]:
     rows = [(say.note(change.what), figure_text(change.before, change.digits, say),
              figure_text(change.after, change.digits, say), change_text(change)) for change in changes]
     lines = [f"**{md(say.note(fix))}**", "", *table(columns(say, "what", "before", "after", "change"), rows)]
-    runs = say("fix_run", before=before.run.path.name, after=after.run.path.name)
+    runs = say("fix_run", before=before.run.path.name, after=after.run.path.name,
+               began_before=began(before.run) or say("unknown"), began_after=began(after.run) or say("unknown"))
     return lines + bullets([runs, *map(say.note, unlike)])
 
 
@@ -2319,7 +2470,9 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
         unwatched = [role for role in ROLES if role not in roles]
         lines += bullets(said + ([say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []))
         private = any(m.private_after_mb is not None for r in judged.run.phase("leak") for m in r.memory.values())
-        lines += sentences([say("measure_private" if private else "measure_rss"), say("bands")])
+        measured = any(v.growth.verdict != "NOT MEASURED" for v in roles.values())
+        lines += sentences([say("measure_private" if private else "measure_rss")] if measured else [])
+        lines += sentences([say("bands")])
     else:
         lines += sentences([memory_sentence(judged, say)])
     if "memory" in charts:
@@ -2349,7 +2502,8 @@ def role_lines(v: RoleVerdict, say: Words) -> Iterator[str]:
     if v.follows:
         yield say("follows_both") if v.follows == "both" else say("follows_clip", clip=v.follows)
     if v.first_use_growth_mb is not None and v.first_use_growth_mb > MUCH_BIGGER_MB / 10:
-        yield say("first_use_line", mb=v.first_use_growth_mb, role=v.role)
+        leaks = v.growth.verdict == "LEAK"
+        yield say("first_use_leak" if leaks else "first_use_line", mb=v.first_use_growth_mb, role=v.role)
     if v.breaks:
         yield say("breaks_line", breaks=say.join(say(f"break_{kind}", cycle=cycle) for cycle, kind in v.breaks[:10]))
 
@@ -2403,7 +2557,7 @@ def state_text(level: Level, say: Words) -> str:
 
 
 def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
-    proven = say("ramp_bound", tasks=ramp.tasks_at_limit, percent=100 * (ramp.failure_bound or 0.0))
+    proven = say("ramp_bound", tasks=ramp.tasks_at_limit, percent=math.ceil(100 * (ramp.failure_bound or 0.0)))
     yield say("ramp_stable", value=num(ramp.max_stable, 0)) + (say("semicolon") + proven if ramp.failure_bound else "")
     yield say("ramp_real_time", value=num(ramp.max_real_time, 0))
     yield say("ramp_knee", value=num(ramp.knee, 0))
@@ -2432,10 +2586,11 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
     for samples, usage in judged.usage:
         rows = [(use.role, trio(use.cpu), trio(use.rss), str(len(use.processes)), f"{len(use.at):,}") for use in usage]
         lines += shortened_table(columns(say, "role", "cpu_trio", "rss_trio", "processes", "samples"), rows, say)
-        longest = max((seconds for _, seconds in samples.gaps), default=0.0)
-        facts = {"samples": f"{len(samples.elapsed):,}", "interval": num(samples.interval, 2), "limit": GAP_S,
-                 "count": len(samples.gaps), "longest": longest}
-        lines += sentences([say("gaps_some" if samples.gaps else "gaps_none", file=samples.path.name, **facts)])
+        holes = samples.holes(samples.interval or 0.0)
+        facts = {"samples": f"{len(samples.elapsed):,}", "interval": num(samples.interval, 2), "count": len(holes),
+                 "limit": max(GAP_S, 2.5 * (samples.interval or 0.0)),
+                 "longest": max((seconds for _, seconds in holes), default=0.0)}
+        lines += sentences([say("gaps_some" if holes else "gaps_none", file=samples.path.name, **facts)])
     return lines
 
 
@@ -2508,7 +2663,8 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
                             "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
                             "first_breach": vars(ramp.first_breach) if ramp.first_breach else None, "levels": levels},
             "input": {"lines": run.lines, "results": len(run.results), "skipped_lines": sum(run.skipped.values()),
-                      "duplicate_lines": run.duplicates, "missing_lines": run.missing,
+                      "empty_texts": sum(r.empty_text is True for r in run.results), "duplicate_lines": run.duplicates,
+                      "missing_lines": run.missing,
                       "csv_rows": sum(s.rows for s in run.samples),
                       "skipped_csv_rows": sum(s.skipped for s in run.samples), "old_record": run.legacy}}
 
@@ -2516,12 +2672,14 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
 def comparison(before: Judged, after: Judged, say: Words) -> dict[str, Any]:
     """Before and after, as printed by --json with --baseline."""
     fix, changes, unlike = compare(before, after)
-    sides = [{"what": c.what.key, "before": tidy(c.before), "after": tidy(c.after)} for c in changes]
+    sides = [{"what": c.what.key, **c.what.facts, "before": tidy(c.before), "after": tidy(c.after)} for c in changes]
     return {"fix": fix.key, "text": say.note(fix), "differences": [say.note(n) for n in unlike], "changes": sides}
 
 
 def tidy(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value.key if isinstance(value, Note) else value
+    if isinstance(value, Note):
+        return value.key.removeprefix("leak_").removeprefix("verdict_")
+    return round(value, 4) if isinstance(value, float) else value
 
 
 # ======================================================================================================= main

@@ -1004,6 +1004,7 @@ class Window:
     available_min: float  # MiB of free memory on the host
     deaths: list[Death]
     oom_kills: int | None  # the kernel's count when the window opened
+    longest_gap: float = 0.0  # seconds between two looks at the processes
 
 
 class Sampler:
@@ -1046,8 +1047,10 @@ class Sampler:
         try:
             for number in schedule(start, tick, self._stop):
                 now, stamp = time.monotonic(), datetime.now()  # together, however long the look takes
-                self.longest_gap, last = max(self.longest_gap, now - last), now
+                gap, last = now - last, now
+                self.longest_gap = max(self.longest_gap, gap)
                 with self._changed:
+                    self.window.longest_gap = max(self.window.longest_gap, gap)
                     self._look(now, scan=number // per_scan > done // per_scan)
                     self._changed.notify_all()
                 if number // self.steps > done // self.steps:  # late rather than never where its own tick was missed
@@ -1284,6 +1287,7 @@ class TaskResult:
     worker_rss_delta_mb: float | None = None
     worker_rss_peak_mb: float | None = None
     settled: bool | None = None  # whether memory came to rest before the reading after
+    sample_gap_s: float | None = None  # longest time between two looks at the processes, up to the reading after
     memory: dict[str, RoleMemory] = field(default_factory=dict)
     level: dict[str, Any] | None = None  # ramp: what is true of the whole level run, see level_facts()
     settings: dict[str, Any] = field(default_factory=dict)
@@ -1442,6 +1446,8 @@ GROWTH_REASONS = {  # why a verdict is what it is; every figure stands in the ve
     "replaced": "a watched process ended or was replaced in cycle {cycle}, and what it held is gone with it",
     "failed_task": "a task failed in cycle {cycle}: {cycles} readings in a row since then, {more} more needed",
     "missing_reading": "cycle {cycle} has no reading: {cycles} readings in a row since then, {more} more needed",
+    "unsettled": "memory did not come to rest before {unsettled} of {cycles} readings: keep others away from the "
+    "service, or raise --settle-timeout",
     "sampler_gap": "memory went unwatched for {gap_s:.1f} s: a process may have died and come back unseen",
     "horses_growing": "each job on {audio_file} held {slope:.1f} MB more when it ended than the job before, in "
     "{cycles} jobs: more cycles show whether that goes on",
@@ -1635,7 +1641,9 @@ def judge_role(
     growth, readings = next((each for each in judged if each[0].verdict == "LEAK"), judged[-1])
     horses = horse_series(results, judge) if role == "worker" else []
     clips = {result.audio_file for result in results if result.cycle}
-    growth = withhold(consider_horses(growth, horses, clips), breaks, gap_s)
+    restless = {result.cycle for result in results if result.settled is False}
+    unsettled = sum(cycle in restless for cycle, _ in readings)
+    growth = withhold(consider_horses(growth, horses, clips), breaks, gap_s, unsettled)
     growth = dataclasses.replace(growth, facts=growth.facts | {"measure": "private" if private else "rss"})
 
     start = around[0][1]
@@ -1703,7 +1711,9 @@ def cycles_of_replacement(role: str, results: Sequence[TaskResult]) -> set[int]:
     return cycles
 
 
-def withhold(growth: GrowthVerdict, breaks: Sequence[tuple[int, str]], gap_s: float | None) -> GrowthVerdict:
+def withhold(
+    growth: GrowthVerdict, breaks: Sequence[tuple[int, str]], gap_s: float | None, unsettled: int
+) -> GrowthVerdict:
     """Never NO LEAK where memory may have gone unseen; where too little is left to judge, say what broke the series."""
     replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
     if growth.verdict == "LEAK":
@@ -1715,6 +1725,8 @@ def withhold(growth: GrowthVerdict, breaks: Sequence[tuple[int, str]], gap_s: fl
         reason, facts = breaks[-1][1], {"cycle": breaks[-1][0]}
     elif growth.verdict == "NO LEAK" and gap_s is not None and gap_s > GAP_S:
         reason, facts = "sampler_gap", {"gap_s": gap_s}
+    elif growth.verdict == "NO LEAK" and 2 * unsettled > growth.cycles:
+        reason, facts = "unsettled", {"unsettled": unsettled}
     else:
         return growth
     return dataclasses.replace(growth, verdict="INCONCLUSIVE", reason=reason, facts=growth.facts | facts)
@@ -1903,7 +1915,7 @@ class Run:
                       "oom_kills": None if kills is None or kills_before is None else kills - kills_before}
         for result in results:
             result.memory, result.level = memory, facts
-            result.settled = after.settled
+            result.settled, result.sample_gap_s = after.settled, rounded(window.longest_gap)
             if worker:
                 result.worker_rss_before_mb, result.worker_rss_after_mb = worker.before_mb, worker.after_mb
                 result.worker_rss_peak_mb = worker.peak_mb

@@ -34,8 +34,8 @@ def task(second: float, phase: str, clip: str, roles: dict[str, RoleMemory], **c
     delta = None if before is None or after is None else after - before
     result = TaskResult(
         "", phase, moment(second), f"{clip}.wav", length / 31.25, length, 1, "success", task_id="a1", rtf=0.1,
-        processing_time=length / 10, time_error=0.1, settled=True, memory=roles, worker_rss_before_mb=before,
-        worker_rss_after_mb=after, worker_rss_delta_mb=delta, worker_rss_peak_mb=after,
+        processing_time=length / 10, time_error=0.1, settled=True, sample_gap_s=0.2, memory=roles,
+        worker_rss_before_mb=before, worker_rss_after_mb=after, worker_rss_delta_mb=delta, worker_rss_peak_mb=after,
         settings={"phase": "all", "url": "http://127.0.0.1:8000"}, host={"name": "h", "cpus": 2})
     return dataclasses.replace(result, **changes)
 

@@ -1,6 +1,7 @@
 """The growth rule: the series it must accuse and must not, its arithmetic, and what interrupts a series."""
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import string
@@ -607,6 +608,17 @@ def test_without_readings_at_job_end_the_horses_are_still_counted() -> None:
 # -------------------------------------------------------------------------------------------------------- sentences
 
 
+def restless(results: list[TaskResult], cycles: int) -> list[TaskResult]:
+    """Memory did not come to rest before the readings of so many cycles."""
+    return [dataclasses.replace(r, settled=(r.cycle or 0) > cycles) for r in results]
+
+
+@pytest.mark.parametrize(("cycles", "verdict"), [(5, "NO LEAK"), (6, "INCONCLUSIVE"), (10, "INCONCLUSIVE")])
+def test_readings_that_mostly_never_came_to_rest_clear_nobody(cycles: int, verdict: str) -> None:
+    assert worker(restless(leak_run([700.0] * 10), cycles)).growth.verdict == verdict
+    assert worker(restless(leak_run(line(50, 12)), cycles)).growth.verdict == "LEAK"
+
+
 def sentence_fields(template: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(template) if name}
 
@@ -619,6 +631,7 @@ def test_every_sentence_is_said_by_some_series_and_finds_its_facts() -> None:
         leak_run([30.0] * 10, make=forks), leak_run([30.0] * 10, make=growing), leak_run([30.0] * 12, make=growing),
         fail(leak_run([700.0] * 10), 3), leak_run([700.0] * 10)[:-1], replaced_from(9, seen_ending=True), [])]
     said.append(judge_leak(leak_run([700.0] * 10), sampler_gap_s=9)["worker"].growth)
+    said.append(worker(restless(leak_run([700.0] * 10), 6)).growth)
     assert {verdict.reason for verdict in said} == set(GROWTH_REASONS)
     for verdict in said:
         assert sentence_fields(GROWTH_REASONS[verdict.reason]) <= set(verdict.facts)

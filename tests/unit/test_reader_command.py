@@ -133,7 +133,7 @@ def test_json_with_output_and_baseline_writes_the_report_and_says_what_changed(
     assert run(tmp_path, healthy(), "--json", "--baseline", str(baseline), "--output", str(out)) == 0
     content = json.loads(capsys.readouterr().out)["comparison"]
     assert content["fix"] == "fix_shown"
-    assert {"what": "leak_verdict", "before": "leak_LEAK", "after": "leak_NO LEAK"} in content["changes"]
+    assert {"what": "leak_verdict", "role": "worker", "before": "LEAK", "after": "NO LEAK"} in content["changes"]
     assert "![" in out.read_text()
     assert (tmp_path / "report.memory.svg").is_file()
 

@@ -354,3 +354,102 @@ def test_conditions_that_differ_are_said_with_units_and_the_separators_of_the_la
     assert "clip lengths (100 s, 20 s before; 20 s now)" in english
     assert "machine memory (24,105 MB before; 48,210 MB now)" in english
     assert "“音频时长”不同（之前 100 s、20 s，现在 20 s）" in chinese
+
+
+# ------------------------------------------------------------------------------- what the first screen may not hide
+
+
+def after_the_ramp(role: str, mb: float, *, pid: int = 100) -> list[TaskResult]:
+    """A clean leak phase, then a ramp after which a role holds so much more than after first use."""
+    lines = leak_phase(api=[50.0] * 12) + ramp(*(level(size) for size in range(1, 6)))
+    for result in lines[-15:]:
+        result.memory = {"worker": memory(700.0, 700.0), "api": memory(50.0, 50.0, 200)}
+        held = result.memory[role].after_mb or 0.0
+        result.memory[role] = memory(held, held + mb, pid if role == "worker" else 200)
+        result.worker_rss_after_mb = result.memory["worker"].after_mb
+    return lines
+
+
+@pytest.mark.parametrize("role", ["worker", "api"])
+def test_memory_that_stays_after_the_ramp_is_never_a_pass_nor_a_shown_fix(tmp_path: Path, role: str) -> None:
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        folder.mkdir()
+    run, say = judged(folders[1], after_the_ramp(role, 900.0)), reader.Words("en")
+    assert (statuses(run)["return_to_baseline"], run.verdict) == ("inconclusive", "inconclusive")
+    assert f"+900.0 MB in the {role} after the ramp" in say.note(run.criteria[1].text)
+    assert "Whether memory leaks is not decided" in reader.headline(run, say)
+    assert "no growth per cycle" in reader.memory_sentence(run, say)
+    assert "run the ramp a second time" in reader.next_sentence(run, say)
+    fix, _, _ = reader.compare(judged(folders[0], leak_phase(LEAKING)), run)
+    assert fix.key == "fix_doubt"
+    assert f"+900.0 MB in the {role}" in say.note(fix)
+    assert judged(folders[1], after_the_ramp(role, 50.0)).verdict == "pass"
+
+
+def test_memory_of_another_worker_is_not_compared_after_the_ramp(tmp_path: Path) -> None:
+    run = judged(tmp_path, after_the_ramp("worker", -600.0, pid=101))
+    assert run.criteria[1].text.facts["after_ramp"] is None
+
+
+def without_gaps(results: list[TaskResult]) -> list[TaskResult]:
+    return [dataclasses.replace(result, sample_gap_s=None) for result in results]
+
+
+@pytest.mark.parametrize(("seconds", "reason"), [
+    (None, "gap_unknown"), (range(2200), "no_growth"), (range(400), "sampler_gap"), (range(400, 2200), "sampler_gap"),
+    ([*range(500), *range(540, 2200)], "sampler_gap")])
+def test_a_hole_in_the_samples_is_one_wherever_it_is(tmp_path: Path, seconds: Any, reason: str) -> None:
+    csv = None if seconds is None else CSV_HEAD + sample_rows(seconds, ("rq", 100, 700.0))
+    run = judged(tmp_path, without_gaps(healthy()), csv=csv)
+    assert run.roles["worker"].growth.reason == reason
+    assert (run.verdict == "pass") == (reason == "no_growth")
+    assert "Next: " in reader.next_sentence(run, reader.Words("en"))
+
+
+def test_a_hole_that_the_record_tells_of_needs_no_csv(tmp_path: Path) -> None:
+    results = healthy()
+    assert judged(tmp_path, results).verdict == "pass"
+    results[9].sample_gap_s = 12.0
+    assert judged(tmp_path, results).roles["worker"].growth.facts["gap_s"] == 12.0
+
+
+def test_failed_tasks_of_the_leak_phase_stand_on_the_first_screen(tmp_path: Path) -> None:
+    results = healthy()
+    for result in results[3:22:2]:
+        result.status, result.error_kind, result.error = "failed", "task_failed", "CUDA out of memory"
+    run, say = judged(tmp_path, results), reader.Words("en")
+    assert "10 of 22 tasks of the leak phase failed" in reader.headline(run, say)
+    assert "Nothing failed" not in reader.headline(run, say)
+    assert "see why tasks of the leak phase fail" in reader.next_sentence(run, say)
+
+
+def test_a_service_that_recognises_nothing_does_not_pass(tmp_path: Path) -> None:
+    results = healthy()
+    results[-1].empty_text = True
+    run, say = judged(tmp_path, results), reader.Words("en")
+    assert run.verdict == "inconclusive"
+    assert "1 tasks were done without a word of text" in reader.headline(run, say)
+    assert reader.summary(run, say)["input"]["empty_texts"] == 1
+
+
+def test_a_record_that_ends_before_the_ramp_never_passes_as_a_whole(tmp_path: Path) -> None:
+    run, say = judged(tmp_path, leak_phase()), reader.Words("en")
+    assert (run.verdict, run.cut_short) == ("inconclusive", reader.Note("cut_early"))
+    assert "repeat the run to its end" in reader.next_sentence(run, say)
+
+
+def test_a_fix_is_not_shown_by_a_looser_tolerance(tmp_path: Path) -> None:
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        folder.mkdir()
+    new = judged(folders[1], with_settings(leak_phase(FLAT), tolerance_mb=500.0))
+    loose = dataclasses.replace(new.roles["worker"].growth, upper_bound_mb_per_cycle=61.0)  # as of noisy readings
+    new.roles["worker"] = dataclasses.replace(new.roles["worker"], growth=loose)
+    fix, _, unlike = reader.compare(judged(folders[0], leak_phase(LEAKING)), new)
+    say = reader.Words("en")
+    assert fix.key == "fix_doubt"
+    assert "60.0 before" in say.note(fix)
+    assert [say.note(n) for n in unlike if "--tolerance-mb" in say.note(n)] == [
+        "The runs differ in --tolerance-mb (10 before; 500 now): the change may be due to that."]
+    assert "differs_order" in [note.key for note in reader.compare(new, new)[2]]
