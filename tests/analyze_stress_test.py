@@ -1358,8 +1358,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "stop_interrupted": ("the ramp was interrupted", "并发测试被中断"),
     "stop_unknown": ("why the ramp ended is not recorded", "没有记录并发测试为何结束"),
     # the three sentences
-    "memory_head": ("Memory: {sentences}", "内存：{sentences}"),
-    "memory_leak": ("the {role} leaks: {reason}.", "{role} 有泄漏。{reason}。"),
+    "memory_head": ("Memory: {sentences}.", "内存：{sentences}。"),
+    "memory_leak": ("the {role} leaks: {reason}", "{role} 有泄漏，{reason}"),
     "memory_doubt": ("Memory: no growth per cycle in {roles}, but that is not all: {reason}.",
         "内存：{roles} 没有逐轮增长，但还不能下结论。{reason}。"),
     "memory_follows": ("The growth follows {clip}.", "增长主要来自 {clip}。"),
@@ -1941,8 +1941,9 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     roles, hidden = judged.roles, judged.evidence.hidden if judged.evidence else []
     if leaking := [v for v in roles.values() if v.growth.verdict == "LEAK"]:
         said = [say("memory_leak", role=v.role, reason=capped(v.growth, say)) for v in leaking]
-        said += [say("memory_follows", clip=v.follows) for v in leaking[:1] if v.follows not in (None, "both")]
-        return say("memory_head", sentences=say("space").join(said))
+        text = say("memory_head", sentences=say("semicolon").join(said))
+        clips = {v.follows for v in leaking} - {None, "both"}
+        return say("space").join([text, *(say("memory_follows", clip=clip) for clip in sorted(filter(None, clips)))])
     if hidden and judged.evidence:
         return say("old_sentence", recorded=judged.evidence.recorded_max_mb, peak=max(h.peak_mb for h in hidden),
                    held=max(h.held_mb for h in hidden))
