@@ -130,6 +130,11 @@ class Process:
     cpu: array[float] = field(default_factory=lambda: array("d"))
 
 
+def hole_from(interval: float) -> float:
+    """Seconds between two samples from which on it is a hole, where one is taken every `interval` seconds."""
+    return max(GAP_S, 2.5 * interval)
+
+
 @dataclass
 class Samples:
     """One CSV of samples. `elapsed` is monotonic; `clock` relates it to the wall clock, one entry per clock jump."""
@@ -163,7 +168,7 @@ class Samples:
 
     def holes(self, interval: float) -> list[tuple[float, float]]:
         """(elapsed, seconds) of the holes that sampling at this interval (seconds) does not explain."""
-        return [(at, length) for at, length in self.gaps if length > 2.5 * max(interval, 0.1)]
+        return [(at, length) for at, length in self.gaps if length > hole_from(interval)]
 
     def times(self, process: Process) -> list[float]:
         return [self.elapsed[i] for i in process.at]
@@ -202,6 +207,16 @@ class Run:
     @property
     def watched(self) -> bool:
         return not self.setting("no_watch")
+
+    @property
+    def empty_texts(self) -> int | None:
+        """Tasks that were done without a word of text; None where no result says whether there was one."""
+        told = [r.empty_text for r in self.results if r.empty_text is not None]
+        return sum(told) if told else None
+
+    @property
+    def failed_leak_tasks(self) -> list[TaskResult]:
+        return [r for r in self.phase("leak") if r.status != "success" and r.error_kind != "interrupted"]
 
     @property
     def lost(self) -> int:
@@ -506,10 +521,12 @@ def task_window(result: TaskResult) -> tuple[float, float] | None:
 
 
 def longest_gap(run: Run, tasks: Sequence[TaskResult]) -> float | None:
-    """Longest time that these tasks' processes went unwatched, as recorded and as the CSV shows; None where unknown."""
+    """Longest time that these tasks' processes went unwatched, as the CSV shows; None where it is not known at all.
+
+    What the results tell of it counts besides.
+    """
     windows = [w for w in map(task_window, tasks) if w]
-    recorded = [r.sample_gap_s for r in tasks if r.sample_gap_s is not None]
-    told = len(recorded) == len(tasks)
+    told = all(r.sample_gap_s is not None for r in tasks)
     if not windows or not (told or run.samples):
         return None
     begin, end = min(w[0] for w in windows), max(w[1] for w in windows)
@@ -517,7 +534,7 @@ def longest_gap(run: Run, tasks: Sequence[TaskResult]) -> float | None:
             if s.at_wall(begin) < at + length and at < s.at_wall(end)]
     # A CSV that begins late or was cut off has a hole, too, which the record alone can fill.
     unseen = [max(s.elapsed[0] - s.at_wall(begin), s.at_wall(end) - s.elapsed[-1]) for s in run.samples]
-    return max([*recorded, *gaps, 0.0 if told or run.legacy else min(unseen) - SAME_RUN_S / 4])
+    return max([*gaps, 0.0 if told or run.legacy else min(unseen) - SAME_RUN_S / 4])
 
 
 # ==================================================================================================== judging
@@ -532,7 +549,7 @@ CONFIDENCE = 0.05  # no failure in n tasks bounds the failure rate by 1 - 0.05^(
 MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
 CRITERIA = ("long_audio_delta", "return_to_baseline", "no_cumulative_growth", "min_concurrency", "no_worker_crash",
             "rtf_under_load")
-UNITS = {"long_audio_delta": "MB", "return_to_baseline": "MB", "no_cumulative_growth": "MB"}
+MEMORY_CRITERIA = CRITERIA[:3]  # observed and limit in MB
 
 
 @dataclass(frozen=True)
@@ -639,12 +656,11 @@ def find_cut(run: Run, ramp: Ramp) -> Note | None:
     """Why the run as a whole is no evidence: its end or some lines are not there, or nothing was recognised."""
     if ramp.stop_reason == "interrupted" or any(r.error_kind == "interrupted" for r in run.results):
         return Note("cut_interrupted")
-    if run.results and not run.legacy and run.asked("concurrency") and not ramp.levels and not run.phase("concurrency"):
+    if run.results and not run.legacy and run.asked("concurrency") and not run.phase("concurrency"):
         return Note("cut_early")
     if run.lost:
         return Note("cut_lost", {"count": run.lost})
-    empty = sum(r.empty_text is True for r in run.results)
-    return Note("empty_text", {"count": empty}) if empty else None
+    return Note("empty_text", {"count": run.empty_texts}) if run.empty_texts else None
 
 
 def overall(criteria: Sequence[Criterion], cut_short: Note | None) -> str:
@@ -808,22 +824,21 @@ def return_to_baseline(run: Run, roles: Mapping[str, RoleVerdict], evidence: Evi
     base = first[-1].worker_rss_after_mb or 0.0
     kept = ((settled or later)[-1].worker_rss_after_mb or 0.0) - base
     after = growth_after_ramp(run, first[-1])
-    role = max(after, key=lambda role: after[role], default="worker")
-    after_ramp = after.get("worker")
-    high = {"role": role, "after_ramp": after[role]} if after.get(role, 0.0) >= limit else {"after_ramp": after_ramp}
-    facts = {"kept": kept, "base": base, "limit": limit, "role": "worker"} | high
+    highest = max(after, key=lambda role: after[role], default="worker")
+    facts = {"kept": kept, "base": base, "limit": limit, "after_ramp": after.get("worker")}
+    said = "baseline_text_ramp" if "worker" in after else "baseline_text"
     worker = roles.get("worker")
     if not settled or first[-1].settled is False:
         status, key = "inconclusive", "baseline_unsettled"
     elif kept >= limit:
-        status, key = "fail", "baseline_text" if after_ramp is None else "baseline_text_ramp"
-        facts["after_ramp"] = after_ramp
+        status, key = "fail", said
     elif worker and any(kind == "replaced" for _, kind in worker.breaks):
         status, key = "inconclusive", "baseline_replaced"
-    elif after.get(role, 0.0) >= limit:
+    elif after and after[highest] >= limit:
         status, key = "inconclusive", "baseline_ramp"
+        facts |= {"role": highest, "after_ramp": after[highest]}
     else:
-        status, key = "pass", "baseline_text" if after_ramp is None else "baseline_text_ramp"
+        status, key = "pass", said
     return Criterion("return_to_baseline", status, kept, limit, Note(key, facts))
 
 
@@ -1155,8 +1170,8 @@ def compare(before: Judged, after: Judged) -> tuple[Note, list[Change], list[Not
 
 def fix_doubt(old: RoleVerdict | None, new: RoleVerdict | None, after: Judged) -> Note | None:
     """Why a fix is not shown though the role leaked before and has NO LEAK now."""
-    left = next((c for c in after.criteria if c.id == "return_to_baseline"), None)
-    if left and left.status in ("fail", "inconclusive"):
+    left = next(c for c in after.criteria if c.id == "return_to_baseline")
+    if left.status in ("fail", "inconclusive"):
         return left.text
     rate = old.growth.mb_per_cycle if old else None
     bound = new.growth.upper_bound_mb_per_cycle if new else None
@@ -1240,8 +1255,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead_LEAK": ("Memory leaks in the {roles}", "内存泄漏出在 {roles}"),
     "lead_NO LEAK": ("No memory leak was found", "没有发现内存泄漏"),
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
-    "lead_queued": ("the service stands {stable} at once, but does them one after another",
-        "服务的稳定并发数为 {stable}，但任务实际上是逐个处理的"),
+    "lead_queued": ("the service stands {stable} at once, but is not much faster than one after another",
+        "服务的稳定并发数为 {stable}，但并不比逐个处理快多少"),
     "lead_stands": ("the service stands {stable} at once", "服务的稳定并发数为 {stable}"),
     "lead_stands_none": ("the service does not stand even one task", "服务连单个任务也无法稳定完成"),
     "at_least": ("at least {count}", "{count} 以上"),
@@ -1381,10 +1396,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "real_none": ("but a task takes as long as it plays already at the lowest level (RTF 1.0 or more)",
         "但从最低一级起就有任务不快于实时（RTF 达到 1.0）"),
     "real_unknown": ("but up to how many faster than they play is not known", "但快于实时的最高并发数尚不清楚"),
-    "together_not": ("The tasks were not done together: with up to {stable} at once the service never gets through "
-        "more than {parallelism:.1f} times the work of one, so beyond {knee} at a time tasks only wait.",
-        "任务并非真正同时处理：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍，超过 {knee} "
-        "个的任务只是在排队。"),
+    "together_not": ("Many at once are not much faster than one after another: with up to {stable} at once the service "
+        "never gets through more than {parallelism:.1f} times the work of one, so beyond {knee} at a time tasks wait "
+        "for each other.",
+        "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍，超过 "
+        "{knee} 个的任务只是在互相等待。"),
     "together_knee": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only wait.",
         "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
     "together_yes": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, is done from "
@@ -1903,11 +1919,9 @@ def headline(judged: Judged, say: Words) -> str:
     said = [lead(judged, say), say(f"head_{key}", names=missing or untested)]
     if judged.cut_short:
         said.append(say.note(judged.cut_short))
-    leak = judged.run.phase("leak")
-    kinds = Counter(r.error_kind or r.status for r in leak if r.status != "success" and r.error_kind != "interrupted")
-    if kinds:
-        named = say.join(say.kind(kind) for kind, _ in kinds.most_common(3))
-        said.append(say("head_tasks", failed=kinds.total(), submitted=len(leak), kinds=named))
+    if failed := judged.run.failed_leak_tasks:
+        named = say.join(say.kind(kind) for kind, _, _ in failure_kinds(failed)[:3])
+        said.append(say("head_tasks", failed=len(failed), submitted=len(judged.run.phase("leak")), kinds=named))
     if untested and (missing or judged.verdict == "pass"):
         said.append(say("head_untested", names=untested))
     return say("space").join(part for part in said if part)
@@ -1918,7 +1932,7 @@ def lead(judged: Judged, say: Words) -> str:
     parts = []
     if judged.run.asked("leak") and judged.run.watched:
         leaking = [role for role, v in judged.roles.items() if v.growth.verdict == "LEAK"]
-        memory = {c.status for c in judged.criteria if c.id in UNITS}
+        memory = {c.status for c in judged.criteria if c.id in MEMORY_CRITERIA}
         clean = judged.roles and memory == {"pass"}
         key = "lead_LEAK" if leaking else "lead_NO LEAK" if clean else "lead_open"
         parts.append(say(key, roles=say.join(leaking)))
@@ -1942,8 +1956,8 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     if leaking := [v for v in roles.values() if v.growth.verdict == "LEAK"]:
         said = [say("memory_leak", role=v.role, reason=capped(v.growth, say)) for v in leaking]
         text = say("memory_head", sentences=say("semicolon").join(said))
-        clips = {v.follows for v in leaking} - {None, "both"}
-        return say("space").join([text, *(say("memory_follows", clip=clip) for clip in sorted(filter(None, clips)))])
+        clips = sorted({v.follows for v in leaking if v.follows and v.follows != "both"})
+        return say("space").join([text, *(say("memory_follows", clip=clip) for clip in clips)])
     if hidden and judged.evidence:
         return say("old_sentence", recorded=judged.evidence.recorded_max_mb, peak=max(h.peak_mb for h in hidden),
                    held=max(h.held_mb for h in hidden))
@@ -1953,7 +1967,7 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     if undecided:
         key = "memory_none" if undecided.growth.verdict == "NOT MEASURED" else "memory_open"
         return say(key, role=undecided.role, reason=capped(undecided.growth, say))
-    doubts = [c.text for c in judged.criteria if c.id in UNITS and c.status != "pass"]
+    doubts = [c.text for c in judged.criteria if c.id in MEMORY_CRITERIA and c.status != "pass"]
     if doubts:
         return say("memory_doubt", roles=say.join(roles), reason=doubts[0])
     worst = max(roles.values(), key=lambda v: v.growth.upper_bound_mb_per_cycle or 0.0)
@@ -2015,7 +2029,7 @@ def next_sentence(judged: Judged, say: Words) -> str:
         return say("next_slow", level=status["rtf_under_load"].text.facts["level"])
     if judged.cut_short and judged.cut_short.key == "empty_text":
         return say("next_empty")
-    if any(r.status != "success" and r.error_kind != "interrupted" for r in run.phase("leak")):
+    if run.failed_leak_tasks:
         return say("next_failed")
     if judged.cut_short:
         return say("next_whole")
@@ -2340,15 +2354,15 @@ def criteria_rows(judged: Judged, say: Words) -> list[tuple[str, str, str, str, 
 
 
 def observed_text(c: Criterion) -> str:
-    unit = f" {UNITS[c.id]}" if c.id in UNITS and c.observed is not None else ""
+    unit = " MB" if c.id in MEMORY_CRITERIA and c.observed is not None else ""
     digits = 0 if c.id in ("min_concurrency", "no_worker_crash") else 2 if c.id == "rtf_under_load" else 1
-    return num(c.observed, digits, sign=c.id in UNITS) + unit
+    return num(c.observed, digits, sign=c.id in MEMORY_CRITERIA) + unit
 
 
 def limit_text(c: Criterion, say: Words) -> str:
     if c.id == "no_worker_crash":
         return say("limit_none")
-    unit = f" {UNITS[c.id]}" if c.id in UNITS else ""
+    unit = " MB" if c.id in MEMORY_CRITERIA else ""
     return say("limit_least" if c.id == "min_concurrency" else "limit_below", limit=f"{c.limit:g}{unit}")
 
 
@@ -2539,7 +2553,7 @@ def ramp_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str
     else:
         lines += sentences([ramp_sentence(judged, say)])
     kinds = failure_kinds(judged.run.results)
-    empty = sum(r.empty_text is True for r in judged.run.results)
+    empty = judged.run.empty_texts
     if kinds:
         lines += sentences([say("failures_head")])
         failures = [(say.kind(kind), words, str(count)) for kind, count, words in kinds]
@@ -2587,10 +2601,10 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
     for samples, usage in judged.usage:
         rows = [(use.role, trio(use.cpu), trio(use.rss), str(len(use.processes)), f"{len(use.at):,}") for use in usage]
         lines += shortened_table(columns(say, "role", "cpu_trio", "rss_trio", "processes", "samples"), rows, say)
-        holes = samples.holes(samples.interval or 0.0)
-        facts = {"samples": f"{len(samples.elapsed):,}", "interval": num(samples.interval, 2), "count": len(holes),
-                 "limit": max(GAP_S, 2.5 * (samples.interval or 0.0)),
-                 "longest": max((seconds for _, seconds in holes), default=0.0)}
+        interval = samples.interval or 0.0
+        holes = samples.holes(interval)
+        facts = {"samples": f"{len(samples.elapsed):,}", "interval": num(interval or None, 2), "count": len(holes),
+                 "limit": hole_from(interval), "longest": max((seconds for _, seconds in holes), default=0.0)}
         lines += sentences([say("gaps_some" if holes else "gaps_none", file=samples.path.name, **facts)])
     return lines
 
@@ -2664,7 +2678,7 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
                             "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
                             "first_breach": vars(ramp.first_breach) if ramp.first_breach else None, "levels": levels},
             "input": {"lines": run.lines, "results": len(run.results), "skipped_lines": sum(run.skipped.values()),
-                      "empty_texts": sum(r.empty_text is True for r in run.results), "duplicate_lines": run.duplicates,
+                      "empty_texts": run.empty_texts, "duplicate_lines": run.duplicates,
                       "missing_lines": run.missing,
                       "csv_rows": sum(s.rows for s in run.samples),
                       "skipped_csv_rows": sum(s.skipped for s in run.samples), "old_record": run.legacy}}

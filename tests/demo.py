@@ -92,7 +92,7 @@ def running_service(*options: str) -> Iterator[tuple[str, list[int]]]:
             if not line.startswith("ready: "):
                 raise NoService
             children = [(p.pid, p.cmdline()) for p in psutil.Process(service.pid).children(recursive=True)]
-            workers = [pid for pid, words in children if "worker" in words or words[0].startswith("rq:worker")]
+            workers = [pid for pid, words in children if "worker" in words or " ".join(words).startswith("rq:worker")]
             yield line.removeprefix("ready: ").strip(), workers
         finally:
             service.terminate()

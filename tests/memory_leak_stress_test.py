@@ -1015,7 +1015,6 @@ class Sampler:
         self.interval = interval
         self.steps = math.ceil(interval / TICK_S)
         self.failure: str | None = None
-        self.longest_gap = 0.0
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._latest: Reading | None = None
@@ -1047,10 +1046,8 @@ class Sampler:
         try:
             for number in schedule(start, tick, self._stop):
                 now, stamp = time.monotonic(), datetime.now()  # together, however long the look takes
-                gap, last = now - last, now
-                self.longest_gap = max(self.longest_gap, gap)
                 with self._changed:
-                    self.window.longest_gap = max(self.window.longest_gap, gap)
+                    self.window.longest_gap, last = max(self.window.longest_gap, now - last), now
                     self._look(now, scan=number // per_scan > done // per_scan)
                     self._changed.notify_all()
                 if number // self.steps > done // self.steps:  # late rather than never where its own tick was missed
@@ -1616,16 +1613,18 @@ def judge_leak(
 ) -> dict[str, RoleVerdict]:
     """Verdict of every watched role, and of the worker in any case, from the results of the leak phase.
 
-    `sampler_gap_s`: the longest time between two samples in the leak phase, where known.
+    `sampler_gap_s`: the longest time between two samples, where more is known of it than the results tell. Like theirs
+    it counts without the warm-up round, which is not judged.
     """
     judge = functools.partial(judge_growth, tolerance_mb=tolerance_mb, min_cycles=min_cycles)
     leak_phase = [result for result in results if result.phase == "leak"]
     watched = {"worker"}.union(*(result.memory for result in leak_phase))
-    return {role: judge_role(role, leak_phase, judge, sampler_gap_s) for role in ROLES if role in watched}
+    gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in leak_phase if result.cycle)])
+    return {role: judge_role(role, leak_phase, judge, gap_s) for role in ROLES if role in watched}
 
 
 def judge_role(
-    role: str, results: Sequence[TaskResult], judge: Callable[[Sequence[float]], GrowthVerdict], gap_s: float | None
+    role: str, results: Sequence[TaskResult], judge: Callable[[Sequence[float]], GrowthVerdict], gap_s: float
 ) -> RoleVerdict:
     """Judge each unbroken series of the role's readings, and its work-horses; a LEAK in any of them is a LEAK."""
     memories = [result.memory[role] for result in results if role in result.memory]
@@ -1712,7 +1711,7 @@ def cycles_of_replacement(role: str, results: Sequence[TaskResult]) -> set[int]:
 
 
 def withhold(
-    growth: GrowthVerdict, breaks: Sequence[tuple[int, str]], gap_s: float | None, unsettled: int
+    growth: GrowthVerdict, breaks: Sequence[tuple[int, str]], gap_s: float, unsettled: int
 ) -> GrowthVerdict:
     """Never NO LEAK where memory may have gone unseen; where too little is left to judge, say what broke the series."""
     replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
@@ -1723,7 +1722,7 @@ def withhold(
         reason, facts = "replaced", {"cycle": replaced[-1]}
     elif breaks and growth.reason == "too_few":
         reason, facts = breaks[-1][1], {"cycle": breaks[-1][0]}
-    elif growth.verdict == "NO LEAK" and gap_s is not None and gap_s > GAP_S:
+    elif growth.verdict == "NO LEAK" and gap_s > GAP_S:
         reason, facts = "sampler_gap", {"gap_s": gap_s}
     elif growth.verdict == "NO LEAK" and 2 * unsettled > growth.cycles:
         reason, facts = "unsettled", {"unsettled": unsettled}
@@ -1958,8 +1957,6 @@ def leak_phase(run: Run) -> None:
                              f"{run.long.path.name}")
     workers = count_workers(run)
     before = warm_up(run, run.at_rest(), workers)
-    if run.sampler:
-        run.sampler.longest_gap = 0.0  # the warm-up round is not judged, nor is a hole in its samples
     without_success = 0
     for cycle in range(1, s.max_cycles + 1):
         began = time.monotonic()
@@ -1972,8 +1969,7 @@ def leak_phase(run: Run) -> None:
             run.screen.status(where=f"leak phase, cycle {cycle} of at most {s.max_cycles}", doing=clip.path.name)
             one, before = run.batch(clip, 1, before, phase="leak", cycle=cycle)
             results += one
-        verdicts = judge_leak(run.log.results, tolerance_mb=s.tolerance_mb, min_cycles=s.min_cycles,
-                              sampler_gap_s=run.sampler.longest_gap if run.sampler else None)
+        verdicts = judge_leak(run.log.results, tolerance_mb=s.tolerance_mb, min_cycles=s.min_cycles)
         decided = all(v.growth.verdict in ("LEAK", "NO LEAK") for v in verdicts.values())
         run.screen.cycle(cycle, results, verdicts)
         run.screen.expect((time.monotonic() - began) * (max(s.min_cycles, cycle + 1) - cycle))

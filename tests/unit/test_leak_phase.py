@@ -28,7 +28,7 @@ class PretendedRun:
         self.aborted = threading.Event()
         self.screen = SimpleNamespace(phase=ignore, status=ignore, event=ignore, cycle=ignore, expect=ignore)
         self.log = SimpleNamespace(results=[])
-        self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers), longest_gap=0.0)
+        self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers))
         self.sent: list[tuple[int, str, int]] = []
 
     def at_rest(self) -> Reading:

@@ -431,6 +431,8 @@ def test_a_service_that_recognises_nothing_does_not_pass(tmp_path: Path) -> None
     assert run.verdict == "inconclusive"
     assert "1 tasks were done without a word of text" in reader.headline(run, say)
     assert reader.summary(run, say)["input"]["empty_texts"] == 1
+    unknown = judged(tmp_path, healthy())
+    assert reader.summary(unknown, say)["input"]["empty_texts"] is None, "no result says whether there was text"
 
 
 def test_a_record_that_ends_before_the_ramp_never_passes_as_a_whole(tmp_path: Path) -> None:

@@ -632,7 +632,7 @@ def test_the_longest_gap_is_between_looks_and_not_between_csv_rows(child: Child,
     clock.left = 120
     sampler._run()
     assert clock.now > 120
-    assert sampler.longest_gap == pytest.approx(0.2)
+    assert sampler.window.longest_gap == pytest.approx(0.2)
 
 
 def test_a_hole_between_looks_is_the_longest_gap(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -642,7 +642,7 @@ def test_a_hole_between_looks_is_the_longest_gap(child: Child, monkeypatch: pyte
     monkeypatch.setattr(sampler, "_look", lambda *_, **__: setattr(clock, "now", clock.now + 7 * (clock.left == 20)))
     sampler._stop = clock  # type: ignore[assignment]
     sampler._run()
-    assert sampler.longest_gap == pytest.approx(7.0)
+    assert sampler.window.longest_gap == pytest.approx(7.0)
 
 
 # ------------------------------------------------------------------------------------------------ the CSV
