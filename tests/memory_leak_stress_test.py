@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31", "urllib3>=2.2", "psutil>=6.0", "rich>=13.7", "tinytag>=2.0"]
+# ///
 """Stress test of a speech-recognition service: is its memory leak gone, and how many requests at once does it stand?
 
 Run it on the machine that runs the service. It has two phases:
@@ -52,12 +56,12 @@ from urllib.parse import quote, urlsplit
 import psutil
 import requests
 import urllib3
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+
+if typing.TYPE_CHECKING:
+    from rich.live import Live
 
 VERSION = "1.0.0"
-SCHEMA = 1
+SCHEMA = 2  # 1: lines were rewritten when memory was at rest, and every line of a batch carried its memory
 
 EXIT_PASS = 0
 EXIT_FAIL = 1
@@ -68,6 +72,106 @@ EXIT_INTERRUPTED = 130
 
 ROLES = ("worker", "api", "backend")
 MIB = 1024 * 1024
+
+# =================================================================================================== the record
+
+
+@dataclass(frozen=True)
+class ProcessMemory:
+    """One process of a role's trees while a batch of tasks ran. MiB."""
+
+    pid: int
+    started: str  # local ISO time of its creation
+    name: str
+    peak_mb: float | None  # highest RSS
+    ended: bool  # gone before the reading after
+    resident: bool = False  # was there at the reading before: a worker, not a work-horse
+    root: bool = False  # top of a watched tree
+    held_mb: float | None = None  # private memory at its last sample
+
+
+@dataclass
+class RoleMemory:
+    """One role, all its process trees together. MiB; None where it could not be read."""
+
+    before_mb: float | None
+    after_mb: float | None
+    private_before_mb: float | None
+    private_after_mb: float | None
+    peak_mb: float | None
+    processes: list[ProcessMemory] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Death:
+    """A process that serves a role has ended."""
+
+    role: str
+    pid: int
+    name: str
+    at: str  # local ISO time when it was noticed
+
+
+@dataclass
+class LevelFacts:
+    """What is true of a whole level run of the ramp: this tool's own figures, the machine's, and why the ramp ended."""
+
+    submit_spread_s: float | None = None  # between the first bytes of the first and the last task
+    client_cpu_percent: float | None = None  # of one core, used by this tool
+    ticker_late_ms: float | None = None  # longest oversleeping of this tool's 20 ms ticker
+    client_limited: bool = False  # this tool, and not the service, was the limit
+    oom_kills: int | None = None  # processes the kernel killed for lack of memory meanwhile
+    host_available_min_mb: float | None = None  # MiB
+    stop_reason: str | None = None  # why the ramp ended with this level run
+
+
+@dataclass
+class TaskResult:
+    """One submitted task, one line of the JSONL. Times in seconds, memory in MiB; None is "not measured".
+
+    A batch is the group of tasks released together: one task in the leak phase, a level run in the ramp. What is
+    known only when memory is at rest after it (from `worker_rss_after_mb` to `level`) stands in its last line alone.
+    """
+
+    test_id: str  # "<audio stem>_c<concurrency>_<running number>"
+    phase: str  # leak | concurrency
+    timestamp: str  # local ISO time when the result was known
+    audio_file: str
+    audio_size_mb: float | None  # 10^6 bytes
+    audio_seconds: float | None
+    concurrency: int  # tasks released together
+    status: str  # success | failed | timeout
+    schema: int = SCHEMA
+    batch: int | None = None  # running number of the batch
+    audio_path: str | None = None  # as given on the command line: it tells clips apart, audio_file may not
+    cycle: int | None = None  # leak phase: 0 is the warm-up round, not judged
+    level_run: int | None = None  # ramp: 0 is a warm-up task, 1 a level's first run, 2… its confirmations
+    task_id: str | None = None
+    error_kind: str | None = None
+    error: str | None = None  # in the service's or the system's own words; of tool_fault the traceback
+    error_facts: dict[str, Any] = field(default_factory=dict)  # what this tool knows of the failure
+    processing_time: float | None = None  # from the common release until the task was seen done
+    queue_time: float | None = None  # from its acceptance until first seen processing
+    time_error: float | None = None  # between the last poll that saw it unfinished and the one that saw it done
+    submit_offset: float | None = None  # from the common release to its first byte
+    rtf: float | None = None  # processing_time / audio_seconds
+    empty_text: bool | None = None  # done, but without a word: a silent failure some services show
+    worker_rss_before_mb: float | None = None
+    worker_rss_after_mb: float | None = None
+    worker_rss_delta_mb: float | None = None
+    worker_rss_peak_mb: float | None = None
+    settled: bool | None = None  # whether memory came to rest before the reading after
+    sample_gap_s: float | None = None  # longest time between two looks at the processes, up to the reading after
+    memory: dict[str, RoleMemory] = field(default_factory=dict)
+    deaths: list[Death] = field(default_factory=list)
+    level: LevelFacts | None = None
+    end: bool = False  # the last line of a run that reached its end
+    settings: dict[str, Any] = field(default_factory=dict)  # on disk in the first line, and where they change
+    host: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+
 
 # ================================================================================= settings and command line
 
@@ -254,10 +358,13 @@ def by_role(pairs: Iterable[tuple[str, Any]]) -> dict[str, tuple[Any, ...]]:
     return table
 
 
+NAMED_SECRET = r"(?:password|passwd|secret|token|api[-_]?key|authorization)"
 SECRETS = (
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]*@", re.I), r"\1***@"),  # redis://:password@host
-    (re.compile(r"((?:password|passwd|secret|token|api[-_]?key|authorization)[\"']?\s*[=:\s]\s*(?:bearer\s+)?[\"']?)"
-                r"[^\s\"',&]+", re.I), r"\1***"),
+    # token=…, "password": "…", Authorization: Bearer …; in a sentence a space is not enough ("unexpected token at 3")
+    (re.compile(rf"({NAMED_SECRET}[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?[\"']?)[^\s\"',&]+", re.I),
+     r"\1***"),
+    (re.compile(rf"(--?[\w-]*{NAMED_SECRET}\s+[\"']?)[^\s\"',&]+", re.I), r"\1***"),  # --token …
 )
 
 
@@ -352,6 +459,10 @@ POLL_FLOOR_S = 0.1
 POLL_CEILING_S = 2.0
 POLLS_PER_SECOND = 400  # of all tasks together; one client tops out near 700-900
 POLL_DOUBLINGS = 4  # a failed poll doubles the wait, so often at most: 16 times the floor is near the ceiling
+TIMEOUTS = ("task_timeout", "submit_timeout", "stalled")  # kinds of failure whose status is "timeout"
+TOOL_FAULT = "tool_fault"
+NOT_THE_SERVICES = ("interrupted", TOOL_FAULT)  # kinds of failure that say nothing of the service
+TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
 HORSE_DIED = re.compile(r"work-?horse\b.{0,20}\bterminated|AbandonedJobError", re.I)  # RQ's words for a killed child
 
@@ -377,11 +488,22 @@ class ApiDescription:
 
 
 class TaskError(Exception):
-    """A task came to an end without success: `kind` is one word, the message the service's own words."""
+    """A task came to an end without success.
 
-    def __init__(self, kind: str, words: str) -> None:
+    `kind` is one word, the message what the service or the system said, `facts` what this tool knows of it.
+    """
+
+    def __init__(self, kind: str, words: str = "", **facts: Any) -> None:
         super().__init__(shortened(words))
-        self.kind = kind
+        self.kind, self.facts = kind, facts
+
+
+class BadAnswer(ValueError):
+    """An answer that the API's description does not fit: a problem in a few words, and the service's own words."""
+
+    def __init__(self, problem: str, words: str = "") -> None:
+        super().__init__(f"{problem}: {shortened(words)}" if words else problem)
+        self.problem, self.words = problem, words
 
 
 class PollFailed(Exception):
@@ -410,13 +532,13 @@ class Answer:
         return f"-> {self.location}" if self.location else said
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object; ValueError says what it is instead."""
+        """The body as a JSON object. Raises BadAnswer."""
         try:
             content = json.loads(self.body)
         except (ValueError, RecursionError):
-            raise ValueError(f"the answer is not JSON: {shortened(self.words) or 'empty body'}") from None
+            raise BadAnswer("not JSON" if self.body.strip() else "empty answer", self.words) from None
         if not isinstance(content, dict):
-            raise ValueError(f"the answer is not a JSON object: {shortened(self.words)}")
+            raise BadAnswer("not a JSON object", self.words)
         return content
 
 
@@ -448,10 +570,10 @@ class ApiClient:
         return requests.Request("GET", self.url + path, headers=self.headers).prepare()
 
     def health(self, session: requests.Session) -> dict[str, Any]:
-        """The health page's content. Raises requests.RequestException or ValueError."""
+        """The health page's content. Raises requests.RequestException or BadAnswer."""
         answer = fetch(session, self.get(self.api.health_path), POLL_TIMEOUT_S)
         if answer.code != 200:
-            raise ValueError(f"HTTP {answer.code}: {shortened(answer.words)}")
+            raise BadAnswer(f"HTTP {answer.code}", answer.words)
         return answer.json()
 
     def workers(self, session: requests.Session) -> int | None:
@@ -483,10 +605,10 @@ class ApiClient:
             refused = "refused" in words.lower() or "NewConnectionError" in words
             kind = "submit_timeout" if late else "submit_refused" if refused else "submit_reset"
             raise TaskError(kind, words) from None
-        except ValueError as error:
-            raise TaskError("bad_response", str(error)) from None
+        except BadAnswer as error:
+            raise TaskError("bad_response", error.words, problem=error.problem) from None
         if not isinstance(task_id, (str, int)) or task_id == "":
-            raise TaskError("bad_response", f"no {self.api.id_field} in the answer: {answer.words}")
+            raise TaskError("bad_response", answer.words, problem=f"no {self.api.id_field}")
         return str(task_id)
 
     def question(self, task_id: str) -> requests.PreparedRequest:
@@ -517,7 +639,7 @@ def fetch(session: requests.Session, request: requests.PreparedRequest, timeout:
     """One exchange, whole within `timeout` seconds, without following redirects.
 
     Past `Session.send`, which waits for ever on a redirect's body that trickles. Raises requests.RequestException,
-    and ValueError for an answer that cannot be decoded or is longer than ANSWER_LIMIT.
+    and BadAnswer for one that cannot be decoded or is longer than ANSWER_LIMIT.
     """
     deadline = time.monotonic() + timeout
     body = bytearray()
@@ -531,10 +653,10 @@ def fetch(session: requests.Session, request: requests.PreparedRequest, timeout:
                 if time.monotonic() > deadline:
                     raise requests.Timeout(f"the answer did not end within {timeout:g} s")
                 if len(body) > ANSWER_LIMIT:
-                    raise ValueError(f"the answer is longer than {ANSWER_LIMIT} bytes")
+                    raise BadAnswer(f"longer than {ANSWER_LIMIT} bytes")
             return Answer(response.status_code, bytes(body), response.headers.get("Location"))
     except urllib3.exceptions.DecodeError as error:
-        raise ValueError(str(error)) from None
+        raise BadAnswer("cannot be decoded", str(error)) from None
     except urllib3.exceptions.TimeoutError as error:  # those of reading a body; the adapter translates the others
         raise requests.Timeout(str(error)) from None
     except urllib3.exceptions.HTTPError as error:
@@ -557,12 +679,24 @@ class Outcome:
     status: str  # success | failed | timeout
     error_kind: str | None = None
     error: str | None = None
+    error_facts: dict[str, Any] = field(default_factory=dict)
     task_id: str | None = None
     submit_offset: float | None = None
     processing_time: float | None = None
     queue_time: float | None = None
     time_error: float | None = None
     empty_text: bool | None = None
+
+    def failed(self, kind: str, words: str = "", facts: Mapping[str, Any] | None = None) -> None:
+        """The task ended without success."""
+        self.status = "timeout" if kind in TIMEOUTS else "failed"
+        self.error_kind, self.error, self.error_facts = kind, words or None, dict(facts or {})
+
+    @property
+    def words(self) -> str:
+        """Why it failed, for the screen: its kind, what this tool knows, the words of the service."""
+        known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.error_facts.items())
+        return ": ".join(part for part in (self.error_kind, known, self.error) if part)
 
 
 @dataclass
@@ -600,10 +734,9 @@ class Batch:
             try:
                 run_task(self, session, outcome)
             except TaskError as error:
-                outcome.status = "timeout" if error.kind in ("task_timeout", "submit_timeout", "stalled") else "failed"
-                outcome.error_kind, outcome.error = error.kind, str(error)
-            except Exception as error:  # a fault of this tool must show as a result, not as a thread that vanished
-                outcome.error_kind, outcome.error = "bad_response", shortened(f"{type(error).__name__}: {error}")
+                outcome.failed(error.kind, str(error), error.facts)
+            except Exception:  # a fault of this tool: a result of its own kind, not a thread that vanished
+                outcome.failed(TOOL_FAULT, without_secrets(traceback.format_exc()[-TRACEBACK_LIMIT:]))
         self.outcomes.put(outcome)
 
 
@@ -615,7 +748,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
     """
     client, release = batch.client, batch.release_at
     if batch.aborted.is_set():
-        raise TaskError("interrupted", "the test was interrupted before this task was sent")
+        raise TaskError("interrupted", sent=False)
     outcome.submit_offset = time.monotonic() - release
     outcome.task_id = client.submit(session, batch.upload, min(SUBMIT_TIMEOUT_S, batch.task_timeout))
     answered = unfinished_at = batch.last_progress = time.monotonic()
@@ -628,10 +761,10 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             raise TaskError("bad_response", trouble) if trouble and reason.kind == "stalled" else reason
         batch.aborted.wait(poll_wait(time.monotonic() - release, batch.size, failed_polls))
         if batch.aborted.is_set():
-            raise TaskError("interrupted", "the test was interrupted before this task ended")
+            raise TaskError("interrupted", sent=True)
         asked = time.monotonic()
         if asked - release > batch.task_timeout:
-            raise TaskError("task_timeout", f"not done after {batch.task_timeout:g} s; last seen {state}. {trouble}")
+            raise TaskError("task_timeout", trouble, limit_s=batch.task_timeout, last_seen=state)
         reason = batch.given_up(batch.last_progress)
         try:
             seen = client.poll(session, question)
@@ -643,7 +776,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
         if seen is None:
             unknown += 1
             if unknown >= LOST_AFTER:
-                raise TaskError("task_lost", f"accepted as {outcome.task_id}, which the service no longer knows (404)")
+                raise TaskError("task_lost", task_id=outcome.task_id)
             continue
         unknown = 0
         if seen.state != state:
@@ -655,7 +788,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             outcome.processing_time, outcome.time_error = now - release, now - unfinished_at
         if state == "failed":
             kind = "worker_died" if HORSE_DIED.search(seen.words) else "task_failed"
-            raise TaskError(kind, seen.words or "the service gives no reason")
+            raise TaskError(kind, seen.words)
         if state == "done":
             outcome.status, outcome.empty_text = "success", seen.empty_text
             return
@@ -809,6 +942,11 @@ class Watched:
     ended: bool = False
     cpu_seconds: float = 0.0  # used at the last scan
     last_row: tuple[float, float] | None = None  # when its last CSV row was written, CPU seconds then
+
+    def for_record(self) -> ProcessMemory:
+        started = datetime.fromtimestamp(self.started).isoformat(timespec="milliseconds")
+        return ProcessMemory(self.process.pid, started, self.name, rounded(self.peak), self.ended, self.resident,
+                             self.root, rounded(self.sample.private))
 
 
 def is_worker(watched: Watched) -> bool:
@@ -987,24 +1125,42 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Death:
-    """A process that serves a role has ended."""
+class Look:
+    """A watched process as the sampler last saw it. Memory in MiB."""
 
-    at: float
     role: str
-    words: str
+    pid: int
+    name: str
+    line: str
+    root: bool
+    serves: bool
+    rss: float
+    private: float | None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen of the watched processes between two readings. Memory in MiB."""
+
+    processes: Mapping[str, tuple[ProcessMemory, ...]]  # role -> those that ended meanwhile, then those alive
+    peaks: Mapping[str, float]  # role -> highest sum of RSS over its trees
+    deaths: tuple[Death, ...]
+    available_min: float  # of free memory on the host
+    oom_kills: int | None  # processes the kernel killed for lack of memory
+    longest_gap: float  # seconds between two looks at the processes
 
 
 @dataclass
 class Window:
-    """What happened to the watched processes between two readings."""
+    """What the sampler gathers between two readings; nothing but the sampler ever holds one."""
 
-    processes: list[Watched]
-    peaks: dict[str, float]  # role -> highest sum of RSS over its trees
-    available_min: float  # MiB of free memory on the host
-    deaths: list[Death]
-    oom_kills: int | None  # the kernel's count when the window opened
-    longest_gap: float = 0.0  # seconds between two looks at the processes
+    ended: list[Watched] = field(default_factory=list)
+    peaks: dict[str, float] = field(default_factory=dict)
+    deaths: list[Death] = field(default_factory=list)
+    reported: int = 0  # of them, the first so many
+    available_min: float = math.inf
+    oom_kills: int | None = None  # the kernel's count when the window opened
+    longest_gap: float = 0.0
 
 
 class Sampler:
@@ -1019,10 +1175,11 @@ class Sampler:
         self._stop = threading.Event()
         self._latest: Reading | None = None
         self._last_busy = time.monotonic()
+        self._last_death: float | None = None
         self._csv = csv_path.open("w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
         self._total = psutil.virtual_memory().total / MIB
-        self.window = Window([], {}, math.inf, [], None)
+        self._window = Window()
         table.scan()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
@@ -1047,7 +1204,7 @@ class Sampler:
             for number in schedule(start, tick, self._stop):
                 now, stamp = time.monotonic(), datetime.now()  # together, however long the look takes
                 with self._changed:
-                    self.window.longest_gap, last = max(self.window.longest_gap, now - last), now
+                    self._window.longest_gap, last = max(self._window.longest_gap, now - last), now
                     self._look(now, scan=number // per_scan > done // per_scan)
                     self._changed.notify_all()
                 if number // self.steps > done // self.steps:  # late rather than never where its own tick was missed
@@ -1057,7 +1214,7 @@ class Sampler:
             with self._changed:
                 self.failure = f"sampling stopped ({error}): memory is not measured from here on"
                 self.table.alive.clear()
-                self.window.peaks.clear()
+                self._window.peaks.clear()
 
     def _look(self, now: float, scan: bool) -> None:
         self.table.scan() if scan else self.table.follow()
@@ -1065,18 +1222,19 @@ class Sampler:
         alive = list(self.table.alive.values())
         rss, private, peaks = role_sums(alive)
         for role, peak in peaks.items():
-            self.window.peaks[role] = max(peak, self.window.peaks.get(role, 0.0))
-        self.window.available_min = min(self.window.available_min, psutil.virtual_memory().available / MIB)
+            self._window.peaks[role] = max(peak, self._window.peaks.get(role, 0.0))
+        self._window.available_min = min(self._window.available_min, psutil.virtual_memory().available / MIB)
         if scan and self._busy([w for w in alive if w.role == "worker"]):
             self._last_busy = now
         self._latest = Reading(now, rss, private, frozenset(self.table.alive))
 
     def _read(self, now: float, *, identify: bool = True) -> None:
         for watched in self.table.read(identify=identify):
-            self.window.processes.append(watched)
+            self._window.ended.append(watched)
             if watched.serves:
-                self.window.deaths.append(Death(now, watched.role, f"{watched.role} process {watched.process.pid} "
-                                                                   f"({watched.name}) ended"))
+                self._last_death = now
+                self._window.deaths.append(Death(watched.role, watched.process.pid, watched.name,
+                                                 datetime.now().isoformat(timespec="milliseconds")))
 
     def _busy(self, workers: Sequence[Watched]) -> bool:
         """Whether any worker or work-horse used CPU since the last scan: a horse that sleeps has hung like a worker."""
@@ -1104,10 +1262,12 @@ class Sampler:
         except OSError as error:  # a full disk must not pass for a quiet machine; memory is measured all the same
             self.failure = f"the CSV ends early: {error}"
 
-    def watched(self) -> list[Watched]:
+    def watched(self) -> list[Look]:
         """The processes watched now, roots before their children."""
         with self._changed:
-            return sorted(self.table.alive.values(), key=lambda w: (ROLES.index(w.role), not w.root, w.started))
+            ordered = sorted(self.table.alive.values(), key=lambda w: (ROLES.index(w.role), not w.root, w.started))
+            return [Look(w.role, w.process.pid, w.name, w.line, w.root, w.serves, w.sample.rss, w.sample.private)
+                    for w in ordered]
 
     def latest(self) -> Reading | None:
         """The newest reading, None before the first."""
@@ -1124,10 +1284,15 @@ class Sampler:
         with self._changed:
             return sum(w.serves for w in self.table.alive.values() if w.role == "worker")
 
-    def deaths(self) -> list[Death]:
+    def deaths(self) -> tuple[Death, ...]:
         """Deaths in this window."""
         with self._changed:
-            return list(self.window.deaths)
+            return tuple(self._window.deaths)
+
+    def seconds_since_death(self) -> float:
+        """How long ago a serving process last died; infinite where none has."""
+        with self._changed:
+            return math.inf if self._last_death is None else time.monotonic() - self._last_death
 
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
@@ -1151,24 +1316,31 @@ class Sampler:
                     return middle(since[len(since) // 2 :]) if since else Reading(begin, {}, {}, frozenset())
 
     def open_window(self) -> None:
-        """Begin a window: peaks start again from the present memory."""
+        """Begin a window: peaks start again from the present memory; no death goes uncounted between two windows."""
         with self._changed:
             for w in self.table.alive.values():
                 w.resident = True
                 reset_high_water(w.process.pid)
-            self.window = Window([], {}, psutil.virtual_memory().available / MIB, [], oom_kills())
+            unreported = self._window.deaths[self._window.reported :]
+            self._window = Window(deaths=unreported, oom_kills=oom_kills(),
+                                  available_min=psutil.virtual_memory().available / MIB)
             self._read(time.monotonic())
             for w in self.table.alive.values():
                 w.peak = w.tick_peak = w.sample.rss
-            _, _, self.window.peaks = role_sums(self.table.alive.values())
+            _, _, self._window.peaks = role_sums(self.table.alive.values())
             self._last_busy = time.monotonic()
 
-    def close_window(self) -> Window:
-        """The window so far, with the processes that are alive now after those that ended in it."""
+    def observed(self) -> Observed:
+        """What was seen since the window opened, as a copy; deaths noticed later are reported with the next window."""
         with self._changed:
-            w = self.window
-            return dataclasses.replace(w, processes=[*w.processes, *self.table.alive.values()], deaths=list(w.deaths),
-                                       peaks=dict(w.peaks))
+            window, kills = self._window, oom_kills()
+            window.reported = len(window.deaths)
+            processes: dict[str, tuple[ProcessMemory, ...]] = {}
+            for w in (*window.ended, *self.table.alive.values()):
+                processes[w.role] = (*processes.get(w.role, ()), w.for_record())
+            return Observed(processes, dict(window.peaks), tuple(window.deaths), window.available_min,
+                            None if kills is None or window.oom_kills is None else kills - window.oom_kills,
+                            window.longest_gap)
 
 
 def schedule(start: float, period: float, stop: threading.Event) -> Iterator[int]:
@@ -1229,119 +1401,91 @@ def oom_kills() -> int | None:
 # ============================================================================================== the result log
 
 
-@dataclass
-class ProcessMemory:
-    """One process of a role's trees while a task (in the ramp: a level) ran. MiB."""
-
-    pid: int
-    started: str  # local ISO time of its creation
-    name: str
-    peak_mb: float | None  # highest RSS
-    ended: bool  # gone before the reading after
-    resident: bool = False  # was there at the reading before: a worker, not a work-horse
-    root: bool = False  # top of a watched tree
-    held_mb: float | None = None  # private memory at its last sample
-
-
-@dataclass
-class RoleMemory:
-    """One role, all its process trees together. MiB; None where it could not be read."""
-
-    before_mb: float | None
-    after_mb: float | None
-    private_before_mb: float | None
-    private_after_mb: float | None
-    peak_mb: float | None
-    processes: list[ProcessMemory] = field(default_factory=list)
-
-
-@dataclass
-class TaskResult:
-    """One submitted task, one line of the JSONL. Times in seconds, memory in MiB; None is "not measured"."""
-
-    test_id: str  # "<audio stem>_c<concurrency>_<running number>"
-    phase: str  # leak | concurrency
-    timestamp: str  # local ISO time when the result was known
-    audio_file: str
-    audio_size_mb: float | None  # 10^6 bytes
-    audio_seconds: float | None
-    concurrency: int  # tasks released together
-    status: str  # success | failed | timeout
-    schema: int = SCHEMA
-    cycle: int | None = None  # leak phase: 0 is the warm-up round, not judged
-    level_run: int | None = None  # ramp: 0 is the warm-up task, 1 a level's first run, 2… its confirmations
-    task_id: str | None = None
-    error_kind: str | None = None
-    error: str | None = None
-    processing_time: float | None = None  # from the common release until the task was seen done
-    queue_time: float | None = None  # from its acceptance until first seen processing
-    time_error: float | None = None  # between the last poll that saw it unfinished and the one that saw it done
-    submit_offset: float | None = None  # from the common release to its first byte
-    rtf: float | None = None  # processing_time / audio_seconds
-    empty_text: bool | None = None  # done, but without a word: a silent failure some services show
-    worker_rss_before_mb: float | None = None
-    worker_rss_after_mb: float | None = None
-    worker_rss_delta_mb: float | None = None
-    worker_rss_peak_mb: float | None = None
-    settled: bool | None = None  # whether memory came to rest before the reading after
-    sample_gap_s: float | None = None  # longest time between two looks at the processes, up to the reading after
-    memory: dict[str, RoleMemory] = field(default_factory=dict)
-    level: dict[str, Any] | None = None  # ramp: what is true of the whole level run, see level_facts()
-    settings: dict[str, Any] = field(default_factory=dict)
-    host: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
-
-
 class CannotRecord(Exception):
     """The results cannot be written any more; the message is one sentence for a person."""
 
 
 class ResultLog:
-    """The JSONL: every line on disk (flushed, fsynced) the moment its result exists. Methods raise CannotRecord."""
+    """The JSONL: opened once, only appended to; a line is flushed and fsynced once and never touched again.
+
+    The last result of a batch becomes a line when it is complete, that is when memory is at rest and it is known
+    whether the run goes on after it. Until then it is safe in `<same name>.pending.json`. Methods raise CannotRecord.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.results: list[TaskResult] = []
-        self._write(path, "x", [])
+        self.path, self.pending = path, path.with_suffix(".pending.json")
+        self.results: list[TaskResult] = []  # in memory every result of a batch has what its last line has on disk
+        self._held: TaskResult | None = None
+        self._said: tuple[dict[str, Any], dict[str, Any]] | None = None  # settings and host on the last line
+        self._whole = 0  # bytes of whole lines on disk
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+        except OSError as error:
+            raise self._cannot(error) from None
 
     def append(self, result: TaskResult) -> None:
-        """Write a result as soon as it is known, its readings at rest still to come."""
+        """Write the line of a result that is complete."""
         self.results.append(result)
-        self._write(self.path, "a", [result])
+        self._write(result)
 
-    def rewrite(self) -> None:
-        """Write the results again, now with the readings after. The file on disk is whole at every moment."""
-        new = self.path.with_suffix(".tmp")
+    def hold(self, result: TaskResult) -> None:
+        """Keep a result that is not complete yet, or more of it, safe on disk until release()."""
+        if result is not self._held:
+            self.release()
+            self.results.append(result)
+            self._held = result
+        new = self.pending.with_suffix(".tmp")
         try:
-            self._write(new, "w", self.results)
-            new.replace(self.path)
-        finally:
-            new.unlink(missing_ok=True)
-
-    def _write(self, path: Path, mode: str, results: Sequence[TaskResult]) -> None:
-        try:
-            with path.open(mode, encoding="utf-8") as file:
-                file.write("".join(result.to_json() + "\n" for result in results))
+            with new.open("w", encoding="utf-8") as file:
+                file.write(self._line(result))
                 file.flush()
                 os.fsync(file.fileno())
+            new.replace(self.pending)
         except OSError as error:
-            raise CannotRecord(f"the test ends early: {path} cannot be written ({error.strerror}). What it holds is "
-                               f"kept; make room (see: df -h {path.parent}) and run it again") from None
+            new.unlink(missing_ok=True)
+            raise self._cannot(error) from None
+
+    def release(self, *, end: bool = False) -> None:
+        """Write the line of the result that is held, if any; `end` says that the run ends with it as it should."""
+        if self._held:
+            held, self._held = self._held, None
+            held.end = end
+            self._write(held)
+            self.pending.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _line(self, result: TaskResult) -> str:
+        """Settings and host stand where they are new."""
+        said = (result.settings, result.host)
+        return (dataclasses.replace(result, settings={}, host={}) if said == self._said else result).to_json() + "\n"
+
+    def _write(self, result: TaskResult) -> None:
+        line = self._line(result).encode()
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+            os.fsync(self._fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # a torn line is skipped when read
+                os.ftruncate(self._fd, self._whole)
+            raise self._cannot(error) from None
+        self._whole += len(line)
+        self._said = (result.settings, result.host)
+
+    def _cannot(self, error: OSError) -> CannotRecord:
+        return CannotRecord(f"the test ends early: {self.path} cannot be written ({error.strerror}). What it holds is "
+                            f"kept; make room (see: df -h {self.path.parent}) and run it again")
 
 
-def role_memory(before: Reading, after: Reading, window: Window) -> dict[str, RoleMemory]:
+def role_memory(before: Reading, after: Reading, seen: Observed) -> dict[str, RoleMemory]:
     """The record's memory of every role that was watched at either reading or in between."""
-    memory = {}
-    for role in (r for r in ROLES if r in before.rss or r in after.rss or r in window.peaks):
-        memory[role] = RoleMemory(
-            rounded(before.rss.get(role)), rounded(after.rss.get(role)), rounded(before.private.get(role)),
-            rounded(after.private.get(role)), rounded(window.peaks.get(role)),
-            [ProcessMemory(w.process.pid, datetime.fromtimestamp(w.started).isoformat(timespec="milliseconds"), w.name,
-                           rounded(w.peak), w.ended, w.resident, w.root, rounded(w.sample.private))
-             for w in window.processes if w.role == role])
-    return memory
+    return {role: RoleMemory(
+        rounded(before.rss.get(role)), rounded(after.rss.get(role)), rounded(before.private.get(role)),
+        rounded(after.private.get(role)), rounded(seen.peaks.get(role)), list(seen.processes.get(role, ())))
+        for role in ROLES if role in before.rss or role in after.rss or role in seen.peaks}
 
 
 def median(values: Sequence[float]) -> float | None:
@@ -1790,8 +1934,21 @@ MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it ha
 MOST_WARM_UP = 16  # tasks at once in the warm-up round, however many workers the service says it has
 
 
+class ToolFault(Exception):
+    """A task thread of this tool broke: what was recorded is kept, and the run ends."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the test a batch stands."""
+
+    phase: str  # leak | concurrency
+    cycle: int | None = None  # leak phase: 0 is the warm-up round
+    level_run: int | None = None  # ramp: 0 is a warm-up task
+
+
 @dataclass
-class Run:
+class StressTest:
     """What both phases work with."""
 
     settings: Settings
@@ -1804,6 +1961,7 @@ class Run:
     aborted: threading.Event
     host: dict[str, Any]
     drained: bool = True  # nothing of the last batch is unfinished
+    batches: int = 0
     uploads: dict[Path, requests.PreparedRequest] = field(default_factory=dict)
 
     def at_rest(self) -> Reading:
@@ -1817,20 +1975,24 @@ class Run:
         """Why waiting for a task is pointless: no worker is left, or all have been idle for the stall time-out."""
         if not self.sampler:
             return None
-        died = [d for d in self.sampler.deaths() if d.role == "worker"]
+        died = [vars(d) for d in self.sampler.deaths() if d.role == "worker"]
         still = min(time.monotonic() - last_progress, self.sampler.idle_seconds())
-        if died and not self.sampler.serving() and time.monotonic() - died[-1].at > RESTART_WAIT_S:
-            return TaskError("worker_died", died[-1].words + "; no worker is left")
+        if died and not self.sampler.serving() and self.sampler.seconds_since_death() > RESTART_WAIT_S:
+            return TaskError("worker_died", **died[-1], workers_left=0)
         if still < self.settings.stall_timeout:
             return None
         if died:
-            return TaskError("worker_died", f"{died[-1].words}; no progress for {still:.0f} s since")
-        return TaskError("stalled", f"no progress for {still:.0f} s while every worker was idle (where one waits so "
-                                    "long for another machine, raise --stall-timeout)")
+            return TaskError("worker_died", **died[-1], idle_s=round(still))
+        return TaskError("stalled", idle_s=round(still))
 
-    def batch(self, clip: Clip, size: int, before: Reading, *, phase: str, cycle: int | None = None,
-              level_run: int | None = None) -> tuple[list[TaskResult], Reading]:
-        """Run `size` tasks released together; their results, all on disk, and the reading at rest after them."""
+    def batch(self, clip: Clip, size: int, before: Reading, place: Place) -> tuple[list[TaskResult], Reading]:
+        """Run `size` tasks released together; their results and the reading at rest after them.
+
+        All results are on disk; the last one is held by the log until the next batch begins or the run ends. Raises
+        CannotRecord and ToolFault.
+        """
+        self.log.release()
+        self.batches += 1
         if clip.path not in self.uploads:
             self.uploads[clip.path] = self.client.prepare(clip)
         tasks = Batch(self.client, self.uploads[clip.path], size, self.settings.task_timeout, self.given_up,
@@ -1843,16 +2005,17 @@ class Run:
         outcomes: list[Outcome] = []
         for outcome in self._collect(tasks, meter):
             outcomes.append(outcome)
-            results.append(self._result(outcome, clip, size, before, phase, cycle, level_run))
-            self.log.append(results[-1])
+            results.append(self._result(outcome, clip, size, before, place))
+            (self.log.hold if len(results) == size else self.log.append)(results[-1])
             self.screen.status(done=f"{len(results)} of {size} done")
             if outcome.error_kind:
-                self.screen.event(f"{results[-1].test_id} {outcome.status}: {outcome.error_kind}: {outcome.error}")
-        facts = meter.level_facts(outcomes)
+                self.screen.event(f"{results[-1].test_id} {outcome.status}: {outcome.words}")
+        level = meter.level_facts(outcomes) if place.phase == "concurrency" else None
         self._drain(outcomes)
         after = self.at_rest()
-        window = self.sampler.close_window() if self.sampler else None
-        self._complete(results, before, after, window, facts if phase == "concurrency" else None)
+        self._complete(results, before, after, self.sampler.observed() if self.sampler else None, level)
+        if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
+            raise ToolFault(fault.error)
         return results, after
 
     def _collect(self, tasks: Batch, meter: ClientMeter) -> Iterator[Outcome]:
@@ -1864,63 +2027,57 @@ class Run:
             if self.aborted.is_set():
                 overdue = min(overdue, time.monotonic() + ABORT_GRACE_S)
             if time.monotonic() > overdue:
-                status, kind, words = "timeout", "task_timeout", "the exchange with the API never ended"
-                if self.aborted.is_set():
-                    status, kind, words = "failed", "interrupted", "the test was interrupted before this task ended"
-                yield from (Outcome(number, status, kind, words) for number in sorted(missing))
+                for number in sorted(missing):
+                    outcome = Outcome(number, "failed")
+                    if self.aborted.is_set():
+                        outcome.failed("interrupted", facts={"sent": True})
+                    else:
+                        outcome.failed("task_timeout", facts={"limit_s": tasks.task_timeout, "exchange_ended": False})
+                    yield outcome
                 return
-            outcome = meter.wait_for(tasks.outcomes)
-            if outcome:
-                missing.discard(outcome.number)
-                yield outcome
+            outcome_or_none = meter.wait_for(tasks.outcomes)
+            if outcome_or_none:
+                missing.discard(outcome_or_none.number)
+                yield outcome_or_none
             elif self.sampler:
                 for death in self.sampler.deaths()[announced:]:
-                    self.screen.event(f"WARNING {death.words} while {len(missing)} tasks were unfinished")
+                    self.screen.event(f"WARNING {death.role} process {death.pid} ({death.name}) ended while "
+                                      f"{len(missing)} tasks were unfinished")
                     announced += 1
 
-    def _result(self, outcome: Outcome, clip: Clip, size: int, before: Reading, phase: str, cycle: int | None,
-                level_run: int | None) -> TaskResult:
+    def _result(self, outcome: Outcome, clip: Clip, size: int, before: Reading, place: Place) -> TaskResult:
         """The line of one outcome, as far as it is known before memory has come to rest."""
         finished = outcome.processing_time
         return TaskResult(
-            test_id=f"{clip.path.stem}_c{size}_{len(self.log.results) + 1:04d}", phase=phase,
+            test_id=f"{clip.path.stem}_c{size}_{len(self.log.results) + 1:04d}", phase=place.phase, batch=self.batches,
             timestamp=datetime.now().isoformat(timespec="milliseconds"), audio_file=clip.path.name,
-            audio_size_mb=round(clip.size_bytes / 1e6, 3), audio_seconds=round(clip.seconds, 3), concurrency=size,
-            status=outcome.status, cycle=cycle, level_run=level_run, task_id=outcome.task_id,
-            error_kind=outcome.error_kind, error=outcome.error, processing_time=rounded(finished),
-            queue_time=rounded(outcome.queue_time), time_error=rounded(outcome.time_error),
-            submit_offset=rounded(outcome.submit_offset, 4), empty_text=outcome.empty_text,
+            audio_path=str(clip.path), audio_size_mb=round(clip.size_bytes / 1e6, 3),
+            audio_seconds=round(clip.seconds, 3), concurrency=size, status=outcome.status, cycle=place.cycle,
+            level_run=place.level_run, task_id=outcome.task_id, error_kind=outcome.error_kind, error=outcome.error,
+            error_facts=outcome.error_facts, processing_time=rounded(finished), queue_time=rounded(outcome.queue_time),
+            time_error=rounded(outcome.time_error), submit_offset=rounded(outcome.submit_offset, 4),
+            empty_text=outcome.empty_text,
             rtf=rounded(finished / clip.seconds, 4) if finished is not None and outcome.status == "success" else None,
-            worker_rss_before_mb=rounded(before.rss.get("worker")),
-            memory={role: RoleMemory(rounded(mb), None, rounded(before.private.get(role)), None, None)
-                    for role, mb in before.rss.items()},
-            settings=self.settings.for_record(), host=self.host)
+            worker_rss_before_mb=rounded(before.rss.get("worker")), settings=self.settings.for_record(),
+            host=self.host)
 
-    def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, window: Window | None,
-                  facts: dict[str, Any] | None) -> None:
-        """Add what is known only at rest: memory after, peaks, processes, and in the ramp the facts of the level."""
-        if not window:
-            for result in results:
-                result.level = facts
-            if facts:
-                self.log.rewrite()
-            return
-        memory = role_memory(before, after, window)
+    def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, seen: Observed | None,
+                  level: LevelFacts | None) -> None:
+        """Add what is known only at rest to the results in memory, and to the one that is held."""
+        memory = role_memory(before, after, seen) if seen else {}
         worker = memory.get("worker")
-        if facts is not None:
-            kills, kills_before = oom_kills(), window.oom_kills
-            facts |= {"deaths": [d.words for d in window.deaths],
-                      "host_available_min_mb": rounded(window.available_min),
-                      "oom_kills": None if kills is None or kills_before is None else kills - kills_before}
+        if seen and level:
+            level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
         for result in results:
-            result.memory, result.level = memory, facts
-            result.settled, result.sample_gap_s = after.settled, rounded(window.longest_gap)
+            result.memory, result.level = memory, level
+            if seen:
+                result.deaths = list(seen.deaths)
+                result.settled, result.sample_gap_s = after.settled, rounded(seen.longest_gap)
             if worker:
-                result.worker_rss_before_mb, result.worker_rss_after_mb = worker.before_mb, worker.after_mb
-                result.worker_rss_peak_mb = worker.peak_mb
+                result.worker_rss_after_mb, result.worker_rss_peak_mb = worker.after_mb, worker.peak_mb
                 if worker.before_mb is not None and worker.after_mb is not None:
                     result.worker_rss_delta_mb = rounded(worker.after_mb - worker.before_mb)
-        self.log.rewrite()
+        self.log.hold(results[-1])
 
     def _drain(self, outcomes: Sequence[Outcome]) -> None:
         """Wait for accepted tasks that were given up: what still runs would count against the next measurement."""
@@ -1950,62 +2107,70 @@ def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> boo
     return seen is None or seen.state in ("done", "failed")
 
 
-def leak_phase(run: Run) -> None:
+def warm_up(test: StressTest, before: Reading, clips: Sequence[Clip], size: int, more: int,
+            place: Place) -> tuple[list[TaskResult], Reading]:
+    """Tasks that are not judged, so that every worker has loaded its model: each clip, `size` of it at once.
+
+    Which worker takes a task is the service's choice: the first clip goes out up to `more` times again while a worker
+    looks as if it had had no task. The last batch's results, and the reading after it.
+    """
+    results: list[TaskResult] = []
+    for number, clip in enumerate([*clips, *[clips[0]] * more]):
+        if test.aborted.is_set() or (number >= len(clips) and not needs_more(test, results)):
+            break
+        test.screen.status(where=f"{place.phase} phase, warm-up", doing=f"{size} x {clip.path.name}")
+        results, before = test.batch(clip, size, before, place)
+    return results, before
+
+
+def needs_more(test: StressTest, last: Sequence[TaskResult]) -> bool:
+    """Whether a worker has not loaded its model yet and another task may help: one that fails will not."""
+    works = any(result.status == "success" for result in last)
+    return works and test.sampler is not None and unloaded(test.sampler.watched())
+
+
+def unloaded(processes: Iterable[Look]) -> bool:
+    """Whether a worker holds less than half of what the fullest does: it has not loaded its model yet."""
+    held = [look.private or look.rss for look in processes if look.role == "worker" and look.serves]
+    return bool(held) and min(held) < max(held) / 2
+
+
+def leak_phase(test: StressTest) -> None:
     """Cycles of one short and one long task until the growth rule has decided for every role, or they are used up."""
-    s = run.settings
-    run.screen.phase("leak", f"at least {s.min_cycles}, at most {s.max_cycles} cycles of {run.short.path.name} and "
-                             f"{run.long.path.name}")
-    workers = count_workers(run)
-    before = warm_up(run, run.at_rest(), workers)
+    s = test.settings
+    test.screen.phase("leak", f"at least {s.min_cycles}, at most {s.max_cycles} cycles of {test.short.path.name} and "
+                              f"{test.long.path.name}")
+    workers = count_workers(test)
+    _, before = warm_up(test, test.at_rest(), (test.short, test.long), min(workers, MOST_WARM_UP), MORE_WARM_UPS,
+                        Place("leak", cycle=0))
     without_success = 0
     for cycle in range(1, s.max_cycles + 1):
         began = time.monotonic()
         results: list[TaskResult] = []
         # Workers take turns: in one order only, each of two would always get the same clip, and which of the clips
         # memory follows could not be told from which of the workers it is in.
-        for clip in (run.short, run.long) if workers == 1 or cycle % 2 else (run.long, run.short):
-            if run.aborted.is_set():
+        for clip in (test.short, test.long) if workers == 1 or cycle % 2 else (test.long, test.short):
+            if test.aborted.is_set():
                 return
-            run.screen.status(where=f"leak phase, cycle {cycle} of at most {s.max_cycles}", doing=clip.path.name)
-            one, before = run.batch(clip, 1, before, phase="leak", cycle=cycle)
+            test.screen.status(where=f"leak phase, cycle {cycle} of at most {s.max_cycles}", doing=clip.path.name)
+            one, before = test.batch(clip, 1, before, Place("leak", cycle=cycle))
             results += one
-        verdicts = judge_leak(run.log.results, tolerance_mb=s.tolerance_mb, min_cycles=s.min_cycles)
+        verdicts = judge_leak(test.log.results, tolerance_mb=s.tolerance_mb, min_cycles=s.min_cycles)
         decided = all(v.growth.verdict in ("LEAK", "NO LEAK") for v in verdicts.values())
-        run.screen.cycle(cycle, results, verdicts)
-        run.screen.expect((time.monotonic() - began) * (max(s.min_cycles, cycle + 1) - cycle))
+        test.screen.cycle(cycle, results, verdicts)
+        test.screen.expect((time.monotonic() - began) * (max(s.min_cycles, cycle + 1) - cycle))
         without_success = 0 if any(r.status == "success" for r in results) else without_success + 1
         if without_success == GIVE_UP_CYCLES:
-            run.screen.event(f"leak phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
+            test.screen.event(f"leak phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
             return
         if decided and (verdicts or cycle >= s.min_cycles):
             return
 
 
-def count_workers(run: Run) -> int:
+def count_workers(test: StressTest) -> int:
     """How many tasks the service works on at once, as far as it says so or can be seen."""
-    with run.client.session() as session:
-        return max(run.client.workers(session) or 1, run.sampler.serving() if run.sampler else 1)
-
-
-def warm_up(run: Run, before: Reading, workers: int) -> Reading:
-    """Cycle 0: each clip as many times at once as there are workers, so that every worker has loaded its model.
-
-    Which worker takes a task is the service's choice: the short clip goes out again while one seems to have had none.
-    """
-    size = min(workers, MOST_WARM_UP)
-    for clip in (run.short, run.long, *[run.short] * MORE_WARM_UPS):
-        done = any(r.audio_file == run.long.path.name for r in run.log.results)
-        if run.aborted.is_set() or (done and not (run.sampler and unloaded(run.sampler.watched()))):
-            break
-        run.screen.status(where="leak phase, warm-up", doing=f"{size} x {clip.path.name}")
-        _, before = run.batch(clip, size, before, phase="leak", cycle=0)
-    return before
-
-
-def unloaded(processes: Iterable[Watched]) -> bool:
-    """Whether a worker holds less than half of what the fullest does: it has not loaded its model yet."""
-    held = [w.sample.private or w.sample.rss for w in processes if w.role == "worker" and w.serves]
-    return bool(held) and min(held) < max(held) / 2
+    with test.client.session() as session:
+        return max(test.client.workers(session) or 1, test.sampler.serving() if test.sampler else 1)
 
 
 # ========================================================================================= the concurrency ramp
@@ -2050,7 +2215,7 @@ class ClientMeter:
             self.latest_s = max(self.latest_s, overslept)
             return None
 
-    def level_facts(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    def level_facts(self, outcomes: Sequence[Outcome]) -> LevelFacts:
         """The instrument's own figures over one level; `client_limited` says whether they spoil it."""
         offsets = [o.submit_offset for o in outcomes if o.submit_offset is not None]
         times = [o.processing_time for o in outcomes if o.processing_time is not None]
@@ -2060,20 +2225,22 @@ class ClientMeter:
                    and spread > max(SPREAD_FLOOR_S, CLIENT_SPREAD * statistics.median(times)))
         limited = limited or (cpu > CLIENT_CPU and time.monotonic() - self.began > 1)
         limited = limited or (self.late > 1 and self.late > TICKER_LATE_SHARE * self.ticks)
-        return {"submit_spread_s": rounded(spread, 4), "client_cpu_percent": round(cpu, 1),
-                "ticker_late_ms": round(1000 * self.latest_s, 1), "client_limited": limited,
-                "deaths": [], "oom_kills": None, "host_available_min_mb": None, "stop_reason": None}
+        return LevelFacts(rounded(spread, 4), round(cpu, 1), round(1000 * self.latest_s, 1), limited)
 
 
 @dataclass(frozen=True)
 class Breach:
-    """What broke first: which task, what, observed and limit (seconds, RTF or words)."""
+    """What broke a level first. Of several tasks that failed at once, one stands for all."""
 
     concurrency: int
     test_id: str | None
-    what: str  # an error_kind, worker_died, rtf_limit or incomplete
-    observed: float | str | None
-    limit: float | str | None
+    what: str  # an error_kind, worker_died, process_died, rtf_limit or incomplete
+    observed: float | None = None  # RTF; or lines, where some are missing
+    limit: float | None = None
+    words: str | None = None  # the service's own
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what this tool knows of the failed task
+    death: Death | None = None
+    oom_kills: int = 0  # processes the kernel killed for lack of memory meanwhile
 
 
 @dataclass(frozen=True)
@@ -2087,7 +2254,7 @@ class LevelRun:
     complete: bool  # as many lines as tasks
     stable: bool  # complete, all succeeded, no root process died or was replaced
     client_limited: bool
-    interrupted: bool  # before anything failed: it tells nothing of the service, like a client-limited one
+    interrupted: bool  # by the user or a fault of this tool, before anything failed: it tells nothing of the service
     rtf_max: float | None
     breach: Breach | None
 
@@ -2096,46 +2263,46 @@ def judge_level_run(results: Sequence[TaskResult], rtf_limit: float) -> LevelRun
     """Judge the lines of one level run (one concurrency, one level_run). `rtf_limit` 0: none."""
     size, number = results[0].concurrency, results[0].level_run or 0
     succeeded = [r for r in results if r.status == "success"]
-    failed = [r for r in results if r.status != "success" and r.error_kind != "interrupted"]
+    failed = [r for r in results if r.status != "success" and r.error_kind not in NOT_THE_SERVICES]
     interrupted = len(succeeded) + len(failed) < len(results)
-    deaths = [words for r in results for words in (r.level or {}).get("deaths", [])]
-    kills = max((r.level or {}).get("oom_kills") or 0 for r in results)
-    rtfs = [r.rtf for r in succeeded if r.rtf is not None]
+    level = next((r.level for r in results if r.level), LevelFacts())
+    deaths = next((r.deaths for r in results if r.deaths), [])
     complete = len(results) == size
-    stable = complete and len(succeeded) == size and not deaths
-    breach = find_breach(size, failed, deaths, kills, succeeded, len(results), rtf_limit)
-    return LevelRun(size, number, len(results), len(succeeded), complete, stable,
-                    any((r.level or {}).get("client_limited") for r in results), interrupted and not failed,
-                    max(rtfs, default=None), breach)
+    rtfs = [r.rtf for r in succeeded if r.rtf is not None]
+    return LevelRun(size, number, len(results), len(succeeded), complete,
+                    stable=complete and len(succeeded) == size and not deaths, client_limited=level.client_limited,
+                    interrupted=interrupted and not failed, rtf_max=max(rtfs, default=None),
+                    breach=find_breach(results, failed, deaths, level.oom_kills or 0, rtf_limit))
 
 
-def find_breach(size: int, failed: Sequence[TaskResult], deaths: Sequence[str], oom_kills: int,
-                succeeded: Sequence[TaskResult], lines: int, rtf_limit: float) -> Breach | None:
+def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], deaths: Sequence[Death], oom_kills: int,
+                rtf_limit: float) -> Breach | None:
     """The first of: a dead process, a failed task, a missing line, an RTF at its limit."""
+    size = results[0].concurrency
     victim = next((r for r in failed if r.error_kind == "worker_died"), failed[0] if failed else None)
-    killer = f" (the kernel ended {oom_kills} for lack of memory meanwhile)" if oom_kills else ""
-    horse = victim is not None and victim.error_kind == "worker_died"
-    if deaths or horse:
-        words = deaths[0] if deaths else victim.error if victim else None
-        what = "worker_died" if horse or any(w.startswith("worker ") for w in deaths) else "process_died"
-        return Breach(size, victim.test_id if victim else None, what, f"{words}{killer}", None)
+    of_victim: dict[str, Any] = {"test_id": victim.test_id, "words": victim.error, "facts": victim.error_facts} if (
+        victim) else {"test_id": None}
+    if deaths:
+        horse = victim is not None and victim.error_kind == "worker_died"
+        what = "worker_died" if horse or any(d.role == "worker" for d in deaths) else "process_died"
+        return Breach(size, what=what, death=deaths[0], oom_kills=oom_kills, **of_victim)
     if victim:
-        return Breach(size, victim.test_id, victim.error_kind or victim.status, f"{victim.error or ''}{killer}", None)
-    if lines != size:
-        return Breach(size, None, "incomplete", f"{lines} lines", f"{size} lines")
-    slowest = max(succeeded, key=lambda r: r.rtf or 0.0, default=None)
+        return Breach(size, what=victim.error_kind or victim.status, oom_kills=oom_kills, **of_victim)
+    if len(results) != size:
+        return Breach(size, None, "incomplete", len(results), size)
+    slowest = max((r for r in results if r.rtf is not None), key=lambda r: r.rtf or 0.0, default=None)
     if slowest and rtf_limit and (slowest.rtf or 0.0) >= rtf_limit:
         return Breach(size, slowest.test_id, "rtf_limit", slowest.rtf, rtf_limit)
     return None
 
 
-def ramp(run: Run) -> None:
+def ramp(test: StressTest) -> None:
     """Raise the number of tasks at once until something breaks or a limit is reached, then confirm the answer."""
-    s = run.settings
-    run.screen.phase("concurrency", f"{run.short.path.name}, from {s.start} at once, at most {s.max_concurrency}")
-    climb = Climb(run, run.at_rest())
+    s = test.settings
+    test.screen.phase("concurrency", f"{test.short.path.name}, from {s.start} at once, at most {s.max_concurrency}")
+    climb = Climb(test, test.at_rest())
     climb.warm_up()
-    climb.workers = run.sampler.serving() if run.sampler else 0
+    climb.workers = test.sampler.serving() if test.sampler else 0
     good: list[int] = []
     reason = None
     for size in levels(s):
@@ -2154,7 +2321,7 @@ def confirm(climb: Climb, good: list[int], failing: int | None) -> None:
         if not climb.recovered():
             return
         if climb.level(failing, climb.runs[failing] + 1, 0) is None:
-            climb.run.screen.event(f"{failing} at once is flaky: failed, then passed; it counts as failed")
+            climb.test.screen.event(f"{failing} at once is flaky: failed, then passed; it counts as failed")
     while good and climb.recovered():
         reason = climb.level(good[-1], CONFIRM_RUNS, 0)
         if reason not in FAILURES:
@@ -2174,7 +2341,7 @@ def levels(s: Settings) -> list[int]:
 class Climb:
     """The ramp so far: what the next level run needs to know of the last one."""
 
-    run: Run
+    test: StressTest
     before: Reading
     workers: int = 0  # that took tasks when it began
     last: list[TaskResult] = field(default_factory=list)  # lines of the last level run
@@ -2184,13 +2351,10 @@ class Climb:
 
     def warm_up(self) -> None:
         """One task that is not judged, and more, one by one, while a worker has not loaded its model yet."""
-        run = self.run
-        for _ in range(run.sampler.serving() or 1 if run.sampler else 1):
-            run.screen.status(where="concurrency ramp, warm-up")
-            self.last, self.before = run.batch(run.short, 1, self.before, phase="concurrency", level_run=0)
-            self.stable = judge_level_run(self.last, 0).stable
-            if not self.stable or run.aborted.is_set() or not (run.sampler and unloaded(run.sampler.watched())):
-                return
+        workers = self.test.sampler.serving() or 1 if self.test.sampler else 1
+        self.last, self.before = warm_up(self.test, self.before, (self.test.short,), 1, workers - 1,
+                                         Place("concurrency", level_run=0))
+        self.stable = bool(self.last) and judge_level_run(self.last, 0).stable
 
     def level(self, size: int, wanted: int, rtf_limit: float) -> str | None:
         """Run a level until it has so many runs. Why the ramp must end with it, None where it need not."""
@@ -2199,11 +2363,11 @@ class Climb:
             if reason := self.blocked(size):
                 return reason
             judged = self._run_once(size, rtf_limit)
-            if self.run.aborted.is_set():
+            if self.test.aborted.is_set():
                 return "interrupted"
             if judged.client_limited:
                 spoilt += 1
-                if spoilt == CLIENT_TRIES or not self.run.drained:
+                if spoilt == CLIENT_TRIES or not self.test.drained:
                     return "client_limited"
                 continue
             self.runs[size] = self.runs.get(size, 0) + 1
@@ -2212,75 +2376,75 @@ class Climb:
         return None
 
     def _run_once(self, size: int, rtf_limit: float) -> LevelRun:
-        run, began = self.run, time.monotonic()
+        test, began = self.test, time.monotonic()
         self.numbers[size] = number = self.numbers.get(size, 0) + 1
-        run.screen.status(where=f"concurrency ramp, {size} at once of at most {run.settings.max_concurrency}, "
-                                f"run {number}")
-        self.last, self.before = run.batch(run.short, size, self.before, phase="concurrency", level_run=number)
+        test.screen.status(where=f"concurrency ramp, {size} at once of at most {test.settings.max_concurrency}, "
+                                 f"run {number}")
+        self.last, self.before = test.batch(test.short, size, self.before, Place("concurrency", level_run=number))
         judged = judge_level_run(self.last, rtf_limit)
         self.stable = judged.stable
-        run.screen.level(self.last, judged)
-        run.screen.expect(ramp_seconds_left(time.monotonic() - began, size, judged.rtf_max, run.settings))
+        test.screen.level(self.last, judged)
+        test.screen.expect(ramp_seconds_left(time.monotonic() - began, size, judged.rtf_max, test.settings))
         return judged
 
     def blocked(self, size: int) -> str | None:
         """Why a level must not start: the user interrupts, this tool cannot do it, or memory would run short."""
-        run = self.run
-        if run.aborted.is_set():
+        test = self.test
+        if test.aborted.is_set():
             return "interrupted"
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if files != resource.RLIM_INFINITY and size + OWN_FILES > files:
-            run.screen.event(f"ramp ends: {size} connections need more open files than this shell allows ({files}); "
+            test.screen.event(f"ramp ends: {size} connections need more open files than this shell allows ({files}); "
                              f"raise it with: ulimit -n {2 * (size + OWN_FILES)}")
             return "client_limited"
-        available = (self.last[0].level or {}).get("host_available_min_mb")
+        available = self.last[0].level.host_available_min_mb if self.last and self.last[0].level else None
         if available is None:
             return None
         host = psutil.virtual_memory()
         # Free memory at rest less what the last level took at its peak, scaled to this one's tasks.
         taken = max(0.0, host.available / MIB - available)
         predicted = host.available / MIB - taken * size / self.last[0].concurrency
-        reserve = run.settings.memory_reserve / 100 * host.total / MIB
+        reserve = test.settings.memory_reserve / 100 * host.total / MIB
         if predicted >= reserve:
             return None
-        run.screen.event(f"{size} tasks at once would leave about {max(0, predicted):.0f} MB of RAM free, less than "
+        test.screen.event(f"{size} tasks at once would leave about {max(0, predicted):.0f} MB of RAM free, less than "
                          f"the reserve of {reserve:.0f} MB (--memory-reserve)")
         return "memory_reserve"
 
     def stop(self, reason: str) -> None:
-        """Write into the lines of the last level run why the ramp ended after it."""
-        for result in self.last:
-            result.level = (result.level or {}) | {"stop_reason": reason}
-        self.run.log.rewrite()
-        self.run.screen.event(f"ramp ends: {reason}")
+        """Record with the last level run, whose last line is still held, that the ramp ended with it, and why."""
+        if self.last and self.last[-1].level:
+            self.last[-1].level.stop_reason = reason
+            self.test.log.hold(self.last[-1])
+        self.test.screen.event(f"ramp ends: {reason}")
 
     def recovered(self) -> bool:
         """Whether the service is as before the last level run; else lower levels would be blamed for its failure.
 
         After a failure: nothing left over, all workers back, the health page well, and a single task succeeds.
         """
-        run, deadline = self.run, time.monotonic() + RECOVERY_S
+        test, deadline = self.test, time.monotonic() + RECOVERY_S
         if self.stable:
-            return not run.aborted.is_set()
-        while not (well := self._well()) and run.drained and time.monotonic() < deadline and not run.aborted.is_set():
-            run.screen.status(doing="waiting for the service to recover")
-            run.aborted.wait(TICK_S)
-        if run.aborted.is_set():
+            return not test.aborted.is_set()
+        while not (well := self._well()) and test.drained and time.monotonic() < deadline and not test.aborted.is_set():
+            test.screen.status(doing="waiting for the service to recover")
+            test.aborted.wait(TICK_S)
+        if test.aborted.is_set():
             return False
         if well:
             self.warm_up()
         if not self.stable:
-            run.screen.event("WARNING the answer is not confirmed: the service did not recover from its failure "
+            test.screen.event("WARNING the answer is not confirmed: the service did not recover from its failure "
                              "(unfinished tasks, missing workers, or a single task fails)")
         return self.stable
 
     def _well(self) -> bool:
-        run = self.run
-        if not run.drained or (run.sampler and run.sampler.serving() < self.workers):
+        test = self.test
+        if not test.drained or (test.sampler and test.sampler.serving() < self.workers):
             return False
         try:
-            with run.client.session() as session:
-                return str(run.client.health(session).get("status")) not in run.client.api.unhealthy
+            with test.client.session() as session:
+                return str(test.client.health(session).get("status")) not in test.client.api.unhealthy
         except (requests.RequestException, ValueError):
             return False  # that is what we are waiting to end
 
@@ -2289,31 +2453,32 @@ class Climb:
 
 
 class Screen:
-    """What a person sees: a live line on a terminal; elsewhere one plain line with its time per event."""
+    """What a person sees: one line with its time per event, and on a terminal a live line where rich is installed."""
 
     def __init__(self, quiet: bool, sampler: Sampler | None) -> None:
-        self.console = Console(stderr=False, highlight=False)
         self.quiet, self.sampler = quiet, sampler
         self.began = time.monotonic()
         self.where = self.doing = self.done = ""
         self.end: float | None = None  # expected, on the monotonic clock
-        self.live = Live(get_renderable=self._live_line, console=self.console, refresh_per_second=4, transient=True)
+        self.live = None if quiet or not sys.stdout.isatty() else live_display(self._live_line)
 
     def __enter__(self) -> Screen:
-        if self.console.is_terminal and not self.quiet:
+        if self.live:
             self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.live.stop()
+        if self.live:
+            self.live.stop()
 
     def event(self, text: str) -> None:
         """Something that stays on the screen or in the log of a job."""
         if self.quiet:
             return
         line = f"{datetime.now():%H:%M:%S} {text}"
-        if self.console.is_terminal:
-            say(Text(line, style="yellow" if text.startswith("WARNING") else ""), self.console.print)
+        if self.live:
+            style = "yellow" if text.startswith("WARNING") else None
+            say(line, functools.partial(self.live.console.print, style=style, markup=False, highlight=False))
         else:
             say(line)
 
@@ -2329,12 +2494,12 @@ class Screen:
         self.end = None
         self.event(f"{name} phase: {plan}")
 
-    def _live_line(self) -> Text:
+    def _live_line(self) -> str:
         left = "" if self.end is None else f", about {clock(max(0.0, self.end - time.monotonic()))} left"
         reading = self.sampler.latest() if self.sampler else None
         memory = "  ".join(f"{role} {mb:,.0f} MB" for role, mb in (reading.rss if reading else {}).items())
         parts = [self.where, self.doing, self.done, f"{clock(time.monotonic() - self.began)} elapsed{left}", memory]
-        return Text(" · ".join(part for part in parts if part), style="cyan", overflow="ellipsis", no_wrap=True)
+        return " · ".join(part for part in parts if part)
 
     def cycle(self, cycle: int, results: Sequence[TaskResult], verdicts: Mapping[str, RoleVerdict]) -> None:
         """One line per leak cycle: memory at rest after it, and what the rule says so far."""
@@ -2351,9 +2516,23 @@ class Screen:
         times = [r.processing_time for r in results if r.status == "success" and r.processing_time is not None]
         took = f", {statistics.median(times):.1f} s (max {max(times):.1f}), RTF {judged.rtf_max}" if times else ""
         limited = ", this tool was the limit" if judged.client_limited else ""
-        breach = f"; {judged.breach.what}: {shortened(str(judged.breach.observed), 100)}" if judged.breach else ""
+        breach = f"; first breach: {judged.breach.what}" if judged.breach else ""
         self.event(f"{judged.concurrency} at once, run {judged.run}: {judged.succeeded} of {judged.concurrency} done"
                    f"{took}{limited}{breach}")
+
+
+def live_display(line: Callable[[], str]) -> Live | None:
+    """A line at the foot of the terminal that is drawn anew four times a second; None without rich."""
+    try:
+        from rich.live import Live
+        from rich.text import Text
+    except ImportError:
+        return None
+
+    def render() -> Text:
+        return Text(line(), style="cyan", overflow="ellipsis", no_wrap=True)
+
+    return Live(get_renderable=render, refresh_per_second=4, transient=True)
 
 
 def clock(seconds: float) -> str:
@@ -2370,6 +2549,10 @@ def ramp_seconds_left(took: float, size: int, rtf: float | None, s: Settings) ->
 # ======================================================================================================== main
 
 
+FAULT_HINT = ("This is a fault of this tool and says nothing of the service: please report the lines above. What was "
+              "recorded is kept.")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     settings = parse_command_line(argv)
@@ -2383,8 +2566,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except Exception:  # Python's own status for it, 1, would say that the service failed a criterion
         traceback.print_exc()
-        print("This is a fault of this tool and says nothing of the service: please report the lines above. What was "
-              f"recorded is kept in {settings.results_dir}; analyze_stress_test.py judges it.", file=sys.stderr)
+        print(f"{FAULT_HINT} It is in {settings.results_dir}; analyze_stress_test.py judges it.", file=sys.stderr)
         return EXIT_INCONCLUSIVE
 
 
@@ -2405,12 +2587,15 @@ def run_test(s: Settings) -> int:
     with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
-            run = Run(s, client, clips[0], clips[1], sampler, ResultLog(jsonl), screen, aborted, host_facts())
+            test = StressTest(s, client, clips[0], clips[1], sampler, ResultLog(jsonl), screen, aborted, host_facts())
             try:
-                run_phases(run)
+                run_phases(test)
             except CannotRecord as error:
                 cut_short = True
                 screen.event(f"WARNING {error}")
+            except ToolFault as fault:
+                cut_short = True
+                print(f"{fault}\n{FAULT_HINT}", file=sys.stderr)
         else:
             screen.phase("monitor", "recording until Ctrl-C")
             while not aborted.wait(60):
@@ -2425,12 +2610,17 @@ def run_test(s: Settings) -> int:
     return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
 
 
-def run_phases(run: Run) -> None:
-    """The phases asked for. Raises CannotRecord."""
-    if run.settings.phase in ("all", "leak"):
-        leak_phase(run)
-    if run.settings.phase in ("all", "concurrency") and not run.aborted.is_set():
-        ramp(run)
+def run_phases(test: StressTest) -> None:
+    """The phases asked for; the last line says whether they came to their end. Raises CannotRecord and ToolFault."""
+    try:
+        if test.settings.phase in ("all", "leak"):
+            leak_phase(test)
+        if test.settings.phase in ("all", "concurrency") and not test.aborted.is_set():
+            ramp(test)
+        test.log.release(end=not test.aborted.is_set())
+    finally:
+        test.log.release()
+        test.log.close()
 
 
 def own_use(seconds: float) -> str:
@@ -2511,7 +2701,7 @@ def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], c
     watched = sampler.watched() if sampler else []
     for w in (w for w in watched if w.root):
         program = shortened(" ".join(os.path.basename(word) for word in without_secrets(w.line).split()[:3]), 60)
-        screen.event(f"watching {w.role} {w.process.pid} ({program}): RSS {w.sample.rss:.0f} MB")
+        screen.event(f"watching {w.role} {w.pid} ({program}): RSS {w.rss:.0f} MB")
     if below := sum(not w.root for w in watched):
         screen.event(f"watching {below} processes below them")
     if not sampler:
@@ -2535,7 +2725,7 @@ def report(s: Settings, jsonl: Path | None, resources: Path | None) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def say(line: str | Text, print_line: Callable[[Any], None] = print) -> None:
+def say(line: str, print_line: Callable[[str], None] = print) -> None:
     """Print a line; where the terminal or the reader of a pipe has gone, the test goes on for the sake of its files."""
     try:
         print_line(line)
@@ -2580,7 +2770,7 @@ def self_check() -> int:
             after = sampler.at_rest(10, threading.Event())
             results.append(TaskResult(f"planted_c1_{cycle:04d}", "leak", datetime.now().isoformat(), "planted", None,
                                       None, 1, "success", cycle=cycle, settled=after.settled,
-                                      memory=role_memory(before, after, sampler.close_window())))
+                                      memory=role_memory(before, after, sampler.observed())))
             before = after
         verdicts = judge_leak(results)
     leak, calm = verdicts["worker"].growth, verdicts["api"].growth
