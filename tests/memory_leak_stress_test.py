@@ -100,6 +100,17 @@ class RoleMemory:
     private_after_mb: float | None
     peak_mb: float | None
     processes: list[ProcessMemory] = field(default_factory=list)
+    cpu_s: float | None = None  # CPU seconds used from the release of the batch until its last task ended
+    rest_cpu_percent: float | None = None  # of one core, from then on until the reading after
+
+
+@dataclass(frozen=True)
+class Busy:
+    """The process that used most CPU while a batch ran, of all those that are not watched."""
+
+    pid: int
+    name: str
+    cpu_s: float  # CPU seconds, with those of its children that have ended
 
 
 @dataclass(frozen=True)
@@ -163,6 +174,7 @@ class TaskResult:
     settled: bool | None = None  # whether memory came to rest before the reading after
     sample_gap_s: float | None = None  # longest time between two looks at the processes, up to the reading after
     memory: dict[str, RoleMemory] = field(default_factory=dict)
+    busiest_other: Busy | None = None
     deaths: list[Death] = field(default_factory=list)
     level: LevelFacts | None = None
     end: bool = False  # the last line of a run that reached its end
@@ -915,6 +927,27 @@ def listens(pid: int, port: int) -> bool:
         return False  # ended, or another user's: nobody tells
 
 
+CPU_FIELDS = slice(11, 15)  # of /proc/PID/stat behind the name: utime, stime, and those of children that have ended
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU a process has used in its life, with that of its children that have ended and been waited for; None: gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return sum(map(int, stat.rpartition(b")")[2].split()[CPU_FIELDS])) / CLOCK_TICKS
+    except (FileNotFoundError, ProcessLookupError):
+        return None if sys.platform == "linux" else other_cpu_seconds(pid)
+
+
+def other_cpu_seconds(pid: int) -> float | None:
+    """The same on systems without /proc."""
+    try:
+        return sum(psutil.Process(pid).cpu_times()[:4])
+    except psutil.Error:
+        return None
+
+
 def ancestors(pid: int) -> list[int]:
     """The process's parents up to the first, nearest first; none where it has ended."""
     try:
@@ -1150,6 +1183,15 @@ class Observed:
     longest_gap: float  # seconds between two looks at the processes
 
 
+@dataclass(frozen=True)
+class CpuLook:
+    """CPU seconds used so far, at one moment: who works while tasks run?"""
+
+    at: float  # monotonic
+    roles: Mapping[str, float]  # role -> its processes and their ended children
+    others: Mapping[int, float]  # pid -> CPU seconds, of every process that is not watched
+
+
 @dataclass
 class Window:
     """What the sampler gathers between two readings; nothing but the sampler ever holds one."""
@@ -1294,6 +1336,22 @@ class Sampler:
         with self._changed:
             return math.inf if self._last_death is None else time.monotonic() - self._last_death
 
+    def cpu_look(self) -> CpuLook:
+        """Look at every process of the machine: about 15 us each, so only where no task is running."""
+        with self._changed:
+            watched = {pid: w.role for pid, w in self.table.alive.items()}
+        roles: dict[str, float] = {}
+        others: dict[int, float] = {}
+        for pid in psutil.pids():
+            used = cpu_seconds(pid)
+            if used is None or pid in self.table.own:
+                continue
+            if pid in watched:
+                roles[watched[pid]] = roles.get(watched[pid], 0.0) + used
+            else:
+                others[pid] = used
+        return CpuLook(time.monotonic(), roles, others)
+
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
 
@@ -1389,6 +1447,17 @@ def cpu_percent(watched: Watched, now: float) -> float:
     return 100 * (used - before) / max(0.001, now - since)
 
 
+def busiest_other(before: CpuLook, after: CpuLook) -> Busy | None:
+    """The unwatched process that used most CPU in between; None where none used any."""
+    used = {pid: cpu - before.others.get(pid, 0.0) for pid, cpu in after.others.items()}
+    for pid in sorted(used, key=lambda p: -used[p]):
+        if used[pid] <= 0:
+            return None
+        with contextlib.suppress(psutil.Error):  # it has just ended: the next one will do
+            return Busy(pid, psutil.Process(pid).name(), round(used[pid], 2))
+    return None
+
+
 def oom_kills() -> int | None:
     """Processes the kernel killed for lack of memory since boot; None where it does not say."""
     try:
@@ -1480,12 +1549,28 @@ class ResultLog:
                             f"kept; make room (see: df -h {self.path.parent}) and run it again")
 
 
-def role_memory(before: Reading, after: Reading, seen: Observed) -> dict[str, RoleMemory]:
-    """The record's memory of every role that was watched at either reading or in between."""
+def role_memory(before: Reading, after: Reading, seen: Observed,
+                cpu: Sequence[CpuLook] = ()) -> dict[str, RoleMemory]:
+    """The record's memory of every role that was watched at either reading or in between.
+
+    `cpu`: looks at the release of the batch, at the end of its last task, and at the reading after.
+    """
     return {role: RoleMemory(
         rounded(before.rss.get(role)), rounded(after.rss.get(role)), rounded(before.private.get(role)),
-        rounded(after.private.get(role)), rounded(seen.peaks.get(role)), list(seen.processes.get(role, ())))
+        rounded(after.private.get(role)), rounded(seen.peaks.get(role)), list(seen.processes.get(role, ())),
+        *cpu_use(role, cpu))
         for role in ROLES if role in before.rss or role in after.rss or role in seen.peaks}
+
+
+def cpu_use(role: str, looks: Sequence[CpuLook]) -> tuple[float | None, float | None]:
+    """CPU seconds of a role while the batch ran, and percent of a core at rest; None where a death hides them."""
+    used = [look.roles.get(role) for look in looks]
+    if len(used) < 3 or None in used:
+        return None, None
+    release, ended, rest = typing.cast("list[float]", used)
+    at_rest = 100 * (rest - ended) / max(0.1, looks[2].at - looks[1].at)
+    # A process that died meanwhile took its count along: what is left may be less than before.
+    return (round(ended - release, 2) if ended >= release else None, round(at_rest, 1) if rest >= ended else None)
 
 
 def median(values: Sequence[float]) -> float | None:
@@ -1999,6 +2084,7 @@ class StressTest:
                       self.aborted)
         if self.sampler:
             self.sampler.open_window()
+        cpu = [self.sampler.cpu_look()] if self.sampler else []
         meter = ClientMeter()
         tasks.start()
         results: list[TaskResult] = []
@@ -2011,9 +2097,11 @@ class StressTest:
             if outcome.error_kind:
                 self.screen.event(f"{results[-1].test_id} {outcome.status}: {outcome.words}")
         level = meter.level_facts(outcomes) if place.phase == "concurrency" else None
+        if self.sampler:
+            cpu.append(self.sampler.cpu_look())
         self._drain(outcomes)
         after = self.at_rest()
-        self._complete(results, before, after, self.sampler.observed() if self.sampler else None, level)
+        self._complete(results, before, after, level, cpu)
         if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
             raise ToolFault(fault.error)
         return results, after
@@ -2061,22 +2149,21 @@ class StressTest:
             worker_rss_before_mb=rounded(before.rss.get("worker")), settings=self.settings.for_record(),
             host=self.host)
 
-    def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, seen: Observed | None,
-                  level: LevelFacts | None) -> None:
+    def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, level: LevelFacts | None,
+                  cpu: Sequence[CpuLook]) -> None:
         """Add what is known only at rest to the results in memory, and to the one that is held."""
-        memory = role_memory(before, after, seen) if seen else {}
-        worker = memory.get("worker")
-        if seen and level:
-            level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
         for result in results:
-            result.memory, result.level = memory, level
-            if seen:
-                result.deaths = list(seen.deaths)
+            result.level = level
+        if self.sampler:
+            seen = self.sampler.observed()
+            memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_look()])
+            if level:
+                level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
+            for result in results:
                 result.settled, result.sample_gap_s = after.settled, rounded(seen.longest_gap)
-            if worker:
-                result.worker_rss_after_mb, result.worker_rss_peak_mb = worker.after_mb, worker.peak_mb
-                if worker.before_mb is not None and worker.after_mb is not None:
-                    result.worker_rss_delta_mb = rounded(worker.after_mb - worker.before_mb)
+                result.memory, result.deaths = memory, list(seen.deaths)
+                result.busiest_other = busiest_other(cpu[0], cpu[1])
+                add_worker_rss(result, memory.get("worker"))
         self.log.hold(results[-1])
 
     def _drain(self, outcomes: Sequence[Outcome]) -> None:
@@ -2097,6 +2184,14 @@ class StressTest:
                     return
                 self.screen.status(doing="waiting for abandoned tasks")
                 self.aborted.wait(POLL_CEILING_S / 2)
+
+
+def add_worker_rss(result: TaskResult, worker: RoleMemory | None) -> None:
+    """The worker's RSS in fields of its own, which are easy to plot."""
+    if worker:
+        result.worker_rss_after_mb, result.worker_rss_peak_mb = worker.after_mb, worker.peak_mb
+        if worker.before_mb is not None and worker.after_mb is not None:
+            result.worker_rss_delta_mb = rounded(worker.after_mb - worker.before_mb)
 
 
 def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> bool:
