@@ -71,6 +71,7 @@ EXIT_NO_START = 4
 EXIT_INTERRUPTED = 130
 
 ROLES = ("worker", "api", "backend")
+DOUBLE = "x2"  # --step: levels are doubled until one is bad, then the gap is halved
 MIB = 1024 * 1024
 
 # =================================================================================================== the record
@@ -200,13 +201,14 @@ class Settings:
     short_audio: Path = Path("tests/audio/short_audio.wav")
     long_audio: Path = Path("tests/audio/long_audio.wav")
     phase: str = "all"
+    at_once: int | None = None
     min_cycles: int = 10
     max_cycles: int = 20
     tolerance_mb: float = 10.0
     delta_limit_mb: float = 200.0
     settle_timeout: float = 30.0
     start: int = 1
-    step: int = 1
+    step: int | str = 1  # or DOUBLE
     max_concurrency: int = 32
     rtf_limit: float = 1.0
     task_timeout: float = 3600.0
@@ -264,8 +266,12 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     p.add_argument("--url", type=base_url, help="base URL of the API (default %(default)s, or environment ASR_URL)")
     p.add_argument("--short-audio", type=Path, metavar="PATH", help="short clip, also the ramp's (default %(default)s)")
     p.add_argument("--long-audio", type=Path, metavar="PATH", help="long clip (default %(default)s)")
-    p.add_argument("--phase", choices=("all", "leak", "concurrency", "monitor"),
-                   help="what to run (default %(default)s); monitor only records processes until Ctrl-C")
+    p.add_argument("--phase", choices=("all", "leak", "concurrency", "loaded", "monitor"),
+                   help="what to run (default %(default)s): all is leak, then concurrency, then loaded where the ramp "
+                   "left memory behind; monitor only records processes until Ctrl-C")
+    p.add_argument("--at-once", type=whole, metavar="N",
+                   help="tasks released together in the leak phase (default 1) and in the loaded phase (default: the "
+                   "highest stable level)")
 
     leak = p.add_argument_group("leak phase")
     leak.add_argument("--min-cycles", type=whole, metavar="N", help="earliest NO LEAK (default %(default)s)")
@@ -279,7 +285,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
 
     ramp = p.add_argument_group("concurrency ramp")
     ramp.add_argument("--start", type=whole, metavar="N", help="first level (default %(default)s)")
-    ramp.add_argument("--step", type=whole, metavar="N", help="tasks added per level (default %(default)s)")
+    ramp.add_argument("--step", type=step, metavar="N|x2",
+                      help="tasks added per level; x2 doubles, then closes in (default %(default)s)")
     ramp.add_argument("--max-concurrency", type=whole, metavar="N", help="last level (default %(default)s)")
     ramp.add_argument("--rtf-limit", type=number(float, 0), metavar="X",
                       help="the ramp ends where a task's RTF reaches it (default %(default)s; 0: no limit)")
@@ -313,6 +320,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
         p.error(f"--max-concurrency {args['max_concurrency']} is below --start {args['start']}: change one of them")
     if args["no_watch"] and (args["watch"] or args["pid"] or args["phase"] == "monitor"):
         p.error("--no-watch does not go with --watch, --pid or --phase monitor: leave one of them out")
+    if args["phase"] == "loaded" and not args["at_once"]:
+        p.error("--phase loaded alone needs --at-once N: how many tasks to release together in each cycle")
     args["watch"], args["pid"] = by_role(args["watch"]), by_role(args["pid"])
     return Settings(**args)
 
@@ -332,6 +341,11 @@ def number(kind: type, low: float, high: float = math.inf, *, above: bool = Fals
         return value
 
     return parse
+
+
+def step(text: str) -> int | str:
+    whole: int | str = DOUBLE if text == DOUBLE else number(int, 1)(text)
+    return whole
 
 
 def base_url(text: str) -> str:
@@ -1836,6 +1850,7 @@ def noise_sd(readings: Sequence[float]) -> float:
 def judge_leak(
     results: Sequence[TaskResult],
     *,
+    phase: str = "leak",
     tolerance_mb: float = TOLERANCE_MB,
     min_cycles: int = MIN_CYCLES,
     sampler_gap_s: float | None = None,
@@ -1846,7 +1861,7 @@ def judge_leak(
     it counts without the warm-up round, which is not judged.
     """
     judge = functools.partial(judge_growth, tolerance_mb=tolerance_mb, min_cycles=min_cycles)
-    leak_phase = [result for result in results if result.phase == "leak"]
+    leak_phase = [result for result in results if result.phase == phase]
     watched = {"worker"}.union(*(result.memory for result in leak_phase))
     gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in leak_phase if result.cycle)])
     return {role: judge_role(role, leak_phase, judge, gap_s) for role in ROLES if role in watched}
@@ -2231,32 +2246,48 @@ def unloaded(processes: Iterable[Look]) -> bool:
 
 
 def leak_phase(test: StressTest) -> None:
-    """Cycles of one short and one long task until the growth rule has decided for every role, or they are used up."""
-    s = test.settings
-    test.screen.phase("leak", f"at least {s.min_cycles}, at most {s.max_cycles} cycles of {test.short.path.name} and "
-                              f"{test.long.path.name}")
+    """Cycles of one short and one long clip until the growth rule has decided for every role, or they are used up."""
+    short, long, size = test.short, test.long, test.settings.at_once or 1
     workers = count_workers(test)
-    _, before = warm_up(test, test.at_rest(), (test.short, test.long), min(workers, MOST_WARM_UP), MORE_WARM_UPS,
+    test.screen.phase("leak", f"{size} x {short.path.name} and {long.path.name} per cycle", test.settings)
+    _, before = warm_up(test, test.at_rest(), (short, long), min(max(size, workers), MOST_WARM_UP), MORE_WARM_UPS,
                         Place("leak", cycle=0))
-    without_success = 0
+
+    def clips(cycle: int) -> tuple[Clip, ...]:
+        # Workers take turns: in one order only, each of two would always get the same clip, and which of the clips
+        # memory follows could not be told from which of the workers it is in.
+        return (short, long) if workers == 1 or cycle % 2 else (long, short)
+
+    run_cycles(test, "leak", before, clips, size)
+
+
+def loaded_phase(test: StressTest, size: int) -> None:
+    """The same level again and again, at rest in between: a high-water mark stays, a leak under load goes on."""
+    test.screen.phase("loaded", f"{size} x {test.short.path.name} per cycle", test.settings)
+    _, before = warm_up(test, test.at_rest(), (test.short,), size, 0, Place("loaded", cycle=0))
+    run_cycles(test, "loaded", before, lambda cycle: (test.short,), size)
+
+
+def run_cycles(test: StressTest, phase: str, before: Reading, clips: Callable[[int], Sequence[Clip]],
+               size: int) -> None:
+    """Cycles of `size` tasks of each clip until the growth rule has decided for every role, or they are used up."""
+    s, without_success = test.settings, 0
     for cycle in range(1, s.max_cycles + 1):
         began = time.monotonic()
         results: list[TaskResult] = []
-        # Workers take turns: in one order only, each of two would always get the same clip, and which of the clips
-        # memory follows could not be told from which of the workers it is in.
-        for clip in (test.short, test.long) if workers == 1 or cycle % 2 else (test.long, test.short):
+        for clip in clips(cycle):
             if test.aborted.is_set():
                 return
-            test.screen.status(where=f"leak phase, cycle {cycle} of at most {s.max_cycles}", doing=clip.path.name)
-            one, before = test.batch(clip, 1, before, Place("leak", cycle=cycle))
-            results += one
-        verdicts = judge_leak(test.log.results, tolerance_mb=s.tolerance_mb, min_cycles=s.min_cycles)
+            test.screen.status(where=f"{phase} phase, cycle {cycle} of at most {s.max_cycles}", doing=clip.path.name)
+            batch, before = test.batch(clip, size, before, Place(phase, cycle=cycle))
+            results += batch
+        verdicts = judge_leak(test.log.results, phase=phase, tolerance_mb=s.tolerance_mb, min_cycles=s.min_cycles)
         decided = all(v.growth.verdict in ("LEAK", "NO LEAK") for v in verdicts.values())
         test.screen.cycle(cycle, results, verdicts)
         test.screen.expect((time.monotonic() - began) * (max(s.min_cycles, cycle + 1) - cycle))
         without_success = 0 if any(r.status == "success" for r in results) else without_success + 1
         if without_success == GIVE_UP_CYCLES:
-            test.screen.event(f"leak phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
+            test.screen.event(f"{phase} phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
             return
         if decided and (verdicts or cycle >= s.min_cycles):
             return
@@ -2391,45 +2422,61 @@ def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], dea
     return None
 
 
-def ramp(test: StressTest) -> None:
+def ramp(test: StressTest) -> Climb:
     """Raise the number of tasks at once until something breaks or a limit is reached, then confirm the answer."""
     s = test.settings
-    test.screen.phase("concurrency", f"{test.short.path.name}, from {s.start} at once, at most {s.max_concurrency}")
+    test.screen.event(f"concurrency phase: {test.short.path.name}, from {s.start} at once, at most {s.max_concurrency}")
     climb = Climb(test, test.at_rest())
     climb.warm_up()
     climb.workers = test.sampler.serving() if test.sampler else 0
-    good: list[int] = []
-    reason = None
     for size in levels(s):
-        reason = climb.level(size, BASE_RUNS if size == 1 else 1, s.rtf_limit)
-        if reason in (None, "rtf_limit"):
-            good.append(size)
-        if reason:
+        if not climb.try_level(size):
             break
-    climb.stop(reason or "max_concurrency")
-    confirm(climb, good, size if reason in FAILURES else None)
-
-
-def confirm(climb: Climb, good: list[int], failing: int | None) -> None:
-    """Run the failing level once more and the last good one until it has its runs; a failure lowers it by one step."""
-    if failing:
-        if not climb.recovered():
-            return
-        if climb.level(failing, climb.runs[failing] + 1, 0) is None:
-            climb.test.screen.event(f"{failing} at once is flaky: failed, then passed; it counts as failed")
-    while good and climb.recovered():
-        reason = climb.level(good[-1], CONFIRM_RUNS, 0)
-        if reason not in FAILURES:
-            return
-        good.pop()
-        if not failing:  # this, and not what ended the ramp, is why the answer is no higher
-            climb.stop(reason)
-            failing = climb.last[0].concurrency
+    else:
+        climb.stop("max_concurrency")
+    if s.step == DOUBLE:
+        close_in(climb)
+    confirm(climb)
+    return climb
 
 
 def levels(s: Settings) -> list[int]:
     """The levels from the first by steps; the highest asked for is the last whatever the step."""
-    return [*range(s.start, s.max_concurrency, s.step), s.max_concurrency]
+    if isinstance(s.step, int):
+        return [*range(s.start, s.max_concurrency, s.step), s.max_concurrency]
+    doubled = itertools.takewhile(lambda n: n < s.max_concurrency, (s.start << n for n in itertools.count()))
+    return [*doubled, s.max_concurrency]
+
+
+def close_in(climb: Climb) -> None:
+    """Halve the gap between the highest level without a breach and the lowest with one until they are neighbours."""
+    low = max((size for size in climb.good if size < (climb.bad or 0)), default=None)
+    while low and climb.bad and climb.bad - low > 1 and climb.recovered():
+        middle = (low + climb.bad) // 2
+        if climb.try_level(middle):
+            low = middle
+        elif climb.reason == "interrupted":
+            return
+
+
+def confirm(climb: Climb) -> None:
+    """Run the failing level once more and the last good one until it has its runs; a failure lowers it by one step."""
+    failing = climb.bad if climb.reason in FAILURES else None
+    if failing:
+        climb.good = [size for size in climb.good if size < failing]
+        if not climb.recovered():
+            return
+        if climb.level(failing, climb.runs[failing] + 1, 0) is None:
+            climb.test.screen.event(f"{failing} at once is flaky: failed, then passed; it counts as failed")
+    while climb.good and climb.recovered():
+        reason = climb.level(climb.good[-1], CONFIRM_RUNS, 0)
+        if reason not in FAILURES:
+            climb.confirmed = reason is None
+            return
+        failed = climb.good.pop()
+        if not failing:  # this, and not what ended the ramp, is why the answer is no higher
+            climb.stop(reason)
+            failing = failed
 
 
 @dataclass
@@ -2443,6 +2490,10 @@ class Climb:
     stable: bool = True  # the last level run was
     runs: dict[int, int] = field(default_factory=dict)  # of each level, those not spoilt by this tool's own limit
     numbers: dict[int, int] = field(default_factory=dict)  # level_run of each level's last run
+    good: list[int] = field(default_factory=list)  # stable levels, in order
+    bad: int | None = None  # the lowest level with a breach, or that could not be run
+    reason: str | None = None  # why
+    confirmed: bool = False  # the highest stable level has all its runs
 
     def warm_up(self) -> None:
         """One task that is not judged, and more, one by one, while a worker has not loaded its model yet."""
@@ -2450,6 +2501,16 @@ class Climb:
         self.last, self.before = warm_up(self.test, self.before, (self.test.short,), 1, workers - 1,
                                          Place("concurrency", level_run=0))
         self.stable = bool(self.last) and judge_level_run(self.last, 0).stable
+
+    def try_level(self, size: int) -> bool:
+        """Run a level of the ascent; whether the ramp may go higher. Where it may not, the reason is recorded."""
+        reason = self.level(size, BASE_RUNS if size == 1 else 1, self.test.settings.rtf_limit)
+        if reason in (None, "rtf_limit"):
+            self.good = sorted([*self.good, size])
+        if reason:
+            self.bad, self.reason = size, reason
+            self.stop(reason)
+        return reason is None
 
     def level(self, size: int, wanted: int, rtf_limit: float) -> str | None:
         """Run a level until it has so many runs. Why the ramp must end with it, None where it need not."""
@@ -2585,9 +2646,10 @@ class Screen:
         """How long the present phase is expected to take from now."""
         self.end = time.monotonic() + seconds
 
-    def phase(self, name: str, plan: str) -> None:
+    def phase(self, name: str, plan: str, s: Settings) -> None:
+        """A phase of cycles begins."""
         self.end = None
-        self.event(f"{name} phase: {plan}")
+        self.event(f"{name} phase: {plan}, at least {s.min_cycles}, at most {s.max_cycles} cycles")
 
     def _live_line(self) -> str:
         left = "" if self.end is None else f", about {clock(max(0.0, self.end - time.monotonic()))} left"
@@ -2637,11 +2699,30 @@ def clock(seconds: float) -> str:
 def ramp_seconds_left(took: float, size: int, rtf: float | None, s: Settings) -> float:
     """Expected rest of the ramp, if the service takes tasks one by one: a level's time and RTF grow with its size."""
     end = min(s.max_concurrency, math.ceil(s.rtf_limit * size / rtf)) if rtf and s.rtf_limit else s.max_concurrency
-    levels = range(size + s.step, end + 1, s.step)
-    return took * (sum(levels) / size + (CONFIRM_RUNS - 1) * end / size)
+    to_come = sum(level for level in levels(s) if size < level <= end)
+    return took * (to_come / size + (CONFIRM_RUNS - 1) * end / size)
 
 
 # ======================================================================================================== main
+
+
+def loaded_size(test: StressTest, climb: Climb) -> int | None:
+    """How many tasks at once the loaded cycles take where the ramp left memory behind: a high-water mark or a leak?
+
+    That is where any role holds more at rest than `--delta-limit-mb` above what it held after its first use.
+    """
+    first = [r for r in test.log.results if r.phase == "leak" and r.cycle == 0]
+    if not first or not climb.confirmed:
+        return None
+    held = {role: m.private_after_mb if m.private_after_mb is not None else m.after_mb
+            for role, m in first[-1].memory.items()}
+    now = {**climb.before.rss, **climb.before.private}
+    grown = {role: now[role] - mb for role, mb in held.items() if mb is not None and role in now}
+    over = [role for role, mb in grown.items() if mb > test.settings.delta_limit_mb]
+    for role in over:
+        test.screen.event(f"after the ramp the {role} holds {grown[role]:,.0f} MB more than after its first use: a "
+                          "high-water mark or a leak? Loaded cycles tell")
+    return (test.settings.at_once or climb.good[-1]) if over else None
 
 
 FAULT_HINT = ("This is a fault of this tool and says nothing of the service: please report the lines above. What was "
@@ -2692,7 +2773,7 @@ def run_test(s: Settings) -> int:
                 cut_short = True
                 print(f"{fault}\n{FAULT_HINT}", file=sys.stderr)
         else:
-            screen.phase("monitor", "recording until Ctrl-C")
+            screen.event("monitor: recording until Ctrl-C")
             while not aborted.wait(60):
                 if sampler:
                     sampler.open_window()  # forget those that have ended
@@ -2708,10 +2789,13 @@ def run_test(s: Settings) -> int:
 def run_phases(test: StressTest) -> None:
     """The phases asked for; the last line says whether they came to their end. Raises CannotRecord and ToolFault."""
     try:
-        if test.settings.phase in ("all", "leak"):
+        s = test.settings
+        if s.phase in ("all", "leak"):
             leak_phase(test)
-        if test.settings.phase in ("all", "concurrency") and not test.aborted.is_set():
-            ramp(test)
+        climb = ramp(test) if s.phase in ("all", "concurrency") and not test.aborted.is_set() else None
+        size = s.at_once if s.phase == "loaded" else climb and loaded_size(test, climb)
+        if size and not test.aborted.is_set():
+            loaded_phase(test, size)
         test.log.release(end=not test.aborted.is_set())
     finally:
         test.log.release()
