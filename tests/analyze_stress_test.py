@@ -31,6 +31,7 @@ import os
 import re
 import shlex
 import statistics
+import string
 import sys
 import traceback
 from array import array
@@ -92,10 +93,6 @@ OLD_RAMP_ID = re.compile(r"_c\d+_t(\d+)_\d+$")  # an older tool's ramp; its othe
 MIB_PER_MB = 1.048576  # the older tool recorded clip sizes in MiB
 
 
-class Unreadable(Exception):
-    """The input cannot be judged; the message is one sentence for a person."""
-
-
 @dataclass(frozen=True)
 class Note:
     """A sentence of the word table and its facts: what is found is kept apart from how it is said."""
@@ -108,15 +105,20 @@ class Note:
         return hash((self.key, str(self.facts)))
 
 
+class Unreadable(Exception):
+    """The input cannot be judged, and why, in one sentence for a person."""
+
+    def __init__(self, key: str, **facts: Any) -> None:
+        super().__init__(key, facts)
+        self.why = Note(key, facts)
+
+
 class BadLine(ValueError):
     """A line of results that cannot be reckoned with, and why."""
 
     def __init__(self, key: str, **facts: str) -> None:
-        super().__init__()
+        super().__init__(key, facts)
         self.why = Note(f"skip_{key}", facts)
-
-    def __str__(self) -> str:
-        return Words("en").note(self.why)
 
 
 @dataclass(slots=True)
@@ -175,7 +177,7 @@ class Samples:
 
 
 @dataclass
-class Run:
+class RecordedRun:
     """A recorded run: its lines, its samples, and what of them could not be read."""
 
     path: Path
@@ -224,19 +226,20 @@ class Run:
         return max(self.missing, self.skipped.total())
 
 
-def read_run(path: Path, resources: Sequence[Path] | None) -> Run:
+def read_run(path: Path, resources: Sequence[Path] | None) -> RecordedRun:
     """Read a run's JSONL and its CSVs. Raises Unreadable where there is nothing to judge."""
-    run = Run(path)
+    run = RecordedRun(path)
     if path.suffix.lower() == ".csv":
         run.samples = [s for s in (read_samples(p) for p in (path, *(resources or ()))) if s.rows]
         if not run.samples:
-            raise Unreadable(f"{path} holds no samples: expected the columns {','.join(CSV_COLUMNS)}.")
+            raise Unreadable("no_samples", file=path, columns=",".join(CSV_COLUMNS))
         return run
     read_results(run)
     if not run.results:
-        why = "; ".join(f"{n} {Words('en').note(reason)}" for reason, n in run.skipped.most_common(3))
-        raise Unreadable(f"{path} holds no test result ({run.lines} lines{': ' if why else ''}{why}). Name the .jsonl "
-                         "of a run; for its resources alone, name its CSV.")
+        why = [Note("skipped_lines", {"count": n, "why": reason}) for reason, n in run.skipped.most_common(3)]
+        if why:
+            raise Unreadable("no_results_because", file=path, lines=run.lines, why=why)
+        raise Unreadable("no_results", file=path, lines=run.lines)
     beside = path.with_name(path.name.replace("memory_leak_stress_test", "system_resources", 1)).with_suffix(".csv")
     for csv_path in resources if resources is not None else [beside]:
         if resources is None and (csv_path == path or not csv_path.is_file()):
@@ -246,7 +249,7 @@ def read_run(path: Path, resources: Sequence[Path] | None) -> Run:
     return run
 
 
-def add_samples(run: Run, samples: Samples) -> None:
+def add_samples(run: RecordedRun, samples: Samples) -> None:
     """Keep the samples if they belong to the run, and note what is wrong with them."""
     file = samples.path.name
     walls = [w for w in (wall_seconds(r.timestamp) for r in run.results) if w is not None]
@@ -266,7 +269,7 @@ def add_samples(run: Run, samples: Samples) -> None:
         run.notes.append(Note("csv_short", {"file": file, "seconds": missing}))
 
 
-def read_results(run: Run) -> None:
+def read_results(run: RecordedRun) -> None:
     """Read the JSONL line by line; a line that cannot be read is counted with its reason."""
     seen: dict[str, int] = {}
     old_ids: Counter[tuple[str, ...]] = Counter()
@@ -289,7 +292,7 @@ def read_results(run: Run) -> None:
                 else:
                     run.skipped[Note("skip_id_twice")] += 1
     except OSError as error:
-        raise Unreadable(f"{run.path} cannot be read: {error.strerror or error}.") from None
+        raise Unreadable("cannot_read", file=run.path, why=str(error.strerror or error)) from None
     numbers = [int(found.group(1)) for test_id in seen if not run.legacy and (found := NUMBERED_ID.search(test_id))]
     if len(set(numbers)) == len(numbers) == len(seen):
         run.missing = max(numbers) - len(numbers) if numbers else 0
@@ -302,7 +305,7 @@ def why_skipped(error: Exception) -> Note:
     return Note("skip_not_json" if isinstance(error, json.JSONDecodeError) else "skip_too_large")
 
 
-def read_result(line: str, run: Run, old_ids: Counter[tuple[str, ...]]) -> TaskResult:
+def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) -> TaskResult:
     """One line as a result with values that can be reckoned with, else BadLine."""
     content = json_object(line)
     if "test_id" in content and "phase" not in content and "schema" not in content:
@@ -460,7 +463,7 @@ def read_samples(path: Path) -> Samples:
                 process.rss.append(rss)
                 process.cpu.append(cpu)
     except OSError as error:
-        raise Unreadable(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise Unreadable("cannot_read", file=path, why=str(error.strerror or error)) from None
     samples.rows = sum(len(process.at) for process in samples.processes)
     samples.clock_end = wall
     return samples
@@ -520,7 +523,7 @@ def task_window(result: TaskResult) -> tuple[float, float] | None:
     return None if end is None else (end - (taken or 0.0), end)
 
 
-def longest_gap(run: Run, tasks: Sequence[TaskResult]) -> float | None:
+def longest_gap(run: RecordedRun, tasks: Sequence[TaskResult]) -> float | None:
     """Longest time that these tasks' processes went unwatched, as the CSV shows; None where it is not known at all.
 
     What the results tell of it counts besides.
@@ -627,7 +630,7 @@ class Evidence:
 class Judged:
     """A run and everything derived from it."""
 
-    run: Run
+    run: RecordedRun
     verdict: str  # pass | fail | inconclusive
     criteria: list[Criterion]
     roles: dict[str, RoleVerdict]
@@ -638,7 +641,7 @@ class Judged:
     usage: list[tuple[Samples, list[RoleSeries]]]
 
 
-def judge(run: Run) -> Judged:
+def judge(run: RecordedRun) -> Judged:
     """Everything that is derived from a run."""
     evidence = seek_hidden(run) if run.legacy else None
     roles = judge_roles(run, evidence)
@@ -652,7 +655,7 @@ def judge(run: Run) -> Judged:
     return Judged(run, overall(criteria, cut_short), criteria, roles, ramp, evidence, crashes, cut_short, usage)
 
 
-def find_cut(run: Run, ramp: Ramp) -> Note | None:
+def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
     """Why the run as a whole is no evidence: its end or some lines are not there, or nothing was recognised."""
     if ramp.stop_reason == "interrupted" or any(r.error_kind == "interrupted" for r in run.results):
         return Note("cut_interrupted")
@@ -671,7 +674,7 @@ def overall(criteria: Sequence[Criterion], cut_short: Note | None) -> str:
     return "pass" if set(counted) == {"pass"} and not cut_short else "inconclusive"
 
 
-def judge_roles(run: Run, evidence: Evidence | None) -> dict[str, RoleVerdict]:
+def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleVerdict]:
     """Leak verdict of every watched role; an old record never says NO LEAK."""
     leak = run.phase("leak")
     if not leak:
@@ -701,7 +704,7 @@ def undecided(growth: GrowthVerdict, reason: str) -> GrowthVerdict:
     return dataclasses.replace(growth, verdict="INCONCLUSIVE", reason=reason) if growth.verdict == "NO LEAK" else growth
 
 
-def seek_hidden(run: Run) -> Evidence:
+def seek_hidden(run: RecordedRun) -> Evidence:
     """Find, in the CSV alone, processes that did the work though the results record another one's memory.
 
     They are not the recorded one, reached far more memory than it, and used CPU as it did or more.
@@ -763,7 +766,7 @@ def find_crashes(results: Sequence[TaskResult]) -> list[str]:
     return list(found)
 
 
-def memory_missing(run: Run, evidence: Evidence | None) -> Note | None:
+def memory_missing(run: RecordedRun, evidence: Evidence | None) -> Note | None:
     """Why a memory criterion of the leak phase cannot be measured; None where it can."""
     if not run.asked("leak"):
         return Note("no_leak_phase")
@@ -787,7 +790,7 @@ def doubted(criterion: Criterion, evidence: Evidence | None) -> Criterion:
     return dataclasses.replace(criterion, status="inconclusive", text=Note("reason_old_record"))
 
 
-def long_audio_delta(run: Run, evidence: Evidence | None) -> Criterion:
+def long_audio_delta(run: RecordedRun, evidence: Evidence | None) -> Criterion:
     """Median growth across tasks of the longest clip after its first use."""
     limit = run.setting("delta_limit_mb")
     if why := memory_missing(run, evidence):
@@ -811,7 +814,7 @@ def long_audio_delta(run: Run, evidence: Evidence | None) -> Criterion:
     return Criterion("long_audio_delta", "pass", kept, limit, Note("delta_text", facts))
 
 
-def return_to_baseline(run: Run, roles: Mapping[str, RoleVerdict], evidence: Evidence | None) -> Criterion:
+def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleVerdict], evidence: Evidence | None) -> Criterion:
     """Last settled reading of the worker against the one after first use; then that of each role after the ramp."""
     limit = run.setting("delta_limit_mb")
     if why := memory_missing(run, evidence):
@@ -842,7 +845,7 @@ def return_to_baseline(run: Run, roles: Mapping[str, RoleVerdict], evidence: Evi
     return Criterion("return_to_baseline", status, kept, limit, Note(key, facts))
 
 
-def growth_after_ramp(run: Run, first: TaskResult) -> dict[str, float]:
+def growth_after_ramp(run: RecordedRun, first: TaskResult) -> dict[str, float]:
     """RSS of each role at rest after the ramp above that after first use, MB; without roles that were replaced."""
     ramp = [r for r in run.phase("concurrency") if r.settled is not False and r.memory]
     growth = {}
@@ -858,7 +861,7 @@ def roots_of(memory: RoleMemory) -> set[tuple[int, str]]:
     return {(p.pid, p.started) for p in memory.processes if p.root and not p.ended}
 
 
-def no_cumulative_growth(run: Run, roles: Mapping[str, RoleVerdict], evidence: Evidence | None) -> Criterion:
+def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleVerdict], evidence: Evidence | None) -> Criterion:
     """The growth rule's verdict over all watched roles."""
     limit = run.setting("tolerance_mb")
     if (why := memory_missing(run, evidence)) or not roles:
@@ -866,8 +869,8 @@ def no_cumulative_growth(run: Run, roles: Mapping[str, RoleVerdict], evidence: E
     verdicts = {v.growth.verdict for v in roles.values()}
     slopes = [v.growth.mb_per_cycle for v in roles.values() if v.growth.mb_per_cycle is not None]
     says = Note("growth_text", {"roles": [
-        Note(f"growth_{v.growth.verdict}", {"role": role, "rate": num(v.growth.mb_per_cycle), "cycles": v.growth.cycles,
-                                            "bound": num(v.growth.upper_bound_mb_per_cycle)})
+        Note(f"growth_{v.growth.verdict}", {"role": role, "rate": v.growth.mb_per_cycle, "cycles": v.growth.cycles,
+                                            "bound": v.growth.upper_bound_mb_per_cycle})
         for role, v in roles.items()]})
     if verdicts == {"NOT MEASURED"}:
         return unmeasured("no_cumulative_growth", limit, says)
@@ -875,7 +878,7 @@ def no_cumulative_growth(run: Run, roles: Mapping[str, RoleVerdict], evidence: E
     return Criterion("no_cumulative_growth", status, max(slopes, default=None), limit, says)
 
 
-def no_worker_crash(run: Run, crashes: Sequence[str]) -> Criterion:
+def no_worker_crash(run: RecordedRun, crashes: Sequence[str]) -> Criterion:
     """No process that serves a role died or was replaced."""
     if crashes:
         facts = {"first": [in_words(words) for words in crashes[:3]], "count": len(crashes)}
@@ -898,7 +901,7 @@ def alive_known(result: TaskResult) -> bool:
     return "worker" in result.memory and any(p.root for p in result.memory["worker"].processes)
 
 
-def min_concurrency(run: Run, ramp: Ramp) -> Criterion:
+def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
     """At least three tasks at once are stable."""
     if not ramp.levels:
         why = Note("no_ramp_lines" if run.asked("concurrency") else "no_ramp_phase")
@@ -915,7 +918,7 @@ def min_concurrency(run: Run, ramp: Ramp) -> Criterion:
     return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_open", facts))
 
 
-def rtf_under_load(run: Run, ramp: Ramp) -> Criterion:
+def rtf_under_load(run: RecordedRun, ramp: Ramp) -> Criterion:
     """RTF under 1.0 at every level up to three; the level where it stops being so is named."""
     levels = [level for level in ramp.levels if level.rtf_max is not None and not level.client_limited]
     if not levels:
@@ -942,7 +945,7 @@ def rtf_under_load(run: Run, ramp: Ramp) -> Criterion:
     return conclude("pass", "rtf_slow_later" if slow else "rtf_never_slow")
 
 
-def judge_ramp(run: Run) -> Ramp:
+def judge_ramp(run: RecordedRun) -> Ramp:
     """Levels, their limits and the first breach (facts and formulas: turnaround from the common release)."""
     groups: dict[tuple[int, int], list[TaskResult]] = {}
     for result in run.phase("concurrency"):
@@ -1040,7 +1043,7 @@ def throughput(results: Sequence[TaskResult], corrected: bool = False) -> float 
 STOPS = ("failure", "worker_died", "rtf_limit", "memory_reserve", "max_concurrency", "client_limited", "interrupted")
 
 
-def stop_reason(run: Run, judged: Sequence[tuple[LevelRun, Sequence[TaskResult]]]) -> str | None:
+def stop_reason(run: RecordedRun, judged: Sequence[tuple[LevelRun, Sequence[TaskResult]]]) -> str | None:
     """Why the ramp ended: as recorded, else what its last level shows; a file that just ends was interrupted."""
     recorded = [(r.level or {}).get("stop_reason") for r in run.results]
     if found := [reason for reason in recorded if reason in STOPS]:
@@ -1081,7 +1084,7 @@ class RoleSeries:
 NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "api", "asr-backend": "backend"}
 
 
-def series_of_roles(run: Run, samples: Samples) -> list[RoleSeries]:
+def series_of_roles(run: RecordedRun, samples: Samples) -> list[RoleSeries]:
     """The CSV by role, or by process name where the results do not say the role; the known roles first."""
     by_pid = {p.pid: role for r in run.results for role, m in r.memory.items() for p in m.processes}
     by_name = dict(NAMES) | {p.name: by_pid[p.pid] for p in samples.processes if p.pid in by_pid}
@@ -1164,8 +1167,7 @@ def compare(before: Judged, after: Judged) -> tuple[Note, list[Change], list[Not
              "after": new_role.growth.upper_bound_mb_per_cycle if new_role else None,
              "rate": new_role.growth.mb_per_cycle if new_role else None, "old": leak_word(before, role),
              "new": leak_word(after, role), "delta_before": changes[0].before, "delta_after": changes[0].after}
-    shown = {name: num(v) if isinstance(v, float) or v is None else v for name, v in facts.items()}
-    return Note(key, shown), changes, differences(before.run, after.run)
+    return Note(key, facts), changes, differences(before.run, after.run)
 
 
 def fix_doubt(old: RoleVerdict | None, new: RoleVerdict | None, after: Judged) -> Note | None:
@@ -1190,7 +1192,7 @@ def leak_word(side: Judged, role: str) -> Note:
     return Note(f"leak_{side.roles[role].growth.verdict if role in side.roles else 'NOT MEASURED'}")
 
 
-def differences(before: Run, after: Run) -> list[Note]:
+def differences(before: RecordedRun, after: RecordedRun) -> list[Note]:
     """Conditions that differ between two runs: what changed may be due to them."""
     found = []
     for key, pick in CONDITIONS.items():
@@ -1294,8 +1296,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "band_good": ("good (under {limit:g} MB)", "良好（低于 {limit:g} MB）"),
     "band_poor": ("poor ({limit:g} to {bad:g} MB)", "较差（{limit:g}–{bad:g} MB）"),
     "band_bad": ("bad (above {bad:g} MB)", "严重（超过 {bad:g} MB）"),
-    "delta_text": ("the worker keeps {median:+,.1f} MB after a task on {clip} (median of {tasks} after first use, at "
-        "most {highest:+,.1f}): {band}",
+    "delta_text": ("the worker keeps {median:+,.1f} MB after a task on {clip} (median of {tasks} after first use, "
+        "at most {highest:+,.1f}): {band}",
         "每处理完一个 {clip}，worker 内存变化 {median:+,.1f} MB（首次使用之后 {tasks} 个任务的中位数，最大 "
         "{highest:+,.1f} MB）：{band}"),
     "delta_few": ("{median:+,.1f} MB, but only {tasks} of {submitted} tasks on {clip} after its first use succeeded "
@@ -1304,25 +1306,26 @@ WORDS: dict[str, tuple[str, str]] = {
     "baseline_text": ("at the end of the leak phase the worker held {kept:+,.1f} MB against {base:,.1f} MB after "
         "first use",
         "泄漏测试结束时，worker 内存与首次使用（第 0 轮）后的 {base:,.1f} MB 相比变化 {kept:+,.1f} MB"),
-    "baseline_text_ramp": ("at the end of the leak phase the worker held {kept:+,.1f} MB against {base:,.1f} MB after "
-        "first use, after the ramp {after_ramp:+,.1f} MB",
-        "与首次使用（第 0 轮）后的 {base:,.1f} MB 相比，worker 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结束"
-        "后变化 {after_ramp:+,.1f} MB"),
+    "baseline_text_ramp": ("at the end of the leak phase the worker held {kept:+,.1f} MB against {base:,.1f} MB "
+        "after first use, after the ramp {after_ramp:+,.1f} MB",
+        "与首次使用（第 0 轮）后的 {base:,.1f} MB 相比，worker 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结"
+        "束后变化 {after_ramp:+,.1f} MB"),
     "baseline_ramp": ("{kept:+,.1f} MB in the worker after the leak phase, but {after_ramp:+,.1f} MB in the {role} "
         "after the ramp: either the high-water mark of many tasks at once, which stays but does not grow, or a leak "
         "that appears only under parallel load. Run the ramp again (--phase concurrency) without restarting the "
         "service: a high-water mark stays where it is, a leak adds as much again",
-        "泄漏测试结束时 worker 变化 {kept:+,.1f} MB；但并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB。可能"
-        "是多任务并发留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。区分方法：不重启服务，再跑一遍并发测试"
-        "（--phase concurrency）。若是高水位，内存不再上涨；若是泄漏，还会再涨差不多同样的量"),
+        "泄漏测试结束时 worker 变化 {kept:+,.1f} MB；但并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB。可能是多任"
+        "务并发留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。区分方法：不重启服务，再跑一遍并"
+        "发测试（--phase concurrency）。若是高水位，内存不再上涨；若是泄漏，还会再涨差不多同样的量"),
     "baseline_unsettled": ("memory never came to rest for a reading ({kept:+,.1f} MB, unsettled): raise "
         "--settle-timeout",
         "内存始终没有稳定下来，读数（{kept:+,.1f} MB）不可靠：请调大 --settle-timeout"),
     "baseline_replaced": ("{kept:+,.1f} MB, but a worker was replaced on the way and took its memory with it",
         "变化 {kept:+,.1f} MB，但中途有 worker 被替换，它占用的内存随之消失，读数不能作数"),
     "growth_text": ("{roles}", "{roles}"),
-    "growth_LEAK": ("{role}: LEAK ({rate} MB per cycle)", "{role} 有泄漏（每轮增长 {rate} MB）"),
-    "growth_NO LEAK": ("{role}: NO LEAK (at most {bound} MB per cycle)", "{role} 无泄漏（每轮增长不超过 {bound} MB）"),
+    "growth_LEAK": ("{role}: LEAK ({rate:,.1f} MB per cycle)", "{role} 有泄漏（每轮增长 {rate:,.1f} MB）"),
+    "growth_NO LEAK": ("{role}: NO LEAK (at most {bound:,.1f} MB per cycle)",
+        "{role} 无泄漏（每轮增长不超过 {bound:,.1f} MB）"),
     "growth_INCONCLUSIVE": ("{role}: INCONCLUSIVE after {cycles} cycles", "{role} 在 {cycles} 轮之后仍无法判定"),
     "growth_NOT MEASURED": ("{role}: NOT MEASURED", "{role} 未测量"),
     "crash_none": ("no process of the service died or was replaced (work-horses end with their jobs)",
@@ -1396,15 +1399,16 @@ WORDS: dict[str, tuple[str, str]] = {
     "real_none": ("but a task takes as long as it plays already at the lowest level (RTF 1.0 or more)",
         "但从最低一级起就有任务不快于实时（RTF 达到 1.0）"),
     "real_unknown": ("but up to how many faster than they play is not known", "但快于实时的最高并发数尚不清楚"),
-    "together_not": ("Many at once are not much faster than one after another: with up to {stable} at once the service "
-        "never gets through more than {parallelism:.1f} times the work of one, so beyond {knee} at a time tasks wait "
-        "for each other.",
-        "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍，超过 "
-        "{knee} 个的任务只是在互相等待。"),
-    "together_knee": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only wait.",
+    "together_not": ("Many at once are not much faster than one after another: with up to {stable} at once the "
+        "service never gets through more than {parallelism:.1f} times the work of one, so beyond {knee} at a time "
+        "tasks wait for each other.",
+        "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍，超"
+        "过 {knee} 个的任务只是在互相等待。"),
+    "together_knee": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only "
+        "wait.",
         "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
-    "together_yes": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, is done from "
-        "{knee} at once on.",
+    "together_yes": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, is done "
+        "from {knee} at once on.",
         "任务确实在同时处理：从并发 {knee} 起总处理速度最高，为单个任务的 {parallelism:.1f} 倍。"),
     "together_unknown": ("Whether the tasks were done together is not known: level 1 was not measured.",
         "任务是否真正同时处理尚不清楚：没有并发 1 的数据可比。"),
@@ -1413,10 +1417,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "repeat this test and compare with --baseline {file}.",
         "下一步：检查 {role} 在任务结束后没有释放的对象（围绕 {clip} 用 tracemalloc 或 memray 排查），修改后重跑，并"
         "用 --baseline {file} 对比。"),
-    "next_leak_go": ("Next: look in the {role} for what stays after a task (for Go: pprof, heap and goroutines, around "
-        "{clip}), then repeat this test and compare with --baseline {file}.",
-        "下一步：检查 {role} 在任务结束后没有释放的内存（Go 程序可围绕 {clip} 用 pprof 查看 heap 与 goroutine），修改后"
-        "重跑，并用 --baseline {file} 对比。"),
+    "next_leak_go": ("Next: look in the {role} for what stays after a task (for Go: pprof, heap and goroutines, "
+        "around {clip}), then repeat this test and compare with --baseline {file}.",
+        "下一步：检查 {role} 在任务结束后没有释放的内存（Go 程序可围绕 {clip} 用 pprof 查看 heap 与 goroutine），修"
+        "改后重跑，并用 --baseline {file} 对比。"),
     "next_empty": ("Next: ask the service for the text of such a task, and test with clips of speech.",
         "下一步：查看这类任务返回的文本，并改用有语音的音频测试。"),
     "next_failed": ("Next: see why tasks of the leak phase fail (the table of failures), then repeat the run.",
@@ -1425,7 +1429,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "high-water mark stays where it is, a leak adds as much again.",
         "下一步：不要重启服务，再跑一遍并发测试（--phase concurrency）：若是高水位，内存不再上涨；若是泄漏，还会再涨"
         "差不多同样的量。"),
-    "next_unsettled": ("Next: keep other users and jobs away from the service, or raise --settle-timeout, then repeat.",
+    "next_unsettled": ("Next: keep other users and jobs away from the service, or raise --settle-timeout, then "
+        "repeat.",
         "下一步：避免其他用户和任务使用该服务，或调大 --settle-timeout，然后重跑。"),
     "next_sampler_gap": ("Next: repeat the run while less else runs on this machine.",
         "下一步：在机器不那么忙的时候重跑。"),
@@ -1438,8 +1443,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "下一步：用 --phase concurrency --rtf-limit 0 重跑，一直测到出现失败为止。"),
     "next_high_delta": ("Next: find what the worker keeps after {clip} (tracemalloc or memray), then repeat and "
         "compare with --baseline {file}.",
-        "下一步：用 tracemalloc 或 memray 找出 worker 处理 {clip} 后保留了什么，修改后重跑，并用 --baseline {file} 对"
-        "比。"),
+        "下一步：用 tracemalloc 或 memray 找出 worker 处理 {clip} 后保留了什么，修改后重跑，并用 --baseline {file} "
+        "对比。"),
     "next_crash": ("Next: read the log of the process that died and the kernel's log (dmesg | grep -i oom), then "
         "repeat.",
         "下一步：查看退出进程的日志和内核日志（dmesg | grep -i oom），然后重跑。"),
@@ -1543,8 +1548,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "rows_left_out": ("{count} rows in the middle are left out here; all stand in the JSONL.",
         "中间 {count} 行从略，完整数据见 JSONL。"),
     # memory part
-    "measure_private": ("Growth is judged on private memory at rest (what a process cannot get back from a file); RSS "
-        "is shown.",
+    "measure_private": ("Growth is judged on private memory at rest (what a process cannot get back from a file); "
+        "RSS is shown.",
         "增长按稳定后的私有内存判定（不含可从文件重新载入的部分）；表中显示 RSS。"),
     "measure_rss": ("Growth is judged on RSS at rest: private memory was not recorded.",
         "增长按稳定后的 RSS 判定：没有私有内存的记录。"),
@@ -1553,8 +1558,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "first_use_leak": ("The first tasks added {mb:,.1f} MB to the {role}: first use (model and caches), and what "
         "leaked by then.",
         "首次使用（第 0 轮）使 {role} 内存增加 {mb:,.1f} MB：包括首次使用的开销（模型与缓存）和这期间已泄漏的部分。"),
-    "first_use_line": ("The first tasks added {mb:,.1f} MB to the {role} (model and caches): that is first use, not a "
-        "leak.",
+    "first_use_line": ("The first tasks added {mb:,.1f} MB to the {role} (model and caches): that is first use, not "
+        "a leak.",
         "首次使用（第 0 轮）使 {role} 内存增加 {mb:,.1f} MB（模型与缓存）：不算泄漏。"),
     "follows_clip": ("The growth follows {clip}.", "增长主要来自 {clip}。"),
     "follows_both": ("The growth follows both clips.", "两种音频都带来增长。"),
@@ -1566,9 +1571,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "break_missing_reading": ("no reading in cycle {cycle}", "第 {cycle} 轮缺少读数"),
     "horses_head": ("Work-horses: each job ran in a process of its own, which ended with it. What they held is gone "
         "with them; what counts is whether each holds more than the one before.",
-        "任务子进程：每个任务在独立的子进程中运行，结束即退出，所占内存随之归还。关键在于后一个是否比前一个占用更多。"),
-    "bands": ("Bands: growth after a long task under 200 MB good, 200 to 500 poor, above 500 bad; RTF under 1.0 keeps "
-        "up with speech.",
+        "任务子进程：每个任务在独立的子进程中运行，结束即退出，所占内存随之归还。关键在于后一个是否比前一个占用更多"
+        "。"),
+    "bands": ("Bands: growth after a long task under 200 MB good, 200 to 500 poor, above 500 bad; RTF under 1.0 "
+        "keeps up with speech.",
         "参考：长任务后增量低于 200 MB 为良好，200–500 MB 较差，超过 500 MB 严重；RTF 低于 1.0 才跟得上说话速度。"),
     "alt_memory": ("Chart: memory of each watched process over time", "图：各被监控进程的内存随时间变化"),
     "alt_ramp": ("Chart: throughput and turnaround against tasks at once", "图：吞吐量与完成时间随并发数的变化"),
@@ -1576,13 +1582,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "old_head": ("These results come from an older tool. They hold no phase, no peaks, no settled readings and the "
         "RSS of one process only.",
         "这份结果来自旧版工具：没有阶段、峰值和稳定读数，只记录了一个进程的 RSS。"),
-    "old_wrong": ("The process whose memory the results record ({recorded}, at most {mb:,.1f} MB) is not the one that "
-        "did the work: the CSV shows {count} short-lived or unrecorded processes that reached up to {peak:,.0f} MB "
-        "and still held up to {held:,.0f} MB at their last sample. The recorded deltas say nothing about a leak in "
-        "the job.",
-        "结果里记录的那个进程（{recorded}，最高 {mb:,.1f} MB）并不是真正执行任务的进程：CSV 显示另有 {count} 个短命或"
-        "未被记录的进程，峰值达 {peak:,.0f} MB，最后一次采样时仍占用 {held:,.0f} MB。因此记录中的增量不能说明任务是否"
-        "泄漏。"),
+    "old_wrong": ("The process whose memory the results record ({recorded}, at most {mb:,.1f} MB) is not the one "
+        "that did the work: the CSV shows {count} short-lived or unrecorded processes that reached up to "
+        "{peak:,.0f} MB and still held up to {held:,.0f} MB at their last sample. The recorded deltas say nothing "
+        "about a leak in the job.",
+        "结果里记录的那个进程（{recorded}，最高 {mb:,.1f} MB）并不是真正执行任务的进程：CSV 显示另有 {count} 个短命"
+        "或未被记录的进程，峰值达 {peak:,.0f} MB，最后一次采样时仍占用 {held:,.0f} MB。因此记录中的增量不能说明任务"
+        "是否泄漏。"),
     "old_recorded": ("{name}, pid {pid}", "{name}，PID {pid}"),
     "old_unmatched": ("no process of the CSV fits it", "CSV 中找不到对应的进程"),
     "old_no_csv": ("Without a CSV it cannot be checked which process the results describe.",
@@ -1593,13 +1599,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "old_trusted": ("The CSV fits the recorded process and shows no bigger one: what the results record is the "
         "process {recorded}.",
         "CSV 与所记录的进程相符，也没有更大的进程：结果记录的就是进程 {recorded}。"),
-    "old_can": ("It can show: that these tasks succeeded, how long they took (to the precision of its polling, which "
-        "is not recorded), and what the CSV sampled.",
+    "old_can": ("It can show: that these tasks succeeded, how long they took (to the precision of its polling, "
+        "which is not recorded), and what the CSV sampled.",
         "能够说明：这些任务成功了、耗时多少（精度取决于未记录的轮询间隔），以及 CSV 采样到的内容。"),
-    "old_cannot": ("It cannot show: that there is no leak; peaks between samples; that a level was stable, unless all "
-        "its lines are there: refused tasks were dropped from such files.",
-        "不能说明：服务没有泄漏；两次采样之间的峰值有多高；某一并发级别是否稳定（除非该级每个任务都有记录，因为旧版工"
-        "具会丢弃被拒绝的任务）。"),
+    "old_cannot": ("It cannot show: that there is no leak; peaks between samples; that a level was stable, unless "
+        "all its lines are there: refused tasks were dropped from such files.",
+        "不能说明：服务没有泄漏；两次采样之间的峰值有多高；某一并发级别是否稳定（除非该级每个任务都有记录，因为旧版"
+        "工具会丢弃被拒绝的任务）。"),
     "old_limits": ("Limits are the present defaults; the file names none.", "限值采用当前默认值，文件中没有记录。"),
     "first_sample": ("A process that was there at the first sample may have begun earlier; memory that falls to the "
         "parent's size is an exit, not memory given back.",
@@ -1651,8 +1657,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind_incomplete": ("results missing", "结果不完整"),
     "failures_head": ("Failures, all phases:", "失败汇总（全部阶段）："),
     "no_failures": ("No task failed.", "没有任务失败。"),
-    "empty_text": ("{count} tasks were done without a word of text: a silent failure, or clips without speech, which "
-        "prove nothing.",
+    "empty_text": ("{count} tasks were done without a word of text: a silent failure, or clips without speech, "
+        "which prove nothing.",
         "有 {count} 个任务返回成功但文本为空：可能是静默失败，也可能音频中没有语音，都不足为证。"),
     # resources and method
     "no_resources": ("No samples: {why}", "没有采样数据。{why}。"),
@@ -1660,8 +1666,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "{file}：共 {samples} 次采样，间隔中位数 {interval} s；没有超过 {limit:g} s 的空缺。"),
     "gaps_some": ("{file}: {samples} samples, one every {interval} s (median); {count} holes of more than {limit:g} "
         "s, the longest {longest:.1f} s.",
-        "{file}：共 {samples} 次采样，间隔中位数 {interval} s；超过 {limit:g} s 的空缺 {count} 处，最长 {longest:.1f}"
-        " s。"),
+        "{file}：共 {samples} 次采样，间隔中位数 {interval} s；超过 {limit:g} s 的空缺 {count} 处，最长 "
+        "{longest:.1f} s。"),
     "method_rss": ("MB of memory are MiB. RSS counts pages that processes share once in each of them, so a sum over "
         "forked processes can be too high.",
         "内存单位 MB 指 MiB。RSS 会把共享页在每个进程中各计一次，因此多个 fork 进程相加可能偏高。"),
@@ -1715,11 +1721,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "fonts-noto-cjk).",
         "图中文字为英文：本机没有含中文字形的字体（可安装 fonts-noto-cjk）。"),
     # comparison
-    "fix_shown": ("The fix is shown for the {role}: {old} before ({before} MB per cycle), {new} now (no growth above "
-        "{after} MB per cycle); a long task left {delta_before} MB in the worker before and leaves {delta_after} MB "
-        "now.",
-        "修复得到证实：{role} 之前{old}（每轮增长 {before} MB），现在{new}（每轮增长不超过 {after} MB）；每个长任务在 "
-        "worker 中留下的内存，之前为 {delta_before} MB，现在为 {delta_after} MB。"),
+    "fix_shown": ("The fix is shown for the {role}: {old} before ({before:,.1f} MB per cycle), {new} now (no growth "
+        "above {after:,.1f} MB per cycle); a long task left {delta_before:,.1f} MB in the worker before and leaves "
+        "{delta_after:,.1f} MB now.",
+        "修复得到证实：{role} 之前{old}（每轮增长 {before:,.1f} MB），现在{new}（每轮增长不超过 {after:,.1f} MB）；"
+        "每个长任务在 worker 中留下的内存，之前为 {delta_before:,.1f} MB，现在为 {delta_after:,.1f} MB。"),
     "fix_doubt": ("The fix is not shown for the {role}, though its verdict was {old} and is {new} now: {why}.",
         "{role} 的结论之前为“{old}”，现在为“{new}”，但修复尚未得到证实：{why}。"),
     "fix_same_rate": ("growth of up to {bound:.1f} MB per cycle is not excluded now, no less than {rate:.1f} before",
@@ -1727,26 +1733,28 @@ WORDS: dict[str, tuple[str, str]] = {
     "fix_other_leaks": ("The {role}: {new} now, {old} before, but the {others} leaks: the service as a whole is not "
         "mended.",
         "{role} 现在{new}（之前{old}），但 {others} 有泄漏：服务整体尚未修好。"),
-    "fix_not_shown": ("The leak of the {role} is still there: {before} MB per cycle before, {rate} now; a long task "
-        "left {delta_before} MB in the worker before and leaves {delta_after} MB now.",
-        "{role} 的泄漏仍在：之前每轮增长 {before} MB，现在每轮增长 {rate} MB；每个长任务在 worker 中留下的内存，之前"
-        "为 {delta_before} MB，现在为 {delta_after} MB。"),
-    "fix_new_leak": ("A new leak: the {role} did not leak before and grows by {rate} MB per cycle now.",
-        "新出现的泄漏：{role} 之前没有泄漏，现在每轮增长 {rate} MB。"),
-    "fix_still_leaks": ("The {role} leaks now ({rate} MB per cycle); the run before is no evidence either way ({old}).",
-        "{role} 现在有泄漏（每轮增长 {rate} MB）；上一次测试的结论为“{old}”，不能作为对比依据。"),
+    "fix_not_shown": ("The leak of the {role} is still there: {before:,.1f} MB per cycle before, {rate:,.1f} now; a "
+        "long task left {delta_before:,.1f} MB in the worker before and leaves {delta_after:,.1f} MB now.",
+        "{role} 的泄漏仍在：之前每轮增长 {before:,.1f} MB，现在每轮增长 {rate:,.1f} MB；每个长任务在 worker 中留下的"
+        "内存，之前为 {delta_before:,.1f} MB，现在为 {delta_after:,.1f} MB。"),
+    "fix_new_leak": ("A new leak: the {role} did not leak before and grows by {rate:,.1f} MB per cycle now.",
+        "新出现的泄漏：{role} 之前没有泄漏，现在每轮增长 {rate:,.1f} MB。"),
+    "fix_still_leaks": ("The {role} leaks now ({rate:,.1f} MB per cycle); the run before is no evidence either way "
+        "({old}).",
+        "{role} 现在有泄漏（每轮增长 {rate:,.1f} MB）；上一次测试的结论为“{old}”，不能作为对比依据。"),
     "fix_both_clean": ("Neither run leaks: there is nothing that the change could have fixed; the {role} does not "
-        "grow by more than {after} MB per cycle now.",
-        "两次测试都没有泄漏，谈不上修复；{role} 现在每轮增长不超过 {after} MB。"),
-    "fix_unproven": ("The {role} does not leak now (no growth above {after} MB per cycle), but the run before does "
-        "not prove a leak ({old}), so the runs do not show that the change removed one.",
-        "{role} 现在没有泄漏（每轮增长不超过 {after} MB），但上一次测试没有证实存在泄漏（结论为“{old}”），因此不能证"
-        "明泄漏是这次改动消除的。"),
+        "grow by more than {after:,.1f} MB per cycle now.",
+        "两次测试都没有泄漏，谈不上修复；{role} 现在每轮增长不超过 {after:,.1f} MB。"),
+    "fix_unproven": ("The {role} does not leak now (no growth above {after:,.1f} MB per cycle), but the run before "
+        "does not prove a leak ({old}), so the runs do not show that the change removed one.",
+        "{role} 现在没有泄漏（每轮增长不超过 {after:,.1f} MB），但上一次测试没有证实存在泄漏（结论为“{old}”），因此"
+        "不能证明泄漏是这次改动消除的。"),
     "fix_open": ("The fix is not shown for the {role}: {new} now, {old} before.",
         "修复尚未得到证实：{role} 本次的结论为“{new}”，之前为“{old}”。"),
     "differs": ("The runs differ in {what} ({before} before; {after} now): the change may be due to that.",
         "两次测试的“{what}”不同（之前 {before}，现在 {after}）：变化可能由此造成。"),
-    "differs_old": ("One of the runs is an older tool's record: it holds one process's memory and drops refused tasks.",
+    "differs_old": ("One of the runs is an older tool's record: it holds one process's memory and drops refused "
+        "tasks.",
         "其中一次是旧版工具的记录：只有一个进程的内存，且丢弃了被拒绝的任务。"),
     "differs_order": ("The run before did not begin before the run after: are they swapped, or the same?",
         "“之前”的测试并不早于“之后”的测试：是否颠倒了，或是同一次测试？"),
@@ -1783,6 +1791,19 @@ WORDS: dict[str, tuple[str, str]] = {
     "key_unstable": ("not stable", "不稳定"),
     # terminal
     "report_at": ("report: {file}", "报告：{file}"),
+    # what cannot be judged at all
+    "no_samples": ("{file} holds no samples: expected the columns {columns}.",
+        "{file} 中没有采样：应有 {columns} 各列。"),
+    "no_results": ("{file} holds no test result ({lines} lines). Name the .jsonl of a run; for its resources alone, "
+        "name its CSV.",
+        "{file} 中没有测试结果（{lines} 行）。请给出一次测试的 .jsonl；若只看资源占用，请给出其 CSV。"),
+    "no_results_because": ("{file} holds no test result ({lines} lines: {why}). Name the .jsonl of a run; for its "
+        "resources alone, name its CSV.",
+        "{file} 中没有测试结果（{lines} 行：{why}）。请给出一次测试的 .jsonl；若只看资源占用，请给出其 CSV。"),
+    "skipped_lines": ("{count} {why}", "{count} × {why}"),
+    "cannot_read": ("{file} cannot be read: {why}.", "{file} 无法读取：{why}。"),
+    "cannot_write": ("The report cannot be written to {file} ({why}); name another with --output.",
+        "无法把报告写到 {file}（{why}）；请用 --output 指定其他位置。"),
 }
 
 REASONS_ZH = {  # of GROWTH_REASONS, whose English stands in the instrument
@@ -1820,13 +1841,26 @@ WORDS |= {
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
         "结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} MB"),
-    "reason_gap_unknown": ("neither the record nor a CSV says whether memory went unwatched for a while: judge the run "
-        "with its CSV (--resources)",
+    "reason_gap_unknown": ("neither the record nor a CSV says whether memory went unwatched for a while: judge the "
+        "run with its CSV (--resources)",
         "记录和 CSV 都无法说明内存是否有一段时间未被监控：请连同 CSV 一起判定（--resources）"),
     "reason_old_record": ("an older tool's record says neither which process it measured nor whether memory was at "
         "rest",
         "旧版工具的记录既没有说明测的是哪个进程，也没有说明内存是否已稳定"),
 }
+
+
+class FigureFormat(string.Formatter):
+    """str.format in which what was not measured is shown as –, and no zero as -0.0."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        if value is None:
+            return "–"
+        text = format(value, spec)
+        return text[1:] if isinstance(value, float) and text.startswith("-") and not text.strip("-0.") else text
+
+
+FIGURES = FigureFormat()
 
 
 class Words:
@@ -1837,7 +1871,7 @@ class Words:
         self.column = LANGUAGES.index(language)
 
     def __call__(self, key: str, **facts: Any) -> str:
-        return WORDS[key][self.column].format(**{k: self._fact(v) for k, v in facts.items()})
+        return FIGURES.format(WORDS[key][self.column], **{k: self._fact(v) for k, v in facts.items()})
 
     def note(self, note: Note) -> str:
         return self(note.key, **note.facts)
@@ -1855,13 +1889,13 @@ class Words:
         if isinstance(value, Note):
             return self.note(value)
         if isinstance(value, Breach):
-            observed = in_words(value.observed, 120)
+            observed = seen_of(value.observed, 120)
             return self("breach_short", level=value.concurrency, what=self.kind(value.what), observed=observed)
         if isinstance(value, list):
             return self("semicolon").join(self._fact(item) for item in value)
         if isinstance(value, tuple):
             return self.join(self._fact(item) for item in value)
-        return plain(value) if isinstance(value, str) else value
+        return plain(str(value)) if isinstance(value, (str, Path)) else value
 
 
 def reason(growth: GrowthVerdict, say: Words) -> str:
@@ -1877,16 +1911,19 @@ OWN_WORDS = {  # sentences of the instrument's own in a record, which has them i
 }
 
 
-def in_words(seen: float | str | None, limit: int = MOST_WORDS) -> Note | str:
-    """What was seen of a breach or a death: a figure, a sentence of the instrument's own, or the service's words."""
-    if not isinstance(seen, str):
-        return num(seen, 2)
+def in_words(seen: str, limit: int = MOST_WORDS) -> Note | str:
+    """What was seen of a breach or a death: a sentence of the instrument's own, or the service's words."""
     text = plain(seen, limit)
     for key, pattern in OWN_WORDS.items():
         if found := pattern.fullmatch(text):
             facts: dict[str, Any] = found.groupdict()
             return Note(key, facts | {"words": in_words(facts["words"])} if "words" in facts else facts)
     return text or "–"
+
+
+def seen_of(seen: float | str | None, limit: int = MOST_WORDS) -> Note | str:
+    """What was seen of a breach: a figure or words."""
+    return in_words(seen, limit) if isinstance(seen, str) else num(seen, 2)
 
 
 def plain(text: str, limit: int = MOST_WORDS) -> str:
@@ -2427,13 +2464,13 @@ def repeat_command(settings: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def run_span(run: Run) -> tuple[float, float] | None:
+def run_span(run: RecordedRun) -> tuple[float, float] | None:
     """Wall-clock seconds of the run's beginning and end."""
     windows = [w for w in map(task_window, run.results) if w] or [(s.clock[0][0], s.clock_end) for s in run.samples]
     return (min(w[0] for w in windows), max(w[1] for w in windows)) if windows else None
 
 
-def began(run: Run) -> str | None:
+def began(run: RecordedRun) -> str | None:
     span = run_span(run)
     try:
         return (EPOCH + timedelta(seconds=span[0])).isoformat(" ", "seconds") if span else None
@@ -2441,7 +2478,7 @@ def began(run: Run) -> str | None:
         return None
 
 
-def duration_text(run: Run, say: Words) -> str | None:
+def duration_text(run: RecordedRun, say: Words) -> str | None:
     span = run_span(run)
     seconds = int(span[1] - span[0]) if span else 0
     return say("minutes", minutes=seconds // 60, seconds=seconds % 60) if span else None
@@ -2584,7 +2621,7 @@ def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
     breach = ramp.first_breach
     if breach:
         yield say("breach", level=breach.concurrency, what=say.kind(breach.what), task=breach.test_id or "–",
-                  observed=in_words(breach.observed), limit=in_words(breach.limit))
+                  observed=seen_of(breach.observed), limit=seen_of(breach.limit))
     else:
         yield say("no_breach")
     if incomplete := [str(level.concurrency) for level in ramp.levels if not level.complete]:
@@ -2619,7 +2656,7 @@ def method_part(judged: Judged, chart_notes: Sequence[Note], say: Words) -> list
     return bullets([*(say(f"method_{key}") for key in keys), *(say.note(note) for note in chart_notes)])
 
 
-def input_part(run: Run, say: Words) -> list[str]:
+def input_part(run: RecordedRun, say: Words) -> list[str]:
     """What was read, what was skipped and why."""
     lines = [say("read_lines", file=run.path.name, lines=run.lines, results=len(run.results))] if run.lines else []
     lines += [say("read_skipped", count=n, why=why) for why, n in run.skipped.most_common(8)]
@@ -2739,7 +2776,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         before = judge(read_run(args.baseline, None)) if args.baseline else None
         return write_out(args, judged, before, Words(args.lang))
     except Unreadable as error:
-        print(plain(str(error), 3 * MOST_WORDS), file=sys.stderr)
+        print(plain(Words(args.lang).note(error.why), 3 * MOST_WORDS), file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -2762,8 +2799,7 @@ def write_out(args: argparse.Namespace, judged: Judged, before: Judged | None, s
                 judged, path.parent, path.stem, say)
             path.write_text(report(judged, before, charts, notes, say), encoding="utf-8")
         except OSError as error:
-            raise Unreadable(f"The report cannot be written to {path} ({error.strerror or error}); "
-                             "name another with --output.") from None
+            raise Unreadable("cannot_write", file=path, why=str(error.strerror or error)) from None
     if args.json:
         content = summary(judged, say) | ({"comparison": comparison(before, judged, say)} if before else {})
         print(json.dumps(content, ensure_ascii=True, indent=2, allow_nan=False))

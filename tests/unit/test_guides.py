@@ -347,7 +347,8 @@ def messages() -> Iterator[tuple[int, str]]:
         pieces = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and (place := places.get(ast.unparse(node.func))) is not None and node.args:
-                yield place, template(node.args[0])
+                text = template(node.args[0])
+                yield place, re.sub(r"\{.*?\}", "…", reader.WORDS[text][0]) if place == UNREADABLE else text
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "self.failure":
                 yield MEANWHILE, template(node.value)
             elif isinstance(node, (ast.JoinedStr, ast.Constant)) and node not in pieces and is_warning(template(node)):

@@ -14,8 +14,7 @@ import psutil
 import pytest
 
 import memory_leak_stress_test as instrument
-from analyze_stress_test import Ramp, highest_but_outliers, judge_ramp, throughput
-from analyze_stress_test import Run as RecordedRun
+from analyze_stress_test import Ramp, RecordedRun, highest_but_outliers, judge_ramp, throughput
 from memory_leak_stress_test import (
     Climb,
     MemorySample,

@@ -222,7 +222,7 @@ def test_the_sum_of_a_role_counts_each_process_where_it_was_seen(tmp_path: Path)
                    for second, there in seen.items() for pid, mb in there)
     path = tmp_path / "samples.csv"
     path.write_text(CSV_HEAD + rows)
-    series = reader.series_of_roles(reader.Run(path), reader.read_samples(path))
+    series = reader.series_of_roles(reader.RecordedRun(path), reader.read_samples(path))
     assert [(s.role, list(s.at), list(s.rss)) for s in series] == [
         ("worker", [0, 1, 2], [12.0, 5.0, 14.0]), ("api", [3], [1.0])]
 
