@@ -23,10 +23,10 @@ from typing import Any
 import psutil
 import pytest
 
-from analyze_stress_test import result_from_json
 from asr_service.audio import build_clip
 from e2e.service import TESTS, RunningService, running_service, wait_for
 from memory_leak_stress_test import TaskResult, judge_leak
+from stress_report.recording import result_from_json
 
 if sys.platform != "linux":
     pytest.skip("private memory and peaks as Linux tells them", allow_module_level=True)

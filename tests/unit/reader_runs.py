@@ -10,6 +10,7 @@ from typing import Any
 
 import analyze_stress_test as reader
 from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
+from stress_report import recording
 
 BEGIN = datetime(2026, 3, 2, 9, 0, 0)
 BORN = "2026-03-02T08:00:00.000"
@@ -100,7 +101,7 @@ def record(folder: Path, results: Sequence[TaskResult], *, drop: Sequence[int] =
 
 
 def judged(folder: Path, results: Sequence[TaskResult], **how: Any) -> reader.Judged:
-    return reader.judge(reader.read_run(record(folder, results, **how), None))
+    return reader.judge(recording.read_run(record(folder, results, **how), None))
 
 
 def statuses(verdict: reader.Judged) -> dict[str, str]:

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 
 import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
+from stress_report import findings
 from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
@@ -111,7 +112,7 @@ def test_json_is_the_agreed_summary_and_nothing_else(tmp_path: Path, capsys: pyt
     content = json.loads(seen.out)
     assert seen.err == ""
     assert {"verdict", "criteria", "leak", "concurrency"} <= set(content)
-    assert [c["id"] for c in content["criteria"]] == list(reader.CRITERIA)
+    assert [c["id"] for c in content["criteria"]] == list(findings.CRITERIA)
     assert all(set(c) == {"id", "status", "observed", "limit", "text"} for c in content["criteria"])
     assert set(content["leak"]["worker"]) == LEAK_KEYS
     ramp_content = content["concurrency"]

@@ -17,13 +17,14 @@ import pytest
 
 import analyze_stress_test as reader
 from memory_leak_stress_test import GROWTH_REASONS
+from stress_report import recording
 
 GOLDEN = Path(__file__).parent / "golden"
 RUNS = {"healthy": "20261125_014911", "leaking": "20261125_015358"}
 
 
 def recorded(name: str) -> reader.Judged:
-    return reader.judge(reader.read_run(GOLDEN / f"memory_leak_stress_test_{RUNS[name]}.jsonl", None))
+    return reader.judge(recording.read_run(GOLDEN / f"memory_leak_stress_test_{RUNS[name]}.jsonl", None))
 
 
 @pytest.mark.parametrize("language", reader.LANGUAGES)
@@ -59,10 +60,10 @@ def test_every_language_has_every_word_with_the_same_facts() -> None:
 
 
 def test_every_word_that_the_code_says_is_in_the_table_and_no_other() -> None:
-    source = Path(reader.__file__).read_text(encoding="utf-8")
-    begin, end = source.index("WORDS: dict"), source.index("class Words:")
-    code = source[:begin] + source[end:]
-    said = set(re.findall(r'(?:say|self|Note)\(\s*"([\w ]+)"', code))
+    files = [Path(reader.__file__), *Path(reader.__file__).with_name("stress_report").glob("*.py")]
+    sources = [re.sub("(?s)^WORDS: dict.*?^}$", "", file.read_text(encoding="utf-8"), flags=re.M) for file in files]
+    code = "".join(re.sub("(?s)^WORDS \\|= .*?^}$", "", source, flags=re.M) for source in sources)
+    said = set(re.findall(r'(?:say|self|Note|Unreadable)\(\s*"([\w ]+)"', code))
     assert {word for word in said if not word.endswith("_")} <= set(reader.WORDS)
     quoted = set(re.findall(r"""['"]([\w ]+)['"]""", code))
     begun = set(re.findall(r"""['"]([a-z_]+_)(?:\{|['"] \+)""", code))  # f"stop_{reason}", 'part_' + key

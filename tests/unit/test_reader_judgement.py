@@ -11,6 +11,7 @@ import pytest
 
 import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
+from stress_report import findings
 from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
@@ -437,7 +438,7 @@ def test_a_service_that_recognises_nothing_does_not_pass(tmp_path: Path) -> None
 
 def test_a_record_that_ends_before_the_ramp_never_passes_as_a_whole(tmp_path: Path) -> None:
     run, say = judged(tmp_path, leak_phase()), reader.Words("en")
-    assert (run.verdict, run.cut_short) == ("inconclusive", reader.Note("cut_early"))
+    assert (run.verdict, run.cut_short) == ("inconclusive", findings.Note("cut_early"))
     assert "repeat the run to its end" in reader.next_sentence(run, say)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import analyze_stress_test as reader
+from stress_report import recording
 from unit.reader_runs import CSV_HEAD, moment, sample_rows, statuses
 
 
@@ -44,7 +45,7 @@ def old_run(folder: Path, lines: list[dict[str, Any]], rows: str | None = None) 
     if rows is not None:
         by_time = sorted(rows.splitlines(keepends=True))  # as a sampler writes them
         (folder / "system_resources_20260302_090000.csv").write_text(CSV_HEAD + "".join(by_time))
-    return reader.judge(reader.read_run(path, None))
+    return reader.judge(recording.read_run(path, None))
 
 
 def test_the_csv_shows_that_another_process_did_the_work(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyze_stress_test import BadLine, Words, result_from_json
+from analyze_stress_test import Words
 from memory_leak_stress_test import (
     CannotRecord,
     ProcessMemory,
@@ -23,6 +23,7 @@ from memory_leak_stress_test import (
     TaskResult,
     new_files,
 )
+from stress_report.recording import BadLine, result_from_json
 
 
 def result(number: int = 1, **values: Any) -> TaskResult:

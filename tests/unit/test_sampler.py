@@ -36,6 +36,7 @@ from memory_leak_stress_test import (
     role_sums,
     schedule,
 )
+from stress_report import findings
 
 NEVER = threading.Event()
 
@@ -492,7 +493,7 @@ def test_the_end_of_a_serving_process_is_a_death_of_this_window_only(child: Chil
         [death] = sampler.deaths()
         assert death.role == "worker"
         assert death.words.startswith(f"worker process {other.pid} (")
-        assert isinstance(reader.in_words(death.words), reader.Note), "else a report in Chinese has it in English"
+        assert isinstance(reader.in_words(death.words), findings.Note), "else a report in Chinese has it in English"
         assert begin <= death.at <= time.monotonic()
         assert sampler.serving() == 0
         assert [w.ended for w in sampler.close_window().processes if w.process.pid == other.pid] == [True]
