@@ -18,11 +18,9 @@ record and the growth rule, comes from the instrument.
 from __future__ import annotations
 
 import argparse
-import bisect
 import contextlib
 import dataclasses
 import gc
-import itertools
 import json
 import math
 import os
@@ -32,7 +30,6 @@ import statistics
 import string
 import sys
 import traceback
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +48,6 @@ from memory_leak_stress_test import (
     EXIT_INTERRUPTED,
     EXIT_PASS,
     EXIT_USAGE,
-    GAP_S,
     GROWTH_REASONS,
     ROLES,
     SETTLE_S,
@@ -59,20 +55,25 @@ from memory_leak_stress_test import (
     Breach,
     GrowthVerdict,
     HorseSeries,
-    LevelRun,
     ProcessMemory,
-    RoleMemory,
     RoleVerdict,
     Settings,
     TaskResult,
-    judge_leak,
-    judge_level_run,
     median,
 )
+from stress_report.concurrency import ONE_AT_A_TIME, ONLY_WAIT, REAL_TIME, failure_kinds, judge_ramp
 from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Level, Note, Ramp, plain
+from stress_report.memory import (
+    MUCH_BIGGER_MB,
+    Evidence,
+    RoleSeries,
+    growth_after_ramp,
+    judge_roles,
+    seek_hidden,
+    series_of_roles,
+)
 from stress_report.recording import (
     EPOCH,
-    SAME_RUN_S,
     Process,
     RecordedRun,
     Samples,
@@ -88,53 +89,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-def longest_gap(run: RecordedRun, tasks: Sequence[TaskResult]) -> float | None:
-    """Longest time that these tasks' processes went unwatched, as the CSV shows; None where it is not known at all.
-
-    What the results tell of it counts besides.
-    """
-    windows = [w for w in map(task_window, tasks) if w]
-    told = all(r.sample_gap_s is not None for r in tasks)
-    if not windows or not (told or run.samples):
-        return None
-    begin, end = min(w[0] for w in windows), max(w[1] for w in windows)
-    gaps = [length for s in run.samples for at, length in s.holes(run.setting("interval"))
-            if s.at_wall(begin) < at + length and at < s.at_wall(end)]
-    # A CSV that begins late or was cut off has a hole, too, which the record alone can fill.
-    unseen = [max(s.elapsed[0] - s.at_wall(begin), s.at_wall(end) - s.elapsed[-1]) for s in run.samples]
-    return max([*gaps, 0.0 if told or run.legacy else min(unseen) - SAME_RUN_S / 4])
-
-
 DELTA_BAD_MB = 500.0  # a long task that leaves more is bad; between the limit (200) and this, poor
-REAL_TIME = 1.0  # RTF from which a task takes longer than its recording
 NEEDED_LEVEL, GOOD_LEVEL = 3, 5  # tasks at once that a service must stand, and that are good
-KNEE_SHARE = 0.95  # of the highest throughput
-ONLY_WAIT = 2  # max_stable beyond this many times the knee: what is above the knee only waits
-ONE_AT_A_TIME = 1.5  # effective parallelism below it is nearer to one task at a time than to two
-CONFIDENCE = 0.05  # no failure in n tasks bounds the failure rate by 1 - 0.05^(1/n), with 95 % confidence
-MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """A short-lived process that only the CSV saw. Seconds are elapsed time; MB are RSS."""
-
-    name: str
-    pid: int
-    first_s: float
-    last_s: float
-    peak_mb: float
-    held_mb: float  # at its last sample
-    test_id: str | None  # the task it overlaps most
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the CSV says about which process did the work of an old record."""
-
-    recorded: Process | None  # the process whose memory the results record, if one fits
-    recorded_max_mb: float
-    hidden: list[Hidden]
 
 
 @dataclass
@@ -183,76 +139,6 @@ def overall(criteria: Sequence[Criterion], cut_short: Note | None) -> str:
     if "fail" in counted:
         return "fail"
     return "pass" if set(counted) == {"pass"} and not cut_short else "inconclusive"
-
-
-def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleVerdict]:
-    """Leak verdict of every watched role; an old record never says NO LEAK."""
-    leak = run.phase("leak")
-    if not leak:
-        return {}
-    gap_s = longest_gap(run, [r for r in leak if r.cycle])
-    roles = judge_leak(leak, tolerance_mb=run.setting("tolerance_mb"), min_cycles=run.setting("min_cycles"),
-                       sampler_gap_s=gap_s)
-    if gap_s is None and not run.legacy:
-        roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
-    if all(r.cycle for r in leak):  # its beginning is lost, so is the growth at first use
-        roles = {role: dataclasses.replace(v, first_use_growth_mb=None) for role, v in roles.items()}
-    worker = roles.get("worker")
-    if not run.legacy or not worker or worker.growth.verdict == "LEAK":
-        return roles
-    if evidence and evidence.hidden:
-        peak = max(h.peak_mb for h in evidence.hidden)
-        growth = GrowthVerdict("NOT MEASURED", "wrong_process", {"recorded": evidence.recorded_max_mb, "peak": peak},
-                               None, None, 0)
-        worker = dataclasses.replace(worker, growth=growth, peak_mb=peak, first_use_growth_mb=None)
-    else:
-        worker = dataclasses.replace(worker, growth=undecided(worker.growth, "old_record"))
-    return roles | {"worker": worker}
-
-
-def undecided(growth: GrowthVerdict, reason: str) -> GrowthVerdict:
-    """The verdict where this is a reason to doubt a NO LEAK."""
-    return dataclasses.replace(growth, verdict="INCONCLUSIVE", reason=reason) if growth.verdict == "NO LEAK" else growth
-
-
-def seek_hidden(run: RecordedRun) -> Evidence:
-    """Find, in the CSV alone, processes that did the work though the results record another one's memory.
-
-    They are not the recorded one, reached far more memory than it, and used CPU as it did or more.
-    """
-    recorded_mb = [mb for r in run.results for mb in (r.worker_rss_before_mb, r.worker_rss_after_mb) if mb is not None]
-    if not run.samples or not recorded_mb:
-        return Evidence(None, max(recorded_mb, default=0.0), [])
-    samples, most = run.samples[0], max(recorded_mb)
-    recorded = find_recorded(run.results, samples)
-    used = sum(recorded.cpu) if recorded else 0.0
-    windows = [(r.test_id, samples.at_wall(w[0]), samples.at_wall(w[1])) for r in run.results if (w := task_window(r))]
-    hidden = []
-    for process in samples.processes:
-        peak = max(process.rss)
-        if process is recorded or peak < most + MUCH_BIGGER_MB or sum(process.cpu) <= used / 10:
-            continue
-        first, last = samples.elapsed[process.at[0]], samples.elapsed[process.at[-1]]
-        overlaps = [(min(last, end) - max(first, begin), test_id) for test_id, begin, end in windows]
-        overlap, test_id = max(overlaps, default=(0.0, ""))
-        task = test_id if overlap > 0 else None
-        hidden.append(Hidden(process.name, process.pid, first, last, peak, process.rss[-1], task))
-    return Evidence(recorded, most, hidden)
-
-
-def find_recorded(results: Sequence[TaskResult], samples: Samples) -> Process | None:
-    """The process of the CSV whose RSS comes closest to what the results record at their ends."""
-    misses: list[tuple[float, int]] = []
-    ends = [(samples.at_wall(wall), r.worker_rss_after_mb) for r in results
-            if r.worker_rss_after_mb is not None and (wall := wall_seconds(r.timestamp)) is not None]
-    for place, process in enumerate(samples.processes):
-        times = samples.times(process)
-        found = [abs(process.rss[min(bisect.bisect(times, end), len(times) - 1)] - mb) / max(20.0, mb)
-                 for end, mb in ends if times[0] <= end <= times[-1] + GAP_S]
-        if 2 * len(found) > len(ends):  # the CSV may have been cut off
-            misses.append((statistics.median(found), place))
-    miss, place = min(misses, default=(1.0, 0))
-    return samples.processes[place] if miss < 0.1 else None
 
 
 def find_crashes(results: Sequence[TaskResult]) -> list[str]:
@@ -356,22 +242,6 @@ def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleVerdict], evide
     return Criterion("return_to_baseline", status, kept, limit, Note(key, facts))
 
 
-def growth_after_ramp(run: RecordedRun, first: TaskResult) -> dict[str, float]:
-    """RSS of each role at rest after the ramp above that after first use, MB; without roles that were replaced."""
-    ramp = [r for r in run.phase("concurrency") if r.settled is not False and r.memory]
-    growth = {}
-    for role, last in (ramp[-1].memory if ramp else {}).items():
-        before = first.memory.get(role)
-        if before and roots_of(before) == roots_of(last) and before.after_mb is not None and last.after_mb is not None:
-            growth[role] = last.after_mb - before.after_mb
-    return growth
-
-
-def roots_of(memory: RoleMemory) -> set[tuple[int, str]]:
-    """The processes that served a role to the end."""
-    return {(p.pid, p.started) for p in memory.processes if p.root and not p.ended}
-
-
 def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleVerdict], evidence: Evidence | None) -> Criterion:
     """The growth rule's verdict over all watched roles."""
     limit = run.setting("tolerance_mb")
@@ -454,171 +324,6 @@ def rtf_under_load(run: RecordedRun, ramp: Ramp) -> Criterion:
     if not enough or not whole or observed >= REAL_TIME:
         return conclude("inconclusive", "rtf_open")
     return conclude("pass", "rtf_slow_later" if slow else "rtf_never_slow")
-
-
-def judge_ramp(run: RecordedRun) -> Ramp:
-    """Levels, their limits and the first breach (facts and formulas: turnaround from the common release)."""
-    groups: dict[tuple[int, int], list[TaskResult]] = {}
-    for result in run.phase("concurrency"):
-        number = 1 if result.level_run is None else result.level_run
-        if number:  # 0 is the warm-up task
-            groups.setdefault((result.concurrency, number), []).append(result)
-    judged = [(judge_level_run(results, run.setting("rtf_limit")), results) for results in groups.values()]
-    by_level: dict[int, list[tuple[LevelRun, list[TaskResult]]]] = {}
-    for level_run, results in judged:
-        by_level.setdefault(level_run.concurrency, []).append((level_run, results))
-    levels = [judge_level(size, runs) for size, runs in sorted(by_level.items())]
-
-    good: list[Level] = []
-    for level in levels:
-        leap = bool(good) and level.concurrency - good[-1].concurrency > run.setting("step")
-        if not level.stable or level.client_limited or (leap and run.lost):  # what was lost may be a level that failed
-            break
-        good.append(level)
-    first = levels[0] if levels else None
-    tried = first and first.concurrency == 1 and first.complete and not (first.client_limited or first.interrupted)
-    max_stable = good[-1].concurrency if good else 0 if tried else None
-    real_time = None if max_stable is None else 0
-    for level in good:
-        if level.rtf_known < level.succeeded or level.rtf_max is None or level.rtf_max >= REAL_TIME:
-            break
-        real_time = level.concurrency
-    if first and not real_time and (first.concurrency > 1 or (max_stable and (first.rtf_max or 0.0) < REAL_TIME)):
-        real_time = None  # lower levels were not tested, or the RTF of the lowest is not known
-
-    speeds = {level.concurrency: x for level in levels
-              if (x := level.audio_seconds_per_second) and not level.client_limited}
-    top = max(speeds.values(), default=0.0)
-    # What may be noise is no rise: a level's best run, less its timing error, is held against the plateau.
-    best = {n: max(throughput(results, corrected=True) or 0.0 for _, results in by_level[n]) for n in speeds}
-    plateau = highest_but_outliers([(x, len(by_level[n])) for n, x in sorted(speeds.items())])
-    knee = min((n for n in speeds if best[n] >= KNEE_SHARE * plateau), default=None)
-    breaches = [level_run.breach for level_run, _ in judged if level_run.breach and not level_run.client_limited]
-    tasks = good[-1].succeeded if good else 0
-    return Ramp(levels, max_stable, real_time, knee, top / speeds[1] if 1 in speeds else None, stop_reason(run, judged),
-                breaches[0] if breaches else None, 1 - CONFIDENCE ** (1 / tasks) if tasks else None, tasks)
-
-
-def highest_but_outliers(speeds: Sequence[tuple[float, int]]) -> float:
-    """Highest of (throughput, runs) by level. A single run that stands out from the levels beside it is no peak."""
-    values = [x for x, _ in speeds]
-    for place, (x, runs) in enumerate(speeds[1:-1], start=1):
-        values[place] = statistics.median((speeds[place - 1][0], x, speeds[place + 1][0])) if runs == 1 else x
-    return max(values, default=0.0)
-
-
-def judge_level(size: int, judged: Sequence[tuple[LevelRun, list[TaskResult]]]) -> Level:
-    """All runs of one level as one. A run that was only interrupted says nothing where there is another."""
-    judged = [(level_run, results) for level_run, results in judged if not level_run.interrupted] or judged
-    limited = all(level_run.client_limited for level_run, _ in judged)
-    free = [(level_run, results) for level_run, results in judged if limited or not level_run.client_limited]
-    done = [r for _, results in free for r in results if r.status == "success"]
-    rtfs = [r.rtf for r in done if r.rtf is not None]
-    times = [r.processing_time for r in done if r.processing_time is not None]
-    stable = [level_run.stable for level_run, _ in free]
-    peaks = [r.worker_rss_peak_mb for _, results in judged for r in results if r.worker_rss_peak_mb is not None]
-    return Level(
-        concurrency=size,
-        runs=len(judged),
-        submitted=sum(level_run.submitted for level_run, _ in judged),
-        succeeded=sum(level_run.succeeded for level_run, _ in judged),
-        rtf_median=median(rtfs),
-        rtf_max=max(rtfs, default=None),
-        turnaround_median_s=median(times),
-        turnaround_max_s=max(times, default=None),
-        audio_seconds_per_second=median([x for _, results in free if (x := throughput(results)) is not None]),
-        worker_peak_mb=max(peaks, default=None),
-        client_limited=limited,
-        stable=all(stable),
-        complete=all(level_run.complete for level_run, _ in judged),
-        flaky=not stable[0] and any(stable),
-        interrupted=any(r.error_kind == "interrupted" for _, results in judged for r in results),
-        rtf_known=sum(r.rtf is not None for _, results in judged for r in results if r.status == "success"),
-    )
-
-
-def throughput(results: Sequence[TaskResult], corrected: bool = False) -> float | None:
-    """Seconds of audio recognised per second, from the common release to the last success.
-
-    `corrected`: as if each success had come just after the poll before the one that saw it. Seen late by up to a poll,
-    short tasks of a low level look slower than they are, and the service as if it did more of them together.
-    """
-    done = [(r.audio_seconds, (r.processing_time or 0.0) - ((r.time_error or 0.0) if corrected else 0.0))
-            for r in results if r.status == "success"]
-    pairs = [(audio, taken) for audio, taken in done if audio is not None and taken > 0]
-    if not pairs or len(pairs) < len(done):
-        return None
-    return sum(audio for audio, _ in pairs) / max(taken for _, taken in pairs)
-
-
-STOPS = ("failure", "worker_died", "rtf_limit", "memory_reserve", "max_concurrency", "client_limited", "interrupted")
-
-
-def stop_reason(run: RecordedRun, judged: Sequence[tuple[LevelRun, Sequence[TaskResult]]]) -> str | None:
-    """Why the ramp ended: as recorded, else what its last level shows; a file that just ends was interrupted."""
-    recorded = [(r.level or {}).get("stop_reason") for r in run.results]
-    if found := [reason for reason in recorded if reason in STOPS]:
-        return str(found[-1])
-    if not judged:
-        return None
-    last, results = judged[-1]
-    if any(r.error_kind == "interrupted" for r in results):
-        return "interrupted"
-    if last.breach and last.breach.what in ("worker_died", "process_died", "rtf_limit"):
-        return last.breach.what.replace("process", "worker")
-    if last.breach and last.breach.what != "incomplete":
-        return "failure"
-    return None if run.legacy else "interrupted"
-
-
-def failure_kinds(results: Iterable[TaskResult]) -> list[tuple[str, int, str]]:
-    """Kinds of failure with their counts and the service's words, the most frequent first."""
-    words: dict[str, Counter[str]] = {}
-    for r in results:
-        if r.status != "success":
-            words.setdefault(r.error_kind or r.status, Counter())[plain(r.error or "", 300)] += 1
-    kinds = sorted(words.items(), key=lambda item: -item[1].total())
-    return [(kind, said.total(), " / ".join(text for text, _ in said.most_common(2) if text)) for kind, said in kinds]
-
-
-@dataclass(frozen=True)
-class RoleSeries:
-    """All processes of a role in one CSV; RSS (MiB) and CPU (percent of a core) summed at each sample with any."""
-
-    role: str
-    processes: list[Process]
-    at: Sequence[int]
-    rss: Sequence[float]
-    cpu: Sequence[float]
-
-
-NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "api", "asr-backend": "backend"}
-
-
-def series_of_roles(run: RecordedRun, samples: Samples) -> list[RoleSeries]:
-    """The CSV by role, or by process name where the results do not say the role; the known roles first."""
-    by_pid = {p.pid: role for r in run.results for role, m in r.memory.items() for p in m.processes}
-    by_name = dict(NAMES) | {p.name: by_pid[p.pid] for p in samples.processes if p.pid in by_pid}
-    by_role: dict[str, list[Process]] = {}
-    for process in samples.processes:
-        role = by_pid.get(process.pid) or by_name.get(process.name, process.name)
-        by_role.setdefault(role, []).append(process)
-    order = sorted(by_role, key=lambda role: (ROLES.index(role) if role in ROLES else len(ROLES), role))
-    return [summed(role, by_role[role], len(samples.elapsed)) for role in order]
-
-
-def summed(role: str, processes: list[Process], samples: int) -> RoleSeries:
-    if len(processes) == 1:
-        return RoleSeries(role, processes, processes[0].at, processes[0].rss, processes[0].cpu)
-    rss, cpu, present = [0.0] * samples, [0.0] * samples, bytearray(samples)
-    for process in processes:
-        for i, mb, percent in zip(process.at, process.rss, process.cpu, strict=True):
-            rss[i] += mb
-            cpu[i] += percent
-            present[i] = 1
-    at = array("I", itertools.compress(range(samples), present))
-    return RoleSeries(role, processes, at, array("d", itertools.compress(rss, present)),
-                      array("d", itertools.compress(cpu, present)))
 
 
 @dataclass(frozen=True)

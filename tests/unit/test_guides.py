@@ -24,6 +24,7 @@ import memory_leak_stress_test as instrument
 from guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
 from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
 from stress_report import findings
+from stress_report.concurrency import KNEE_SHARE, STOPS
 
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
@@ -255,7 +256,7 @@ def test_every_criterion_is_explained_and_stands_in_the_checklist(guide: Path) -
 @both
 def test_every_stop_reason_is_explained(guide: Path) -> None:
     keys = [key for key in section(guide, RAMP).keys if key not in findings.CRITERIA]
-    assert keys == list(reader.STOPS)
+    assert keys == list(STOPS)
 
 
 @both
@@ -311,7 +312,7 @@ CONSTANTS = [  # what the guides' sentences quote, and where
     (RAMP, f"{reader.GOOD_LEVEL}", ("({} is good)", "（{} 个为良好）")),
     (READING, f"{reader.DELTA_BAD_MB:g}", ("above {} MB bad", "超过 {} MB 严重")),
     (READING, f"{instrument.Settings.delta_limit_mb:g}", ("under {} MB is good", "低于 {} MB 良好")),
-    (READING, f"{100 * reader.KNEE_SHARE:g}", ("with {} % of", "吞吐量 {}%")),
+    (READING, f"{100 * KNEE_SHARE:g}", ("with {} % of", "吞吐量 {}%")),
     (KINDS, f"{instrument.SUBMIT_TIMEOUT_S:g}", ("({} s)", "（{} 秒）")),
     (KINDS, f"{instrument.LOST_AFTER}", ("{} times in a row", "连续 {} 次")),
     (OTHER, f"{100 * instrument.CLIENT_SPREAD:g}", ("than {} % of their median", "中位数的 {}%")),

@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 import memory_leak_stress_test as instrument
-from analyze_stress_test import highest_but_outliers, judge_ramp, throughput
 from memory_leak_stress_test import (
     Climb,
     MemorySample,
@@ -27,6 +26,7 @@ from memory_leak_stress_test import (
     levels,
     ramp,
 )
+from stress_report.concurrency import highest_but_outliers, judge_ramp, throughput
 from stress_report.findings import Ramp
 from stress_report.recording import RecordedRun
 

@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 
 import analyze_stress_test as reader
 from stress_report import findings, recording
+from stress_report.memory import series_of_roles
 from unit.reader_runs import (
     CSV_HEAD,
     healthy,
@@ -223,7 +224,7 @@ def test_the_sum_of_a_role_counts_each_process_where_it_was_seen(tmp_path: Path)
                    for second, there in seen.items() for pid, mb in there)
     path = tmp_path / "samples.csv"
     path.write_text(CSV_HEAD + rows)
-    series = reader.series_of_roles(recording.RecordedRun(path), recording.read_samples(path))
+    series = series_of_roles(recording.RecordedRun(path), recording.read_samples(path))
     assert [(s.role, list(s.at), list(s.rss)) for s in series] == [
         ("worker", [0, 1, 2], [12.0, 5.0, 14.0]), ("api", [3], [1.0])]
 

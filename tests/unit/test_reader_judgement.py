@@ -12,6 +12,7 @@ import pytest
 import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
 from stress_report import findings
+from stress_report.concurrency import failure_kinds
 from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
@@ -255,7 +256,7 @@ def test_a_passing_hiccup_of_the_tool_does_not_hide_the_runs_without_it(tmp_path
 
 def test_failures_are_counted_by_kind_with_the_words_of_the_service(tmp_path: Path) -> None:
     run = judged(tmp_path, ramp(level(1), level(4, failed=3), stop="failure"))
-    assert reader.failure_kinds(run.run.results) == [("submit_refused", 3, "queue is full")]
+    assert failure_kinds(run.run.results) == [("submit_refused", 3, "queue is full")]
 
 
 @pytest.mark.parametrize(("seconds_at", "says"), [

@@ -1,0 +1,181 @@
+"""What the record says of memory: the leak verdict of each role, who did the work, the samples by role."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import itertools
+import statistics
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memory_leak_stress_test import GAP_S, ROLES, GrowthVerdict, RoleMemory, RoleVerdict, TaskResult, judge_leak
+from stress_report.recording import SAME_RUN_S, Process, RecordedRun, Samples, task_window, wall_seconds
+
+MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A short-lived process that only the CSV saw. Seconds are elapsed time; MB are RSS."""
+
+    name: str
+    pid: int
+    first_s: float
+    last_s: float
+    peak_mb: float
+    held_mb: float  # at its last sample
+    test_id: str | None  # the task it overlaps most
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the CSV says about which process did the work of an old record."""
+
+    recorded: Process | None  # the process whose memory the results record, if one fits
+    recorded_max_mb: float
+    hidden: list[Hidden]
+
+
+def longest_gap(run: RecordedRun, tasks: Sequence[TaskResult]) -> float | None:
+    """Longest time that these tasks' processes went unwatched, as the CSV shows; None where it is not known at all.
+
+    What the results tell of it counts besides.
+    """
+    windows = [w for w in map(task_window, tasks) if w]
+    told = all(r.sample_gap_s is not None for r in tasks)
+    if not windows or not (told or run.samples):
+        return None
+    begin, end = min(w[0] for w in windows), max(w[1] for w in windows)
+    gaps = [length for s in run.samples for at, length in s.holes(run.setting("interval"))
+            if s.at_wall(begin) < at + length and at < s.at_wall(end)]
+    # A CSV that begins late or was cut off has a hole, too, which the record alone can fill.
+    unseen = [max(s.elapsed[0] - s.at_wall(begin), s.at_wall(end) - s.elapsed[-1]) for s in run.samples]
+    return max([*gaps, 0.0 if told or run.legacy else min(unseen) - SAME_RUN_S / 4])
+
+
+def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleVerdict]:
+    """Leak verdict of every watched role; an old record never says NO LEAK."""
+    leak = run.phase("leak")
+    if not leak:
+        return {}
+    gap_s = longest_gap(run, [r for r in leak if r.cycle])
+    roles = judge_leak(leak, tolerance_mb=run.setting("tolerance_mb"), min_cycles=run.setting("min_cycles"),
+                       sampler_gap_s=gap_s)
+    if gap_s is None and not run.legacy:
+        roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
+    if all(r.cycle for r in leak):  # its beginning is lost, so is the growth at first use
+        roles = {role: dataclasses.replace(v, first_use_growth_mb=None) for role, v in roles.items()}
+    worker = roles.get("worker")
+    if not run.legacy or not worker or worker.growth.verdict == "LEAK":
+        return roles
+    if evidence and evidence.hidden:
+        peak = max(h.peak_mb for h in evidence.hidden)
+        growth = GrowthVerdict("NOT MEASURED", "wrong_process", {"recorded": evidence.recorded_max_mb, "peak": peak},
+                               None, None, 0)
+        worker = dataclasses.replace(worker, growth=growth, peak_mb=peak, first_use_growth_mb=None)
+    else:
+        worker = dataclasses.replace(worker, growth=undecided(worker.growth, "old_record"))
+    return roles | {"worker": worker}
+
+
+def undecided(growth: GrowthVerdict, reason: str) -> GrowthVerdict:
+    """The verdict where this is a reason to doubt a NO LEAK."""
+    return dataclasses.replace(growth, verdict="INCONCLUSIVE", reason=reason) if growth.verdict == "NO LEAK" else growth
+
+
+def seek_hidden(run: RecordedRun) -> Evidence:
+    """Find, in the CSV alone, processes that did the work though the results record another one's memory.
+
+    They are not the recorded one, reached far more memory than it, and used CPU as it did or more.
+    """
+    recorded_mb = [mb for r in run.results for mb in (r.worker_rss_before_mb, r.worker_rss_after_mb) if mb is not None]
+    if not run.samples or not recorded_mb:
+        return Evidence(None, max(recorded_mb, default=0.0), [])
+    samples, most = run.samples[0], max(recorded_mb)
+    recorded = find_recorded(run.results, samples)
+    used = sum(recorded.cpu) if recorded else 0.0
+    windows = [(r.test_id, samples.at_wall(w[0]), samples.at_wall(w[1])) for r in run.results if (w := task_window(r))]
+    hidden = []
+    for process in samples.processes:
+        peak = max(process.rss)
+        if process is recorded or peak < most + MUCH_BIGGER_MB or sum(process.cpu) <= used / 10:
+            continue
+        first, last = samples.elapsed[process.at[0]], samples.elapsed[process.at[-1]]
+        overlaps = [(min(last, end) - max(first, begin), test_id) for test_id, begin, end in windows]
+        overlap, test_id = max(overlaps, default=(0.0, ""))
+        task = test_id if overlap > 0 else None
+        hidden.append(Hidden(process.name, process.pid, first, last, peak, process.rss[-1], task))
+    return Evidence(recorded, most, hidden)
+
+
+def find_recorded(results: Sequence[TaskResult], samples: Samples) -> Process | None:
+    """The process of the CSV whose RSS comes closest to what the results record at their ends."""
+    misses: list[tuple[float, int]] = []
+    ends = [(samples.at_wall(wall), r.worker_rss_after_mb) for r in results
+            if r.worker_rss_after_mb is not None and (wall := wall_seconds(r.timestamp)) is not None]
+    for place, process in enumerate(samples.processes):
+        times = samples.times(process)
+        found = [abs(process.rss[min(bisect.bisect(times, end), len(times) - 1)] - mb) / max(20.0, mb)
+                 for end, mb in ends if times[0] <= end <= times[-1] + GAP_S]
+        if 2 * len(found) > len(ends):  # the CSV may have been cut off
+            misses.append((statistics.median(found), place))
+    miss, place = min(misses, default=(1.0, 0))
+    return samples.processes[place] if miss < 0.1 else None
+
+
+def growth_after_ramp(run: RecordedRun, first: TaskResult) -> dict[str, float]:
+    """RSS of each role at rest after the ramp above that after first use, MB; without roles that were replaced."""
+    ramp = [r for r in run.phase("concurrency") if r.settled is not False and r.memory]
+    growth = {}
+    for role, last in (ramp[-1].memory if ramp else {}).items():
+        before = first.memory.get(role)
+        if before and roots_of(before) == roots_of(last) and before.after_mb is not None and last.after_mb is not None:
+            growth[role] = last.after_mb - before.after_mb
+    return growth
+
+
+def roots_of(memory: RoleMemory) -> set[tuple[int, str]]:
+    """The processes that served a role to the end."""
+    return {(p.pid, p.started) for p in memory.processes if p.root and not p.ended}
+
+
+@dataclass(frozen=True)
+class RoleSeries:
+    """All processes of a role in one CSV; RSS (MiB) and CPU (percent of a core) summed at each sample with any."""
+
+    role: str
+    processes: list[Process]
+    at: Sequence[int]
+    rss: Sequence[float]
+    cpu: Sequence[float]
+
+
+NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "api", "asr-backend": "backend"}
+
+
+def series_of_roles(run: RecordedRun, samples: Samples) -> list[RoleSeries]:
+    """The CSV by role, or by process name where the results do not say the role; the known roles first."""
+    by_pid = {p.pid: role for r in run.results for role, m in r.memory.items() for p in m.processes}
+    by_name = dict(NAMES) | {p.name: by_pid[p.pid] for p in samples.processes if p.pid in by_pid}
+    by_role: dict[str, list[Process]] = {}
+    for process in samples.processes:
+        role = by_pid.get(process.pid) or by_name.get(process.name, process.name)
+        by_role.setdefault(role, []).append(process)
+    order = sorted(by_role, key=lambda role: (ROLES.index(role) if role in ROLES else len(ROLES), role))
+    return [summed(role, by_role[role], len(samples.elapsed)) for role in order]
+
+
+def summed(role: str, processes: list[Process], samples: int) -> RoleSeries:
+    if len(processes) == 1:
+        return RoleSeries(role, processes, processes[0].at, processes[0].rss, processes[0].cpu)
+    rss, cpu, present = [0.0] * samples, [0.0] * samples, bytearray(samples)
+    for process in processes:
+        for i, mb, percent in zip(process.at, process.rss, process.cpu, strict=True):
+            rss[i] += mb
+            cpu[i] += percent
+            present[i] = 1
+    at = array("I", itertools.compress(range(samples), present))
+    return RoleSeries(role, processes, at, array("d", itertools.compress(rss, present)),
+                      array("d", itertools.compress(cpu, present)))
