@@ -25,6 +25,7 @@ from guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
 from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
 from stress_report import findings
 from stress_report.concurrency import KNEE_SHARE, STOPS
+from stress_report.judging import DELTA_BAD_MB, GOOD_LEVEL, NEEDED_LEVEL
 
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
@@ -308,9 +309,9 @@ CONSTANTS = [  # what the guides' sentences quote, and where
     (LEAK, f"{instrument.GIVE_UP_CYCLES}", ("after {} cycles in a row", "连续 {} 轮")),
     (RAMP, f"{instrument.BASE_RUNS}", ("1 task {} times", "跑 {} 次单任务")),
     (RAMP, f"{instrument.CONFIRM_RUNS}", ("until it has {} runs", "补足 {} 次")),
-    (RAMP, f"{reader.NEEDED_LEVEL}", ("at least {} tasks", "至少 {} 个任务")),
-    (RAMP, f"{reader.GOOD_LEVEL}", ("({} is good)", "（{} 个为良好）")),
-    (READING, f"{reader.DELTA_BAD_MB:g}", ("above {} MB bad", "超过 {} MB 严重")),
+    (RAMP, f"{NEEDED_LEVEL}", ("at least {} tasks", "至少 {} 个任务")),
+    (RAMP, f"{GOOD_LEVEL}", ("({} is good)", "（{} 个为良好）")),
+    (READING, f"{DELTA_BAD_MB:g}", ("above {} MB bad", "超过 {} MB 严重")),
     (READING, f"{instrument.Settings.delta_limit_mb:g}", ("under {} MB is good", "低于 {} MB 良好")),
     (READING, f"{100 * KNEE_SHARE:g}", ("with {} % of", "吞吐量 {}%")),
     (KINDS, f"{instrument.SUBMIT_TIMEOUT_S:g}", ("({} s)", "（{} 秒）")),

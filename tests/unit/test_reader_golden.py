@@ -18,13 +18,14 @@ import pytest
 import analyze_stress_test as reader
 from memory_leak_stress_test import GROWTH_REASONS
 from stress_report import recording
+from stress_report.judging import Judged, judge
 
 GOLDEN = Path(__file__).parent / "golden"
 RUNS = {"healthy": "20261125_014911", "leaking": "20261125_015358"}
 
 
-def recorded(name: str) -> reader.Judged:
-    return reader.judge(recording.read_run(GOLDEN / f"memory_leak_stress_test_{RUNS[name]}.jsonl", None))
+def recorded(name: str) -> Judged:
+    return judge(recording.read_run(GOLDEN / f"memory_leak_stress_test_{RUNS[name]}.jsonl", None))
 
 
 @pytest.mark.parametrize("language", reader.LANGUAGES)

@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 
 import analyze_stress_test as reader
 from stress_report import findings, recording
+from stress_report.judging import judge
 from stress_report.memory import series_of_roles
 from unit.reader_runs import (
     CSV_HEAD,
@@ -70,7 +71,7 @@ def iter_rows(lines: list[str], start: int) -> list[str]:
 
 
 def report_of(path: Path, language: str = "en") -> str:
-    run = reader.judge(recording.read_run(path, None))
+    run = judge(recording.read_run(path, None))
     json.dumps(reader.summary(run, reader.Words(language)), allow_nan=False)
     charts = {name: f"run.{name}.svg" for name in ("memory", "concurrency")}
     report = reader.report(run, run, charts, [], reader.Words(language))

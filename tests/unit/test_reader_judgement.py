@@ -12,6 +12,7 @@ import pytest
 import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
 from stress_report import findings
+from stress_report.comparison import compare
 from stress_report.concurrency import failure_kinds
 from unit.reader_runs import (
     CSV_HEAD,
@@ -328,7 +329,7 @@ def test_comparison_says_whether_the_fix_is_shown(
     for folder in folders:
         folder.mkdir()
     old, new = judged(folders[0], before), judged(folders[1], after)
-    fix, changes, unlike = reader.compare(old, new)
+    fix, changes, unlike = compare(old, new)
     assert fix.key == key
     assert changes[0].before == old.criteria[0].observed
     assert unlike == []
@@ -340,7 +341,7 @@ def test_comparison_names_conditions_that_differ(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
     other = [dataclasses.replace(result, host={"name": "h", "cpus": 8}) for result in leak_phase()]
-    _, _, unlike = reader.compare(judged(folders[0], leak_phase()), judged(folders[1], other))
+    _, _, unlike = compare(judged(folders[0], leak_phase()), judged(folders[1], other))
     assert [note.facts["what"].key for note in unlike] == ["cpus"]
 
 
@@ -351,7 +352,7 @@ def test_conditions_that_differ_are_said_with_units_and_the_separators_of_the_la
     runs = [[dataclasses.replace(result, host={"memory_mb": mb}) for result in leak_phase()] for mb in (24105, 48210)]
     for result in runs[1]:
         result.audio_seconds = 20.0
-    _, _, unlike = reader.compare(*(judged(*run) for run in zip(folders, runs, strict=True)))
+    _, _, unlike = compare(*(judged(*run) for run in zip(folders, runs, strict=True)))
     english, chinese = (" ".join(map(reader.Words(language).note, unlike)) for language in reader.LANGUAGES)
     assert "clip lengths (100 s, 20 s before; 20 s now)" in english
     assert "machine memory (24,105 MB before; 48,210 MB now)" in english
@@ -383,7 +384,7 @@ def test_memory_that_stays_after_the_ramp_is_never_a_pass_nor_a_shown_fix(tmp_pa
     assert "Whether memory leaks is not decided" in reader.headline(run, say)
     assert "no growth per cycle" in reader.memory_sentence(run, say)
     assert "run the ramp a second time" in reader.next_sentence(run, say)
-    fix, _, _ = reader.compare(judged(folders[0], leak_phase(LEAKING)), run)
+    fix, _, _ = compare(judged(folders[0], leak_phase(LEAKING)), run)
     assert fix.key == "fix_doubt"
     assert f"+900.0 MB in the {role}" in say.note(fix)
     assert judged(folders[1], after_the_ramp(role, 50.0)).verdict == "pass"
@@ -450,10 +451,10 @@ def test_a_fix_is_not_shown_by_a_looser_tolerance(tmp_path: Path) -> None:
     new = judged(folders[1], with_settings(leak_phase(FLAT), tolerance_mb=500.0))
     loose = dataclasses.replace(new.roles["worker"].growth, upper_bound_mb_per_cycle=61.0)  # as of noisy readings
     new.roles["worker"] = dataclasses.replace(new.roles["worker"], growth=loose)
-    fix, _, unlike = reader.compare(judged(folders[0], leak_phase(LEAKING)), new)
+    fix, _, unlike = compare(judged(folders[0], leak_phase(LEAKING)), new)
     say = reader.Words("en")
     assert fix.key == "fix_doubt"
     assert "60.0 before" in say.note(fix)
     assert [say.note(n) for n in unlike if "--tolerance-mb" in say.note(n)] == [
         "The runs differ in --tolerance-mb (10 before; 500 now): the change may be due to that."]
-    assert "differs_order" in [note.key for note in reader.compare(new, new)[2]]
+    assert "differs_order" in [note.key for note in compare(new, new)[2]]

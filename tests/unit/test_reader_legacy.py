@@ -10,6 +10,7 @@ import pytest
 
 import analyze_stress_test as reader
 from stress_report import recording
+from stress_report.judging import Judged, judge
 from unit.reader_runs import CSV_HEAD, moment, sample_rows, statuses
 
 
@@ -39,13 +40,13 @@ WRONG_PROCESS = PARENT + "".join(HORSES)
 RIGHT_PROCESS = sample_rows(range(0, 500), ("rq", 100, 12.9), ("uvicorn", 200, 26.4))
 
 
-def old_run(folder: Path, lines: list[dict[str, Any]], rows: str | None = None) -> reader.Judged:
+def old_run(folder: Path, lines: list[dict[str, Any]], rows: str | None = None) -> Judged:
     path = folder / "memory_leak_stress_test_20260302_090000.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in lines))
     if rows is not None:
         by_time = sorted(rows.splitlines(keepends=True))  # as a sampler writes them
         (folder / "system_resources_20260302_090000.csv").write_text(CSV_HEAD + "".join(by_time))
-    return reader.judge(recording.read_run(path, None))
+    return judge(recording.read_run(path, None))
 
 
 def test_the_csv_shows_that_another_process_did_the_work(tmp_path: Path) -> None:

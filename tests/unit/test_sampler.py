@@ -20,7 +20,6 @@ from typing import Any
 import psutil
 import pytest
 
-import analyze_stress_test as reader
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import (
     CSV_COLUMNS,
@@ -37,6 +36,7 @@ from memory_leak_stress_test import (
     schedule,
 )
 from stress_report import findings
+from stress_report.judging import in_words
 
 NEVER = threading.Event()
 
@@ -493,7 +493,7 @@ def test_the_end_of_a_serving_process_is_a_death_of_this_window_only(child: Chil
         [death] = sampler.deaths()
         assert death.role == "worker"
         assert death.words.startswith(f"worker process {other.pid} (")
-        assert isinstance(reader.in_words(death.words), findings.Note), "else a report in Chinese has it in English"
+        assert isinstance(in_words(death.words), findings.Note), "else a report in Chinese has it in English"
         assert begin <= death.at <= time.monotonic()
         assert sampler.serving() == 0
         assert [w.ended for w in sampler.close_window().processes if w.process.pid == other.pid] == [True]
