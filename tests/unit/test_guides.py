@@ -26,6 +26,8 @@ from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
 from stress_report import findings
 from stress_report.concurrency import KNEE_SHARE, STOPS
 from stress_report.judging import DELTA_BAD_MB, GOOD_LEVEL, NEEDED_LEVEL
+from stress_report.saying import Words
+from stress_report.words import LANGUAGES, WORDS
 
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
@@ -187,7 +189,7 @@ def test_every_column_of_the_csv_is_explained_in_order(guide: Path) -> None:
 def test_every_kind_of_failure_is_explained(guide: Path) -> None:
     kinds = set(error_kinds(sources()[0]))
     assert set(section(guide, KINDS).keys) == kinds
-    assert all(reader.Words("en").kind(kind) != kind for kind in kinds), "a report says what each means"
+    assert all(Words("en").kind(kind) != kind for kind in kinds), "a report says what each means"
 
 
 def error_kinds(tree: ast.Module) -> Iterator[str]:
@@ -238,13 +240,13 @@ def test_names_of_the_files_are_those_written(guide: Path, tmp_path: Path) -> No
 @both
 def test_every_verdict_is_explained(guide: Path) -> None:
     keys = section(guide, READING).keys
-    column = reader.LANGUAGES.index("en" if guide == ENGLISH else "zh-CN")
+    column = LANGUAGES.index("en" if guide == ENGLISH else "zh-CN")
     for name in ("pass", "fail", "inconclusive"):
-        assert reader.WORDS[f"verdict_{name}"][0] in keys
-        assert reader.WORDS[f"verdict_{name}"][column] in section(guide, READING).text
+        assert WORDS[f"verdict_{name}"][0] in keys
+        assert WORDS[f"verdict_{name}"][column] in section(guide, READING).text
     for name in ("LEAK", "NO LEAK", "INCONCLUSIVE", "NOT MEASURED"):
         assert name in keys
-        assert reader.WORDS[f"leak_{name}"][column] in section(guide, READING).text
+        assert WORDS[f"leak_{name}"][column] in section(guide, READING).text
 
 
 @both
@@ -350,7 +352,7 @@ def messages() -> Iterator[tuple[int, str]]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and (place := places.get(ast.unparse(node.func))) is not None and node.args:
                 text = template(node.args[0])
-                yield place, re.sub(r"\{.*?\}", "…", reader.WORDS[text][0]) if place == UNREADABLE else text
+                yield place, re.sub(r"\{.*?\}", "…", WORDS[text][0]) if place == UNREADABLE else text
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "self.failure":
                 yield MEANWHILE, template(node.value)
             elif isinstance(node, (ast.JoinedStr, ast.Constant)) and node not in pieces and is_warning(template(node)):
@@ -398,7 +400,7 @@ def test_every_reason_for_no_verdict_is_explained(guide: Path) -> None:
     rows = section(guide, INCONCLUSIVE).rows
     english = [guides.SPAN.findall(row[0])[0] for row in rows]
     chinese = [words for row in rows for words in re.findall("「(.+?)」", row[0])]
-    reasons = {key: texts for key, texts in reader.WORDS.items() if key.startswith("reason_")}
+    reasons = {key: texts for key, texts in WORDS.items() if key.startswith("reason_")}
     decided = {"reason_" + key for key in ("steady_growth", "fast_growth", "horses_leak", "no_growth", "fork_per_job")}
     for key, (in_english, in_chinese) in reasons.items():
         if key in decided:
@@ -427,12 +429,12 @@ def test_the_readmes_excerpt_is_the_first_screen_of_the_example() -> None:
     assert readme == make_examples.with_excerpt(readme, report)
 
 
-@pytest.mark.parametrize("language", reader.LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(("name", "verdict", "leak"), [("healthy", "pass", "NO LEAK"), ("leaking", "fail", "LEAK")])
 def test_the_examples_show_what_they_are_named_for(language: str, name: str, verdict: str, leak: str) -> None:
     report = make_examples.EXAMPLES / f"{name}{make_examples.LANGUAGES[language]}"
     text = report.read_text(encoding="utf-8")
-    say = reader.Words(language)
+    say = Words(language)
     assert say(f"verdict_{verdict}") in text.splitlines()[2]
     assert f"| worker | {say('leak_' + leak)} |" in text
     pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)

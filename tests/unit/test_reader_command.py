@@ -14,6 +14,7 @@ from rich.cells import cell_len
 import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
 from stress_report import findings
+from stress_report.words import LANGUAGES
 from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
@@ -168,7 +169,7 @@ def test_without_matplotlib_the_report_says_why_it_has_no_pictures(
     assert "pip install matplotlib" in (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
 
 
-@pytest.mark.parametrize("language", reader.LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_the_terminal_shows_one_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: str, width: int

@@ -21,6 +21,8 @@ import analyze_stress_test as reader
 from stress_report import findings, recording
 from stress_report.judging import judge
 from stress_report.memory import series_of_roles
+from stress_report.saying import Words
+from stress_report.words import LANGUAGES
 from unit.reader_runs import (
     CSV_HEAD,
     healthy,
@@ -72,15 +74,15 @@ def iter_rows(lines: list[str], start: int) -> list[str]:
 
 def report_of(path: Path, language: str = "en") -> str:
     run = judge(recording.read_run(path, None))
-    json.dumps(reader.summary(run, reader.Words(language)), allow_nan=False)
+    json.dumps(reader.summary(run, Words(language)), allow_nan=False)
     charts = {name: f"run.{name}.svg" for name in ("memory", "concurrency")}
-    report = reader.report(run, run, charts, [], reader.Words(language))
+    report = reader.report(run, run, charts, [], Words(language))
     check_markdown(report)
     return report
 
 
 @pytest.mark.parametrize("words", NASTY, ids=range(len(NASTY)))
-@pytest.mark.parametrize("language", reader.LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_words_of_the_service_and_names_are_shown_as_text(tmp_path: Path, words: str, language: str) -> None:
     results = healthy() + ramp(level(6, failed=2), stop="failure")
     for result in results:
@@ -100,7 +102,7 @@ def test_charts_survive_nasty_names(tmp_path: Path) -> None:
     rows = "".join(sample_rows(range(9), (f'"{name[:60]}"', number, 50.0)) for number, name in enumerate(NASTY)
                    if not re.search(r"[\r\n\"]", name))
     run = judged(tmp_path, healthy(), csv=CSV_HEAD + "".join(sorted(rows.splitlines(keepends=True))))
-    files, _ = reader.write_charts(run, tmp_path, "run", reader.Words("zh-CN"))
+    files, _ = reader.write_charts(run, tmp_path, "run", Words("zh-CN"))
     assert "<script" not in (tmp_path / files["memory"]).read_text()
 
 
@@ -115,7 +117,7 @@ def test_a_line_that_cannot_be_read_is_counted_with_its_reason(tmp_path: Path, l
     path = record(tmp_path, healthy(), more=line + "\n")
     run = recording.read_run(path, None)
     assert len(run.results) == len(healthy())
-    say, chinese = map(reader.Words, reader.LANGUAGES)
+    say, chinese = map(Words, LANGUAGES)
     assert [count for reason, count in run.skipped.items() if why in say.note(reason)] == [1]
     assert "skipped: 1" in report_of(path)
     assert not any(say.note(reason) in report_of(path, chinese.language) for reason in run.skipped)
@@ -289,7 +291,7 @@ def csv_text(draw: st.DrawFn) -> str:
     return CSV_HEAD + "\n".join(rows)
 
 
-@given(result_lines(), csv_text(), st.sampled_from(reader.LANGUAGES))
+@given(result_lines(), csv_text(), st.sampled_from(LANGUAGES))
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_lines_and_any_csv_end_in_a_whole_report_or_one_sentence(lines: str, csv: str, language: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,8 @@ from memory_leak_stress_test import TaskResult
 from stress_report import findings
 from stress_report.comparison import compare
 from stress_report.concurrency import failure_kinds
+from stress_report.saying import Words, headline, memory_sentence, next_sentence, ramp_sentence
+from stress_report.words import LANGUAGES, WORDS
 from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
@@ -193,7 +195,7 @@ def test_a_task_cut_off_by_the_user_neither_fails_its_level_nor_lets_the_run_pas
         result.error_kind = "interrupted"
     run = judged(tmp_path, leak_phase() + ramp(*(level(n) for n in range(1, 6)), cut, stop="interrupted"))
     assert (run.ramp.max_stable, run.ramp.first_breach, run.verdict) == (5, None, "inconclusive")
-    assert reader.Words("en")("cut_interrupted") in reader.headline(run, reader.Words("en"))
+    assert Words("en")("cut_interrupted") in headline(run, Words("en"))
 
 
 @pytest.mark.parametrize(("settings", "results", "open_ones"), [
@@ -207,9 +209,9 @@ def test_what_was_not_asked_for_does_not_withhold_a_pass_but_is_named(
 ) -> None:
     run = judged(tmp_path, with_settings(results(), **settings))
     assert {name for name, status in statuses(run).items() if status == "not_measured"} == open_ones
-    say = reader.Words("en")
+    say = Words("en")
     assert run.verdict == "pass"
-    assert all(say(name) in reader.headline(run, say) for name in open_ones)
+    assert all(say(name) in headline(run, say) for name in open_ones)
 
 
 def test_a_run_without_its_second_phase_is_open(tmp_path: Path) -> None:
@@ -266,10 +268,10 @@ def test_stable_levels_are_put_in_words_that_tell_a_queue_from_concurrency(
     tmp_path: Path, seconds_at: Callable[[int], float], says: str
 ) -> None:
     run = judged(tmp_path, ramp(*(level(n, processing_time=seconds_at(n)) for n in range(1, 9))))
-    said = reader.ramp_sentence(run, reader.Words("en"))
-    begin = reader.WORDS[says][0].partition("{")[0]
+    said = ramp_sentence(run, Words("en"))
+    begin = WORDS[says][0].partition("{")[0]
     assert begin in said
-    assert ("one after another" in reader.headline(run, reader.Words("en"))) == (says == "together_not")
+    assert ("one after another" in headline(run, Words("en"))) == (says == "together_not")
 
 
 @pytest.mark.parametrize("size", [3, 10])
@@ -294,14 +296,14 @@ def test_a_breach_is_said_in_words_of_the_report(
     tmp_path: Path, last: Callable[[], list[TaskResult]], english: str, chinese: str
 ) -> None:
     run = judged(tmp_path, ramp(level(1), level(2), last(), stop="failure"))
-    for language, words in zip(reader.LANGUAGES, (english, chinese), strict=True):
-        assert any(words in line for line in reader.ramp_lines(run.ramp, reader.Words(language)))
+    for language, words in zip(LANGUAGES, (english, chinese), strict=True):
+        assert any(words in line for line in reader.ramp_lines(run.ramp, Words(language)))
 
 
 def test_deaths_are_said_in_words_of_the_report(tmp_path: Path) -> None:
     facts = {"deaths": ["worker process 100 (rq) ended", "something else"]}
     run = judged(tmp_path, ramp(level(1), level(2, facts=facts), stop="worker_died"))
-    english, chinese = (reader.Words(language).note(run.criteria[4].text) for language in reader.LANGUAGES)
+    english, chinese = (Words(language).note(run.criteria[4].text) for language in LANGUAGES)
     assert english == "2 in all: worker process 100 (rq) ended; something else"
     assert chinese == "共 2 次：worker 进程 100（rq）退出；something else"
 
@@ -333,7 +335,7 @@ def test_comparison_says_whether_the_fix_is_shown(
     assert fix.key == key
     assert changes[0].before == old.criteria[0].observed
     assert unlike == []
-    assert all(reader.Words(language).note(fix) for language in reader.LANGUAGES)
+    assert all(Words(language).note(fix) for language in LANGUAGES)
 
 
 def test_comparison_names_conditions_that_differ(tmp_path: Path) -> None:
@@ -353,7 +355,7 @@ def test_conditions_that_differ_are_said_with_units_and_the_separators_of_the_la
     for result in runs[1]:
         result.audio_seconds = 20.0
     _, _, unlike = compare(*(judged(*run) for run in zip(folders, runs, strict=True)))
-    english, chinese = (" ".join(map(reader.Words(language).note, unlike)) for language in reader.LANGUAGES)
+    english, chinese = (" ".join(map(Words(language).note, unlike)) for language in LANGUAGES)
     assert "clip lengths (100 s, 20 s before; 20 s now)" in english
     assert "machine memory (24,105 MB before; 48,210 MB now)" in english
     assert "“音频时长”不同（之前 100 s、20 s，现在 20 s）" in chinese
@@ -378,12 +380,12 @@ def test_memory_that_stays_after_the_ramp_is_never_a_pass_nor_a_shown_fix(tmp_pa
     folders = [tmp_path / "before", tmp_path / "after"]
     for folder in folders:
         folder.mkdir()
-    run, say = judged(folders[1], after_the_ramp(role, 900.0)), reader.Words("en")
+    run, say = judged(folders[1], after_the_ramp(role, 900.0)), Words("en")
     assert (statuses(run)["return_to_baseline"], run.verdict) == ("inconclusive", "inconclusive")
     assert f"+900.0 MB in the {role} after the ramp" in say.note(run.criteria[1].text)
-    assert "Whether memory leaks is not decided" in reader.headline(run, say)
-    assert "no growth per cycle" in reader.memory_sentence(run, say)
-    assert "run the ramp a second time" in reader.next_sentence(run, say)
+    assert "Whether memory leaks is not decided" in headline(run, say)
+    assert "no growth per cycle" in memory_sentence(run, say)
+    assert "run the ramp a second time" in next_sentence(run, say)
     fix, _, _ = compare(judged(folders[0], leak_phase(LEAKING)), run)
     assert fix.key == "fix_doubt"
     assert f"+900.0 MB in the {role}" in say.note(fix)
@@ -407,7 +409,7 @@ def test_a_hole_in_the_samples_is_one_wherever_it_is(tmp_path: Path, seconds: An
     run = judged(tmp_path, without_gaps(healthy()), csv=csv)
     assert run.roles["worker"].growth.reason == reason
     assert (run.verdict == "pass") == (reason == "no_growth")
-    assert "Next: " in reader.next_sentence(run, reader.Words("en"))
+    assert "Next: " in next_sentence(run, Words("en"))
 
 
 def test_a_hole_that_the_record_tells_of_needs_no_csv(tmp_path: Path) -> None:
@@ -421,27 +423,27 @@ def test_failed_tasks_of_the_leak_phase_stand_on_the_first_screen(tmp_path: Path
     results = healthy()
     for result in results[3:22:2]:
         result.status, result.error_kind, result.error = "failed", "task_failed", "CUDA out of memory"
-    run, say = judged(tmp_path, results), reader.Words("en")
-    assert "10 of 22 tasks of the leak phase failed" in reader.headline(run, say)
-    assert "Nothing failed" not in reader.headline(run, say)
-    assert "see why tasks of the leak phase fail" in reader.next_sentence(run, say)
+    run, say = judged(tmp_path, results), Words("en")
+    assert "10 of 22 tasks of the leak phase failed" in headline(run, say)
+    assert "Nothing failed" not in headline(run, say)
+    assert "see why tasks of the leak phase fail" in next_sentence(run, say)
 
 
 def test_a_service_that_recognises_nothing_does_not_pass(tmp_path: Path) -> None:
     results = healthy()
     results[-1].empty_text = True
-    run, say = judged(tmp_path, results), reader.Words("en")
+    run, say = judged(tmp_path, results), Words("en")
     assert run.verdict == "inconclusive"
-    assert "1 tasks were done without a word of text" in reader.headline(run, say)
+    assert "1 tasks were done without a word of text" in headline(run, say)
     assert reader.summary(run, say)["input"]["empty_texts"] == 1
     unknown = judged(tmp_path, healthy())
     assert reader.summary(unknown, say)["input"]["empty_texts"] is None, "no result says whether there was text"
 
 
 def test_a_record_that_ends_before_the_ramp_never_passes_as_a_whole(tmp_path: Path) -> None:
-    run, say = judged(tmp_path, leak_phase()), reader.Words("en")
+    run, say = judged(tmp_path, leak_phase()), Words("en")
     assert (run.verdict, run.cut_short) == ("inconclusive", findings.Note("cut_early"))
-    assert "repeat the run to its end" in reader.next_sentence(run, say)
+    assert "repeat the run to its end" in next_sentence(run, say)
 
 
 def test_a_fix_is_not_shown_by_a_looser_tolerance(tmp_path: Path) -> None:
@@ -452,7 +454,7 @@ def test_a_fix_is_not_shown_by_a_looser_tolerance(tmp_path: Path) -> None:
     loose = dataclasses.replace(new.roles["worker"].growth, upper_bound_mb_per_cycle=61.0)  # as of noisy readings
     new.roles["worker"] = dataclasses.replace(new.roles["worker"], growth=loose)
     fix, _, unlike = compare(judged(folders[0], leak_phase(LEAKING)), new)
-    say = reader.Words("en")
+    say = Words("en")
     assert fix.key == "fix_doubt"
     assert "60.0 before" in say.note(fix)
     assert [say.note(n) for n in unlike if "--tolerance-mb" in say.note(n)] == [

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyze_stress_test import Words
 from memory_leak_stress_test import (
     CannotRecord,
     ProcessMemory,
@@ -24,6 +23,7 @@ from memory_leak_stress_test import (
     new_files,
 )
 from stress_report.recording import BadLine, result_from_json
+from stress_report.saying import Words
 
 
 def result(number: int = 1, **values: Any) -> TaskResult:
