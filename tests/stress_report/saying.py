@@ -10,7 +10,7 @@ from typing import Any
 
 from memory_leak_stress_test import Breach, GrowthVerdict
 from stress_report.concurrency import ONE_AT_A_TIME, ONLY_WAIT, failure_kinds
-from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Note, Ramp, plain
+from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Note, Ramp, plain
 from stress_report.judging import Judged, in_words, memory_missing
 from stress_report.words import LANGUAGES, WORDS
 
@@ -80,6 +80,19 @@ def num(value: float | None, digits: int = 1, sign: bool = False) -> str:
         return "–"
     text = f"{value:{'+' if sign else ''},.{digits}f}"
     return text[1:] if text.startswith(("-0", "+0")) and not text.strip("-+0.") else text
+
+
+def observed_text(c: Criterion) -> str:
+    unit = " MB" if c.id in MEMORY_CRITERIA and c.observed is not None else ""
+    digits = 0 if c.id in ("min_concurrency", "no_worker_crash") else 2 if c.id == "rtf_under_load" else 1
+    return num(c.observed, digits, sign=c.id in MEMORY_CRITERIA) + unit
+
+
+def limit_text(c: Criterion, say: Words) -> str:
+    if c.id == "no_worker_crash":
+        return say("limit_none")
+    unit = " MB" if c.id in MEMORY_CRITERIA else ""
+    return say("limit_least" if c.id == "min_concurrency" else "limit_below", limit=f"{c.limit:g}{unit}")
 
 
 def headline(judged: Judged, say: Words) -> str:

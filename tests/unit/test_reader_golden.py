@@ -17,7 +17,8 @@ import pytest
 
 import analyze_stress_test as reader
 from memory_leak_stress_test import GROWTH_REASONS
-from stress_report import recording
+from stress_report import markdown, recording
+from stress_report.charts import choose_pen, write_charts
 from stress_report.judging import Judged, judge
 from stress_report.saying import Words
 from stress_report.words import LANGUAGES, REASONS_ZH, WORDS
@@ -35,7 +36,7 @@ def recorded(name: str) -> Judged:
 def test_report_of_a_recorded_run_is_as_it_was(name: str, baseline: str | None, language: str) -> None:
     before = recorded(baseline) if baseline else None
     charts = {chart: f"{name}.{chart}.svg" for chart in ("memory", "concurrency")}
-    report = reader.report(recorded(name), before, charts, [], Words(language))
+    report = markdown.report(recorded(name), before, charts, [], Words(language))
     golden = GOLDEN / f"{name}.{language}.md"
     if os.environ.get("WRITE_GOLDEN"):
         golden.write_text(report, encoding="utf-8")
@@ -86,7 +87,7 @@ def test_chinese_words_are_chinese() -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_charts_are_svg_without_anything_that_runs_or_loads(language: str, tmp_path: Path) -> None:
-    files, notes = reader.write_charts(recorded("leaking"), tmp_path, "run", Words(language))
+    files, notes = write_charts(recorded("leaking"), tmp_path, "run", Words(language))
     assert files == {"memory": "run.memory.svg", "concurrency": "run.concurrency.svg"}
     assert {note.key for note in notes} <= {"chart_no_font"}
     for file in files.values():
@@ -96,6 +97,6 @@ def test_charts_are_svg_without_anything_that_runs_or_loads(language: str, tmp_p
 
 
 def test_a_chart_without_a_chinese_font_is_english(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "CHINESE_FONTS", ())
-    pen = reader.choose_pen("zh-CN")
+    monkeypatch.setattr("stress_report.charts.CHINESE_FONTS", ())
+    pen = choose_pen("zh-CN")
     assert (pen.say.language, pen.label("进程 a")) == ("en", "?? a")

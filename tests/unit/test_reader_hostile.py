@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-import analyze_stress_test as reader
-from stress_report import findings, recording
+from stress_report import findings, markdown, recording
+from stress_report.charts import MOST_POINTS, joined, thinned, write_charts
 from stress_report.judging import judge
 from stress_report.memory import series_of_roles
 from stress_report.saying import Words
+from stress_report.summary import summary
 from stress_report.words import LANGUAGES
 from unit.reader_runs import (
     CSV_HEAD,
@@ -74,9 +75,9 @@ def iter_rows(lines: list[str], start: int) -> list[str]:
 
 def report_of(path: Path, language: str = "en") -> str:
     run = judge(recording.read_run(path, None))
-    json.dumps(reader.summary(run, Words(language)), allow_nan=False)
+    json.dumps(summary(run, Words(language)), allow_nan=False)
     charts = {name: f"run.{name}.svg" for name in ("memory", "concurrency")}
-    report = reader.report(run, run, charts, [], Words(language))
+    report = markdown.report(run, run, charts, [], Words(language))
     check_markdown(report)
     return report
 
@@ -102,7 +103,7 @@ def test_charts_survive_nasty_names(tmp_path: Path) -> None:
     rows = "".join(sample_rows(range(9), (f'"{name[:60]}"', number, 50.0)) for number, name in enumerate(NASTY)
                    if not re.search(r"[\r\n\"]", name))
     run = judged(tmp_path, healthy(), csv=CSV_HEAD + "".join(sorted(rows.splitlines(keepends=True))))
-    files, _ = reader.write_charts(run, tmp_path, "run", Words("zh-CN"))
+    files, _ = write_charts(run, tmp_path, "run", Words("zh-CN"))
     assert "<script" not in (tmp_path / files["memory"]).read_text()
 
 
@@ -239,7 +240,7 @@ def test_the_sum_of_a_role_counts_each_process_where_it_was_seen(tmp_path: Path)
 @settings(deadline=None, max_examples=40)
 def test_thinning_keeps_the_highest_the_lowest_and_both_ends(length: int, seed: int, most: int) -> None:
     values = [random.Random(seed + number).uniform(0, 1e6) for number in range(length)]
-    x, y = reader.thinned(list(range(len(values))), values, most)
+    x, y = thinned(list(range(len(values))), values, most)
     assert len(y) <= max(most + 4, 1)
     assert (max(y), min(y), y[0], y[-1]) == (max(values), min(values), values[0], values[-1])
     assert all(values[int(at)] == value for at, value in zip(x, y, strict=True))
@@ -250,9 +251,9 @@ def test_short_lived_processes_become_one_line_that_keeps_the_highest_peak() -> 
     for number, process in enumerate(processes):
         process.at.extend([number, number + 1])
         process.rss.extend([10.0, 9000.0 if number == 777 else 20.0])
-    x, y = reader.joined(processes, list(range(5001)))
+    x, y = joined(processes, list(range(5001)))
     assert max(value for value in y if not math.isnan(value)) == 9000.0
-    assert len(x) == len(y) < 3 * reader.MOST_POINTS
+    assert len(x) == len(y) < 3 * MOST_POINTS
 
 
 # ------------------------------------------------------------------------------------------------- properties

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
-from stress_report import findings
+from stress_report import findings, markdown
 from stress_report.comparison import compare
 from stress_report.concurrency import failure_kinds
 from stress_report.saying import Words, headline, memory_sentence, next_sentence, ramp_sentence
+from stress_report.summary import summary
 from stress_report.words import LANGUAGES, WORDS
 from unit.reader_runs import (
     CSV_HEAD,
@@ -297,7 +297,7 @@ def test_a_breach_is_said_in_words_of_the_report(
 ) -> None:
     run = judged(tmp_path, ramp(level(1), level(2), last(), stop="failure"))
     for language, words in zip(LANGUAGES, (english, chinese), strict=True):
-        assert any(words in line for line in reader.ramp_lines(run.ramp, Words(language)))
+        assert any(words in line for line in markdown.ramp_lines(run.ramp, Words(language)))
 
 
 def test_deaths_are_said_in_words_of_the_report(tmp_path: Path) -> None:
@@ -435,9 +435,9 @@ def test_a_service_that_recognises_nothing_does_not_pass(tmp_path: Path) -> None
     run, say = judged(tmp_path, results), Words("en")
     assert run.verdict == "inconclusive"
     assert "1 tasks were done without a word of text" in headline(run, say)
-    assert reader.summary(run, say)["input"]["empty_texts"] == 1
+    assert summary(run, say)["input"]["empty_texts"] == 1
     unknown = judged(tmp_path, healthy())
-    assert reader.summary(unknown, say)["input"]["empty_texts"] is None, "no result says whether there was text"
+    assert summary(unknown, say)["input"]["empty_texts"] is None, "no result says whether there was text"
 
 
 def test_a_record_that_ends_before_the_ramp_never_passes_as_a_whole(tmp_path: Path) -> None:
