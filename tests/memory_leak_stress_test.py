@@ -56,6 +56,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+__all__ = [  # what the reader, the bench and the tests take from here
+    # the record
+    "TaskResult", "RoleMemory", "ProcessMemory", "Settings", "CSV_COLUMNS", "ROLES", "VERSION", "median", "host_facts",
+    # the rules
+    "GAP_S", "SETTLE_S", "GrowthVerdict", "HorseSeries", "RoleVerdict", "GROWTH_REASONS", "reason_sentence",
+    "judge_leak", "judge_growth", "Breach", "LevelRun", "judge_level_run",
+    # exit statuses
+    "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
+]
+
 VERSION = "1.0.0"
 SCHEMA = 1
 
