@@ -17,7 +17,6 @@ What it is made of stands in stress_report/; what both tools share, the record a
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import sys
@@ -67,7 +66,6 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = parse_command_line(argv)
-    gc.disable()  # the largest run is read once and holds no cycles: looking for them takes a fifth of the time
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not end the program
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -110,6 +108,4 @@ def write_out(args: argparse.Namespace, judged: Judged, before: Judged | None, s
 
 
 if __name__ == "__main__":
-    status = main()
-    gc.freeze()  # else Python looks through a million objects for cycles before it ends
-    sys.exit(status)
+    sys.exit(main())
