@@ -26,6 +26,7 @@ import pytest
 from asr_service.audio import build_clip
 from e2e.service import TESTS, RunningService, running_service, wait_for
 from memory_leak_stress_test import TaskResult, judge_leak
+from stress_report.memory import describe_role
 from stress_report.recording import result_from_json
 
 if sys.platform != "linux":
@@ -62,7 +63,7 @@ class Judged:
         return found
 
     def follows(self, role: str) -> str | None:
-        return judge_leak(self.results, min_cycles=6)[role].follows
+        return describe_role(judge_leak(self.results, min_cycles=6)[role], self.results).follows
 
     def judged(self) -> list[TaskResult]:
         """Without the warm-up round."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from memory_leak_stress_test import ROLES, RoleVerdict, TaskResult, median
+from memory_leak_stress_test import ROLES, TaskResult, median
 from stress_report.findings import Note
 from stress_report.judging import Judged
+from stress_report.memory import RoleFindings
 from stress_report.recording import RecordedRun, run_span
 
 
@@ -22,7 +23,7 @@ class Change:
     digits: int = 1
 
 
-ROLE_FIGURES: Mapping[str, Callable[[RoleVerdict], float | None]] = {
+ROLE_FIGURES: Mapping[str, Callable[[RoleFindings], float | None]] = {
     "rate": lambda role: role.growth.mb_per_cycle,
     "bound": lambda role: role.growth.upper_bound_mb_per_cycle,
     "first_use": lambda role: role.first_use_growth_mb,
@@ -69,7 +70,7 @@ def compare(before: Judged, after: Judged) -> tuple[Note, list[Change], list[Not
     return Note(key, facts), changes, differences(before.run, after.run)
 
 
-def fix_doubt(old: RoleVerdict | None, new: RoleVerdict | None, after: Judged) -> Note | None:
+def fix_doubt(old: RoleFindings | None, new: RoleFindings | None, after: Judged) -> Note | None:
     """Why a fix is not shown though the role leaked before and has NO LEAK now."""
     left = next(c for c in after.criteria if c.id == "return_to_baseline")
     if left.status in ("fail", "inconclusive"):

@@ -9,10 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memory_leak_stress_test import ROLES, ProcessMemory, RoleVerdict, TaskResult
+from memory_leak_stress_test import ROLES, ProcessMemory, TaskResult
 from stress_report.concurrency import REAL_TIME, judge_ramp
 from stress_report.findings import MOST_WORDS, Criterion, Note, Ramp, plain
-from stress_report.memory import Evidence, RoleSeries, growth_after_ramp, judge_roles, seek_hidden, series_of_roles
+from stress_report.memory import (
+    Evidence,
+    RoleFindings,
+    RoleSeries,
+    growth_after_ramp,
+    judge_roles,
+    seek_hidden,
+    series_of_roles,
+)
 from stress_report.recording import RecordedRun, Samples
 
 DELTA_BAD_MB = 500.0  # a long task that leaves more is bad; between the limit (200) and this, poor
@@ -26,7 +34,7 @@ class Judged:
     run: RecordedRun
     verdict: str  # pass | fail | inconclusive
     criteria: list[Criterion]
-    roles: dict[str, RoleVerdict]
+    roles: dict[str, RoleFindings]
     ramp: Ramp
     evidence: Evidence | None
     crashes: list[str]
@@ -154,7 +162,7 @@ def long_audio_delta(run: RecordedRun, evidence: Evidence | None) -> Criterion:
     return Criterion("long_audio_delta", "pass", kept, limit, Note("delta_text", facts))
 
 
-def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleVerdict], evidence: Evidence | None) -> Criterion:
+def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
     """Last settled reading of the worker against the one after first use; then that of each role after the ramp."""
     limit = run.setting("delta_limit_mb")
     if why := memory_missing(run, evidence):
@@ -185,7 +193,7 @@ def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleVerdict], evide
     return Criterion("return_to_baseline", status, kept, limit, Note(key, facts))
 
 
-def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleVerdict], evidence: Evidence | None) -> Criterion:
+def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
     """The growth rule's verdict over all watched roles."""
     limit = run.setting("tolerance_mb")
     if (why := memory_missing(run, evidence)) or not roles:

@@ -11,12 +11,12 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
-from memory_leak_stress_test import ROLES, HorseSeries, RoleVerdict, Settings, TaskResult, median
+from memory_leak_stress_test import ROLES, Settings, TaskResult, median
 from stress_report.comparison import Change, compare, host_memory
 from stress_report.concurrency import REAL_TIME, failure_kinds
 from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
 from stress_report.judging import Judged
-from stress_report.memory import MUCH_BIGGER_MB
+from stress_report.memory import MUCH_BIGGER_MB, HorseFigures, RoleFindings
 from stress_report.recording import EPOCH, RecordedRun, hole_from, run_span
 from stress_report.saying import (
     Words,
@@ -262,7 +262,7 @@ def clip_text(result: TaskResult, say: Words) -> str:
     return f"{result.audio_file} – {say.kind(result.error_kind or result.status)}" if failed else result.audio_file
 
 
-def role_lines(v: RoleVerdict, say: Words) -> Iterator[str]:
+def role_lines(v: RoleFindings, say: Words) -> Iterator[str]:
     """What there is to say about one role."""
     yield say("role_line", role=v.role, verdict=say("leak_" + v.growth.verdict), reason=capped(v.growth, say))
     if v.follows:
@@ -274,8 +274,8 @@ def role_lines(v: RoleVerdict, say: Words) -> Iterator[str]:
         yield say("breaks_line", breaks=say.join(say(f"break_{kind}", cycle=cycle) for cycle, kind in v.breaks[:10]))
 
 
-def horses_table(worker: RoleVerdict | None, say: Words) -> list[str]:
-    horses: Sequence[HorseSeries] = worker.horses if worker else []
+def horses_table(worker: RoleFindings | None, say: Words) -> list[str]:
+    horses: Sequence[HorseFigures] = worker.horses if worker else []
     rows = [(h.audio_file, say("leak_" + h.growth.verdict), str(h.jobs), pair(h.peak_median_mb, h.peak_max_mb, 1),
              pair(h.held_median_mb, h.held_max_mb, 1), num(h.growth.mb_per_cycle, 2, sign=True)) for h in horses]
     if not rows:

@@ -10,10 +10,48 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memory_leak_stress_test import GAP_S, ROLES, GrowthVerdict, RoleMemory, RoleVerdict, TaskResult, judge_leak
+from memory_leak_stress_test import (
+    GAP_S,
+    ROLES,
+    GrowthVerdict,
+    HorseSeries,
+    RoleMemory,
+    RoleVerdict,
+    TaskResult,
+    judge_leak,
+    median,
+    readings_of,
+)
 from stress_report.recording import SAME_RUN_S, Process, RecordedRun, Samples, task_window, wall_seconds
 
+FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
 MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
+
+
+@dataclass(frozen=True)
+class HorseFigures:
+    """Work-horses of one clip over the leak phase: what each peaked at and still held when its job ended. MiB."""
+
+    audio_file: str
+    jobs: int
+    peak_median_mb: float | None
+    peak_max_mb: float | None
+    held_median_mb: float | None
+    held_max_mb: float | None
+    growth: GrowthVerdict
+
+
+@dataclass(frozen=True)
+class RoleFindings:
+    """The leak verdict of one role, and what a report shows beside it. MiB."""
+
+    role: str
+    growth: GrowthVerdict
+    first_use_growth_mb: float | None
+    peak_mb: float | None  # highest RSS
+    breaks: list[tuple[int, str]]  # (cycle, kind) of what cut the series of readings
+    follows: str | None  # the clip that the growth follows; "both"; None where there is no growth
+    horses: list[HorseFigures]  # empty where jobs run in the worker itself
 
 
 @dataclass(frozen=True)
@@ -55,18 +93,17 @@ def longest_gap(run: RecordedRun, tasks: Sequence[TaskResult]) -> float | None:
     return max([*gaps, 0.0 if told or run.legacy else min(unseen) - SAME_RUN_S / 4])
 
 
-def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleVerdict]:
+def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleFindings]:
     """Leak verdict of every watched role; an old record never says NO LEAK."""
     leak = run.phase("leak")
     if not leak:
         return {}
     gap_s = longest_gap(run, [r for r in leak if r.cycle])
-    roles = judge_leak(leak, tolerance_mb=run.setting("tolerance_mb"), min_cycles=run.setting("min_cycles"),
-                       sampler_gap_s=gap_s)
+    verdicts = judge_leak(leak, tolerance_mb=run.setting("tolerance_mb"), min_cycles=run.setting("min_cycles"),
+                          sampler_gap_s=gap_s)
+    roles = {role: describe_role(verdict, leak) for role, verdict in verdicts.items()}
     if gap_s is None and not run.legacy:
         roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
-    if all(r.cycle for r in leak):  # its beginning is lost, so is the growth at first use
-        roles = {role: dataclasses.replace(v, first_use_growth_mb=None) for role, v in roles.items()}
     worker = roles.get("worker")
     if not run.legacy or not worker or worker.growth.verdict == "LEAK":
         return roles
@@ -78,6 +115,56 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleVe
     else:
         worker = dataclasses.replace(worker, growth=undecided(worker.growth, "old_record"))
     return roles | {"worker": worker}
+
+
+def describe_role(verdict: RoleVerdict, results: Sequence[TaskResult]) -> RoleFindings:
+    """What the results of the leak phase say of a role beside its verdict."""
+    peaks = [m.peak_mb for r in results if (m := r.memory.get(verdict.role)) and m.peak_mb is not None]
+    return RoleFindings(verdict.role, verdict.growth, first_use_growth(verdict.role, results), max(peaks, default=None),
+                        verdict.breaks, followed(verdict, results), [figures_of(series) for series in verdict.horses])
+
+
+def first_use_growth(role: str, results: Sequence[TaskResult]) -> float | None:
+    """MB that the warm-up round, cycle 0, added; None where that is not in the record."""
+    _, around = readings_of(role, results)
+    first_use = [each for each, result in zip(around, results, strict=True) if result.cycle == 0]
+    if not first_use:
+        return None
+    before, after = first_use[0][0], first_use[-1][1]
+    return after - before if before is not None and after is not None else None
+
+
+def followed(verdict: RoleVerdict, results: Sequence[TaskResult]) -> str | None:
+    """The clip that the role's growth follows; "both"; None where it did not grow."""
+    growth = verdict.growth
+    if growth.verdict != "LEAK" and not (growth.verdict == "INCONCLUSIVE" and growth.facts.get("low", 0) > 0):
+        return None
+    if growth.reason in ("horses_leak", "horses_growing"):
+        return most_of([(series.audio_file, series.growth.mb_per_cycle or 0.0) for series in verdict.horses])
+    grown_in = {cycle for cycle, _ in verdict.readings[1:]}
+    _, around = readings_of(verdict.role, results)
+    return most_of([(result.audio_file, after - before) for result, (before, after) in zip(results, around, strict=True)
+                    if result.cycle in grown_in and before is not None and after is not None])
+
+
+def most_of(shares: Sequence[tuple[str, float]]) -> str | None:
+    """The clip with most of the growth, MB by clip; "both" where no clip has; None where there is none."""
+    by_clip: dict[str, float] = {}
+    for clip, mb in shares:
+        by_clip[clip] = by_clip.get(clip, 0.0) + mb
+    total = sum(mb for mb in by_clip.values() if mb > 0)
+    if total <= 0:
+        return None
+    clip = max(by_clip, key=lambda clip: by_clip[clip])
+    return clip if by_clip[clip] >= FOLLOWS_SHARE * total else "both"
+
+
+def figures_of(series: HorseSeries) -> HorseFigures:
+    """What the work-horses of one clip peaked at and held."""
+    peaks = [horse.peak_mb for horse in series.horses if horse.peak_mb is not None]
+    held = [horse.held_mb for horse in series.horses if horse.held_mb is not None]
+    return HorseFigures(series.audio_file, len(series.horses), median(peaks), max(peaks, default=None), median(held),
+                        max(held, default=None), series.growth)
 
 
 def undecided(growth: GrowthVerdict, reason: str) -> GrowthVerdict:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from memory_leak_stress_test import GROWTH_REASONS
-
 LANGUAGES = ("en", "zh-CN")
 # Every word of report and terminal, in the order of LANGUAGES. Facts are formatted as in str.format; MB are MiB.
 WORDS: dict[str, tuple[str, str]] = {
@@ -574,40 +572,68 @@ WORDS: dict[str, tuple[str, str]] = {
     "cannot_read": ("{file} cannot be read: {why}.", "{file} 无法读取：{why}。"),
     "cannot_write": ("The report cannot be written to {file} ({why}); name another with --output.",
         "无法把报告写到 {file}（{why}）；请用 --output 指定其他位置。"),
-}
-
-REASONS_ZH = {  # of GROWTH_REASONS, whose English stands in the instrument
-    "steady_growth": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），此前 {window} 轮每轮 "
-    "{earlier:.1f} MB",
-    "fast_growth": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），其中增长最少的一轮也有 "
-    "{smallest_step:.1f} MB，且没有放缓",
-    "horses_leak": "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽"
-    "然各在独立进程中运行，加载的内容却越来越多",
-    "no_growth": "在全部 {cycles} 轮中，最近 {window} 轮每轮增长不超过 {high:.1f} MB，即 1 GB 空闲内存至少可用 "
-    "{cycles_per_gb} 轮；但不能排除平均 {rarest:.1f} 轮以上才出现一次的跳增",
-    "fork_per_job": "每个任务在独立进程中运行，内存不会跨任务累积；外层 worker 在全部 {cycles} 轮中，最近 "
-    "{window} 轮每轮增长不超过 {high:.1f} MB",
-    "too_few": "只有 {cycles} 个读数，至少还需要 {more} 个",
-    "unconfirmed": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），但此前 {window} 轮尚未证实："
-    "要区分泄漏与预热，需要 {needed} 轮或更多",
-    "one_jump": "{net:.1f} MB 的增长中有一次跳增 {step:.1f} MB：需要更多轮次看它是否再次出现",
-    "slowing_down": "增长在放缓，每轮从 {earlier:.1f} MB 降到 {slope:.1f} MB：可能是预热，也可能是内存分配"
-    "器的 arena；请增加轮数，或为 worker 设置 MALLOC_ARENA_MAX=2",
-    "swings": "内存有涨有落：净增 {net:.1f} MB 期间曾回落 {fall_back:.1f} MB；请检查缓存与垃圾回收，或增加轮数",
-    "rises_not_over": "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过，而此前两次上升最长相隔 "
-    "{gap} 轮：还需平稳 {more} 轮",
-    "too_noisy": "每轮增长在 {low:.1f} 至 {high:.1f} MB 之间：读数波动达 {sd:.1f} MB，总共约需 {enough} 轮才能判定",
-    "replaced": "第 {cycle} 轮有被监控的进程退出或被替换，它占用的内存随之消失",
-    "failed_task": "第 {cycle} 轮有任务失败；此后只有 {cycles} 个连续读数，还需要 {more} 个",
-    "missing_reading": "第 {cycle} 轮缺少读数；此后只有 {cycles} 个连续读数，还需要 {more} 个",
-    "unsettled": "{cycles} 次读数中有 {unsettled} 次内存没有稳定下来：请避免其他负载，或调大 --settle-timeout",
-    "sampler_gap": "内存有 {gap_s:.1f} s 未被监控：期间可能有进程退出后又重启而未被察觉",
-    "horses_growing": "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任"
-    "务：需要更多轮次看是否持续",
-    "not_measured": "没有读到该角色的内存",
-}
-WORDS |= {f"reason_{key}": (GROWTH_REASONS[key], chinese) for key, chinese in REASONS_ZH.items()}
-WORDS |= {
+    # why a leak verdict is what it is
+    "reason_steady_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, "
+        "after {earlier:.1f} per cycle over the {window} before",
+        "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），此前 {window} 轮每轮 {earlier:.1f} MB"),
+    "reason_fast_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, "
+        "never by less than {smallest_step:.1f}, without slowing down",
+        "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），其中增长最少的一轮也有 {smallest_step:.1f} "
+        "MB，且没有放缓"),
+    "reason_horses_leak": ("each job on {audio_file} held {slope:.1f} MB more when it ended than the job before (at "
+        "least {low:.1f}), though each had its own process: what it loads keeps growing",
+        "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽然各在独立进程中"
+        "运行，加载的内容却越来越多"),
+    "reason_no_growth": ("no growth above {high:.1f} MB per cycle over the last {window} of {cycles} cycles: 1 GB "
+        "of free memory lasts at least {cycles_per_gb} cycles; jumps rarer than one in {rarest:.1f} cycles cannot "
+        "be excluded",
+        "在全部 {cycles} 轮中，最近 {window} 轮每轮增长不超过 {high:.1f} MB，即 1 GB 空闲内存至少可用 "
+        "{cycles_per_gb} 轮；但不能排除平均 {rarest:.1f} 轮以上才出现一次的跳增"),
+    "reason_fork_per_job": ("each job had its own process, so memory cannot pile up between jobs; the worker around "
+        "them did not grow by more than {high:.1f} MB per cycle over the last {window} of {cycles} cycles",
+        "每个任务在独立进程中运行，内存不会跨任务累积；外层 worker 在全部 {cycles} 轮中，最近 {window} 轮每轮增长不"
+        "超过 {high:.1f} MB"),
+    "reason_too_few": ("{cycles} readings are too few: at least {more} more needed",
+        "只有 {cycles} 个读数，至少还需要 {more} 个"),
+    "reason_unconfirmed": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, "
+        "not yet over {window} before them too: {needed} cycles or more tell a leak from a warm-up",
+        "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），但此前 {window} 轮尚未证实：要区分泄漏与预热"
+        "，需要 {needed} 轮或更多"),
+    "reason_one_jump": ("one step of {step:.1f} MB stands out in a growth of {net:.1f} MB: more cycles show whether "
+        "it comes again",
+        "{net:.1f} MB 的增长中有一次跳增 {step:.1f} MB：需要更多轮次看它是否再次出现"),
+    "reason_slowing_down": ("growth slows down, from {earlier:.1f} to {slope:.1f} MB per cycle: it may be a warm-up "
+        "or the allocator's arenas; run more cycles, or set MALLOC_ARENA_MAX=2 for the worker",
+        "增长在放缓，每轮从 {earlier:.1f} MB 降到 {slope:.1f} MB：可能是预热，也可能是内存分配器的 arena；请增加轮数"
+        "，或为 worker 设置 MALLOC_ARENA_MAX=2"),
+    "reason_swings": ("memory swings: a fall of {fall_back:.1f} MB within a growth of {net:.1f} MB; look for caches "
+        "and garbage collection, or run more cycles",
+        "内存有涨有落：净增 {net:.1f} MB 期间曾回落 {fall_back:.1f} MB；请检查缓存与垃圾回收，或增加轮数"),
+    "reason_rises_not_over": ("at most {high:.1f} MB per cycle at the end, but memory last rose {since} cycles ago "
+        "and earlier rises came up to {gap} cycles apart: {more} more quiet cycles needed",
+        "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过，而此前两次上升最长相隔 {gap} 轮：还需平稳 "
+        "{more} 轮"),
+    "reason_too_noisy": ("growth is between {low:.1f} and {high:.1f} MB per cycle: readings vary by {sd:.1f} MB, "
+        "which needs about {enough} cycles in all",
+        "每轮增长在 {low:.1f} 至 {high:.1f} MB 之间：读数波动达 {sd:.1f} MB，总共约需 {enough} 轮才能判定"),
+    "reason_replaced": ("a watched process ended or was replaced in cycle {cycle}, and what it held is gone with it",
+        "第 {cycle} 轮有被监控的进程退出或被替换，它占用的内存随之消失"),
+    "reason_failed_task": ("a task failed in cycle {cycle}: {cycles} readings in a row since then, {more} more "
+        "needed",
+        "第 {cycle} 轮有任务失败；此后只有 {cycles} 个连续读数，还需要 {more} 个"),
+    "reason_missing_reading": ("cycle {cycle} has no reading: {cycles} readings in a row since then, {more} more "
+        "needed",
+        "第 {cycle} 轮缺少读数；此后只有 {cycles} 个连续读数，还需要 {more} 个"),
+    "reason_unsettled": ("memory did not come to rest before {unsettled} of {cycles} readings: keep others away "
+        "from the service, or raise --settle-timeout",
+        "{cycles} 次读数中有 {unsettled} 次内存没有稳定下来：请避免其他负载，或调大 --settle-timeout"),
+    "reason_sampler_gap": ("memory went unwatched for {gap_s:.1f} s: a process may have died and come back unseen",
+        "内存有 {gap_s:.1f} s 未被监控：期间可能有进程退出后又重启而未被察觉"),
+    "reason_horses_growing": ("each job on {audio_file} held {slope:.1f} MB more when it ended than the job before, "
+        "in {cycles} jobs: more cycles show whether that goes on",
+        "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任务：需要更多轮次看是"
+        "否持续"),
+    "reason_not_measured": ("the memory of this role was never read", "没有读到该角色的内存"),
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
         "结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} MB"),
