@@ -60,6 +60,16 @@ import urllib3
 if typing.TYPE_CHECKING:
     from rich.live import Live
 
+__all__ = [  # what the reader, the bench and the tests take from here
+    # the record
+    "TaskResult", "RoleMemory", "ProcessMemory", "Settings", "CSV_COLUMNS", "ROLES", "VERSION", "median", "host_facts",
+    # the rules
+    "GAP_S", "SETTLE_S", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth", "readings_of",
+    "Breach", "LevelRun", "judge_level_run",
+    # exit statuses
+    "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
+]
+
 VERSION = "1.0.0"
 SCHEMA = 2  # 1: lines were rewritten when memory was at rest, and every line of a batch carried its memory
 
@@ -1616,7 +1626,6 @@ FAST_STEPS = 4  # every step four tolerances or more: certain in one window ...
 FAST_KEEPS_UP = 0.75  # ... unless it slows down: 0.5 accused a 600 MB warm-up over 8 tasks in 18 % of runs, this in 1 %
 STANDS_OUT = 3  # a jump or fall of this many usual steps has a shape worth naming; smaller ones are noise
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
-FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
 HORSE_SHARE = 0.5  # a child much smaller than its worker (sh, ffmpeg) is a tool of the job, not its work-horse
 
 
@@ -1625,8 +1634,8 @@ class GrowthVerdict:
     """What the growth rule says of one series of settled readings."""
 
     verdict: str  # "LEAK" | "NO LEAK" | "INCONCLUSIVE" | "NOT MEASURED"
-    reason: str  # key of GROWTH_REASONS
-    facts: dict[str, Any]  # the numbers its sentence needs
+    reason: str  # one word for it; the reader has the sentences
+    facts: dict[str, Any]  # the numbers a sentence needs
     mb_per_cycle: float | None  # least-squares slope over the window that decided
     upper_bound_mb_per_cycle: float | None
     cycles: int  # readings judged
@@ -1634,14 +1643,10 @@ class GrowthVerdict:
 
 @dataclass(frozen=True)
 class HorseSeries:
-    """Work-horses of one clip over the leak phase: what each peaked at and still held when its job ended."""
+    """Work-horses of one clip over the leak phase, in order of their jobs, judged by what each last held."""
 
     audio_file: str
-    jobs: int
-    peak_median_mb: float | None
-    peak_max_mb: float | None
-    held_median_mb: float | None
-    held_max_mb: float | None
+    horses: list[ProcessMemory]
     growth: GrowthVerdict
 
 
@@ -1651,54 +1656,9 @@ class RoleVerdict:
 
     role: str
     growth: GrowthVerdict
-    first_use_growth_mb: float | None
-    peak_mb: float | None
-    readings: list[tuple[int, float]]  # (cycle, settled private MiB) that were judged
+    readings: list[tuple[int, float]]  # (cycle, MiB at rest) of the unbroken series that decided
     breaks: list[tuple[int, str]]  # (cycle, "replaced" | "failed_task" | "missing_reading") that cut the series
-    follows: str | None  # audio file the growth follows; "both"; null where there is no growth
     horses: list[HorseSeries]  # empty where jobs run in the worker itself
-
-
-GROWTH_REASONS = {  # why a verdict is what it is; every figure stands in the verdict's facts
-    "steady_growth": "grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, after "
-    "{earlier:.1f} per cycle over the {window} before",
-    "fast_growth": "grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, never by "
-    "less than {smallest_step:.1f}, without slowing down",
-    "horses_leak": "each job on {audio_file} held {slope:.1f} MB more when it ended than the job before (at least "
-    "{low:.1f}), though each had its own process: what it loads keeps growing",
-    "no_growth": "no growth above {high:.1f} MB per cycle over the last {window} of {cycles} cycles: 1 GB of free "
-    "memory lasts at least {cycles_per_gb} cycles; jumps rarer than one in {rarest:.1f} cycles cannot be excluded",
-    "fork_per_job": "each job had its own process, so memory cannot pile up between jobs; the worker around them "
-    "did not grow by more than {high:.1f} MB per cycle over the last {window} of {cycles} cycles",
-    "too_few": "{cycles} readings are too few: at least {more} more needed",
-    "unconfirmed": "grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, not yet "
-    "over {window} before them too: {needed} cycles or more tell a leak from a warm-up",
-    "one_jump": "one step of {step:.1f} MB stands out in a growth of {net:.1f} MB: more cycles show whether it comes "
-    "again",
-    "slowing_down": "growth slows down, from {earlier:.1f} to {slope:.1f} MB per cycle: it may be a warm-up or the "
-    "allocator's arenas; run more cycles, or set MALLOC_ARENA_MAX=2 for the worker",
-    "swings": "memory swings: a fall of {fall_back:.1f} MB within a growth of {net:.1f} MB; look for caches and "
-    "garbage collection, or run more cycles",
-    "rises_not_over": "at most {high:.1f} MB per cycle at the end, but memory last rose {since} cycles ago and earlier "
-    "rises came up to {gap} cycles apart: {more} more quiet cycles needed",
-    "too_noisy": "growth is between {low:.1f} and {high:.1f} MB per cycle: readings vary by {sd:.1f} MB, which needs "
-    "about {enough} cycles in all",
-    "replaced": "a watched process ended or was replaced in cycle {cycle}, and what it held is gone with it",
-    "failed_task": "a task failed in cycle {cycle}: {cycles} readings in a row since then, {more} more needed",
-    "missing_reading": "cycle {cycle} has no reading: {cycles} readings in a row since then, {more} more needed",
-    "unsettled": "memory did not come to rest before {unsettled} of {cycles} readings: keep others away from the "
-    "service, or raise --settle-timeout",
-    "sampler_gap": "memory went unwatched for {gap_s:.1f} s: a process may have died and come back unseen",
-    "horses_growing": "each job on {audio_file} held {slope:.1f} MB more when it ended than the job before, in "
-    "{cycles} jobs: more cycles show whether that goes on",
-    "not_measured": "the memory of this role was never read",
-}
-
-
-def reason_sentence(growth: GrowthVerdict) -> str:
-    """The verdict's reason in English; MB are MiB."""
-    sentence = GROWTH_REASONS[growth.reason].format(**growth.facts)
-    return sentence + (" (RSS, not private memory)" if growth.facts.get("measure") == "rss" else "")
 
 
 def judge_growth(
@@ -1871,43 +1831,41 @@ def judge_role(
     role: str, results: Sequence[TaskResult], judge: Callable[[Sequence[float]], GrowthVerdict], gap_s: float
 ) -> RoleVerdict:
     """Judge each unbroken series of the role's readings, and its work-horses; a LEAK in any of them is a LEAK."""
-    memories = [result.memory[role] for result in results if role in result.memory]
-    peak = max((memory.peak_mb for memory in memories if memory.peak_mb is not None), default=None)
-    private = any(memory.private_after_mb is not None for memory in memories)  # never private and RSS in one series
-    around = [(result, *before_and_after(result.memory.get(role), private)) for result in results]
-    if all(after is None for _, _, after in around):
-        unknown = GrowthVerdict("NOT MEASURED", "not_measured", {}, None, None, 0)
-        return RoleVerdict(role, unknown, None, peak, [], [], None, [])
-
-    series, breaks = cut_into_series(role, results, [after for _, _, after in around])
-    judged = [(judge([mb for _, mb in readings]), readings) for readings in series]
-    growth, readings = next((each for each in judged if each[0].verdict == "LEAK"), judged[-1])
+    measure, around = readings_of(role, results)
+    if all(after is None for _, after in around):
+        return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "not_measured", {}, None, None, 0), [], [], [])
+    series, breaks = cut_into_series(role, results, [after for _, after in around])
+    growth, readings = decide(series, judge)
     horses = horse_series(results, judge) if role == "worker" else []
     clips = {result.audio_file for result in results if result.cycle}
+    growth = consider_horses(growth, horses, clips)
+    growth = withhold(growth, breaks, gap_s, count_unsettled(results, readings))
+    growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
+    return RoleVerdict(role, growth, readings, breaks, horses)
+
+
+def readings_of(
+    role: str, results: Sequence[TaskResult]
+) -> tuple[str, list[tuple[float | None, float | None]]]:
+    """A role's readings before and after each task, MB: private memory where any is known ("private"), else RSS."""
+    memories = [result.memory.get(role) for result in results]
+    if any(memory and memory.private_after_mb is not None for memory in memories):  # never both in one series
+        return "private", [(m.private_before_mb, m.private_after_mb) if m else (None, None) for m in memories]
+    return "rss", [(m.before_mb, m.after_mb) if m else (None, None) for m in memories]
+
+
+def decide(
+    series: Sequence[list[tuple[int, float]]], judge: Callable[[Sequence[float]], GrowthVerdict]
+) -> tuple[GrowthVerdict, list[tuple[int, float]]]:
+    """The verdict of the first series that leaks, else of the last one, and its readings."""
+    judged = [(judge([mb for _, mb in readings]), readings) for readings in series]
+    return next((each for each in judged if each[0].verdict == "LEAK"), judged[-1])
+
+
+def count_unsettled(results: Sequence[TaskResult], readings: Sequence[tuple[int, float]]) -> int:
+    """Readings of cycles in which memory did not come to rest."""
     restless = {result.cycle for result in results if result.settled is False}
-    unsettled = sum(cycle in restless for cycle, _ in readings)
-    growth = withhold(consider_horses(growth, horses, clips), breaks, gap_s, unsettled)
-    growth = dataclasses.replace(growth, facts=growth.facts | {"measure": "private" if private else "rss"})
-
-    start = around[0][1]
-    settled = [after for result, _, after in around if result.cycle == results[0].cycle][-1]
-    first_use = settled - start if start is not None and settled is not None else None
-    if growth.reason in ("horses_leak", "horses_growing"):
-        shares = [(horse.audio_file, horse.growth.mb_per_cycle or 0.0) for horse in horses]
-    else:
-        grown_in = {cycle for cycle, _ in readings[1:]}
-        shares = [(result.audio_file, after - before) for result, before, after in around
-                  if result.cycle in grown_in and before is not None and after is not None]
-    grew = growth.verdict == "LEAK" or (growth.verdict == "INCONCLUSIVE" and growth.facts.get("low", 0) > 0)
-    follows = followed_clip(shares) if grew else None
-    return RoleVerdict(role, growth, first_use, peak, sum(series, []), breaks, follows, horses)
-
-
-def before_and_after(memory: RoleMemory | None, private: bool) -> tuple[float | None, float | None]:
-    """Readings before and after a task, MB."""
-    if memory is None:
-        return None, None
-    return (memory.private_before_mb, memory.private_after_mb) if private else (memory.before_mb, memory.after_mb)
+    return sum(cycle in restless for cycle, _ in readings)
 
 
 def cut_into_series(
@@ -1991,19 +1949,14 @@ def consider_horses(growth: GrowthVerdict, horses: Sequence[HorseSeries], clips:
 def horse_series(
     results: Sequence[TaskResult], judge: Callable[[Sequence[float]], GrowthVerdict]
 ) -> list[HorseSeries]:
-    """Work-horses of each clip in order of their jobs, the heaviest of each task, judged by what they last held."""
+    """Work-horses of each clip in order of their jobs, the heaviest of each task."""
     horses: dict[str, list[ProcessMemory]] = {}
     for result in results:
         horse = work_horse(result)
         if result.cycle and result.status == "success" and horse:
             horses.setdefault(result.audio_file, []).append(horse)
-    series = []
-    for audio_file, jobs in horses.items():
-        peaks = [horse.peak_mb for horse in jobs if horse.peak_mb is not None]
-        held = [horse.held_mb for horse in jobs if horse.held_mb is not None]
-        figures = (median(peaks), max(peaks, default=None), median(held), max(held, default=None))
-        series.append(HorseSeries(audio_file, len(jobs), *figures, judge(held)))
-    return series
+    return [HorseSeries(clip, jobs, judge([horse.held_mb for horse in jobs if horse.held_mb is not None]))
+            for clip, jobs in horses.items()]
 
 
 def work_horse(result: TaskResult) -> ProcessMemory | None:
@@ -2013,18 +1966,6 @@ def work_horse(result: TaskResult) -> ProcessMemory | None:
     born = [process for process in processes if process.ended and not process.resident and not process.root]
     heaviest = max(born, key=lambda process: process.peak_mb or 0.0, default=None)
     return heaviest if heaviest and (heaviest.peak_mb or 0.0) >= HORSE_SHARE * worker_peak else None
-
-
-def followed_clip(shares: Sequence[tuple[str, float]]) -> str | None:
-    """The clip with most of the growth, MB by clip; "both" where no clip has; null where there is none."""
-    by_clip: dict[str, float] = {}
-    for clip, mb in shares:
-        by_clip[clip] = by_clip.get(clip, 0.0) + mb
-    total = sum(mb for mb in by_clip.values() if mb > 0)
-    if total <= 0:
-        return None
-    clip = max(by_clip, key=lambda clip: by_clip[clip])
-    return clip if by_clip[clip] >= FOLLOWS_SHARE * total else "both"
 
 
 # =============================================================================================== the leak phase
@@ -2954,12 +2895,13 @@ def self_check() -> int:
         verdicts = judge_leak(results)
     leak, calm = verdicts["worker"].growth, verdicts["api"].growth
     for name, verdict in (("leaking process", leak), ("healthy process", calm)):
-        print(f"{name}: {verdict.verdict}: {reason_sentence(verdict)}")
-    rate = leak.mb_per_cycle or 0.0
-    if leak.verdict == "LEAK" and calm.verdict == "NO LEAK" and abs(rate - PLANTED_MB) < PLANTED_MB / 10:
+        rate = "" if verdict.mb_per_cycle is None else f" ({verdict.mb_per_cycle:.1f} MB per cycle)"
+        print(f"{name}: {verdict.verdict}{rate}")
+    found = leak.mb_per_cycle or 0.0
+    if leak.verdict == "LEAK" and calm.verdict == "NO LEAK" and abs(found - PLANTED_MB) < PLANTED_MB / 10:
         print("self-check passed: a verdict of this machine can be trusted")
         return EXIT_PASS
-    print(f"self-check FAILED: a planted leak of {PLANTED_MB} MB per cycle was measured as {rate:.1f}; "
+    print(f"self-check FAILED: a planted leak of {PLANTED_MB} MB per cycle was measured as {found:.1f}; "
           "do not trust a verdict of this machine")
     return EXIT_FAIL
 

@@ -23,10 +23,11 @@ from typing import Any
 import psutil
 import pytest
 
-from analyze_stress_test import result_from_json
 from asr_service.audio import build_clip
 from e2e.service import TESTS, RunningService, running_service, wait_for
 from memory_leak_stress_test import TaskResult, judge_leak
+from stress_report.memory import describe_role
+from stress_report.recording import result_from_json
 
 if sys.platform != "linux":
     pytest.skip("private memory and peaks as Linux tells them", allow_module_level=True)
@@ -62,7 +63,7 @@ class Judged:
         return found
 
     def follows(self, role: str) -> str | None:
-        return judge_leak(self.results, min_cycles=6)[role].follows
+        return describe_role(judge_leak(self.results, min_cycles=6)[role], self.results).follows
 
     def judged(self) -> list[TaskResult]:
         """Without the warm-up round."""

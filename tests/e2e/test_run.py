@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from analyze_stress_test import result_from_json
 from e2e.service import RunningService, clip_options, running_service, wait_for
 from memory_leak_stress_test import CSV_COLUMNS
+from stress_report.recording import result_from_json
 
 TESTS = Path(__file__).resolve().parents[1]
 INSTRUMENT = TESTS / "memory_leak_stress_test.py"

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import analyze_stress_test as reader
 from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
+from stress_report import recording
+from stress_report.judging import Judged, judge
 
 BEGIN = datetime(2026, 3, 2, 9, 0, 0)
 BORN = "2026-03-02T08:00:00.000"
@@ -99,11 +100,11 @@ def record(folder: Path, results: Sequence[TaskResult], *, drop: Sequence[int] =
     return path
 
 
-def judged(folder: Path, results: Sequence[TaskResult], **how: Any) -> reader.Judged:
-    return reader.judge(reader.read_run(record(folder, results, **how), None))
+def judged(folder: Path, results: Sequence[TaskResult], **how: Any) -> Judged:
+    return judge(recording.read_run(record(folder, results, **how), None))
 
 
-def statuses(verdict: reader.Judged) -> dict[str, str]:
+def statuses(verdict: Judged) -> dict[str, str]:
     return {criterion.id: criterion.status for criterion in verdict.criteria}
 
 

@@ -14,8 +14,6 @@ import psutil
 import pytest
 
 import memory_leak_stress_test as instrument
-from analyze_stress_test import Ramp, highest_but_outliers, judge_ramp, throughput
-from analyze_stress_test import Run as RecordedRun
 from memory_leak_stress_test import (
     Breach,
     Climb,
@@ -32,6 +30,9 @@ from memory_leak_stress_test import (
     levels,
     ramp,
 )
+from stress_report.concurrency import highest_but_outliers, judge_ramp, throughput
+from stress_report.findings import Ramp
+from stress_report.recording import RecordedRun
 
 AUDIO_S = 10.0
 

@@ -13,6 +13,8 @@ from rich.cells import cell_len
 
 import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
+from stress_report import findings
+from stress_report.words import LANGUAGES
 from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
@@ -111,7 +113,7 @@ def test_json_is_the_agreed_summary_and_nothing_else(tmp_path: Path, capsys: pyt
     content = json.loads(seen.out)
     assert seen.err == ""
     assert {"verdict", "criteria", "leak", "concurrency"} <= set(content)
-    assert [c["id"] for c in content["criteria"]] == list(reader.CRITERIA)
+    assert [c["id"] for c in content["criteria"]] == list(findings.CRITERIA)
     assert all(set(c) == {"id", "status", "observed", "limit", "text"} for c in content["criteria"])
     assert set(content["leak"]["worker"]) == LEAK_KEYS
     ramp_content = content["concurrency"]
@@ -152,22 +154,42 @@ def test_without_charts_no_picture_is_written_or_linked(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.svg"))
 
 
-def test_without_matplotlib_the_report_says_why_it_has_no_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where it is not installed."""
     real = builtins.__import__
 
     def refuse(name: str, *args: Any) -> Any:
-        if name.partition(".")[0] == "matplotlib":
+        if name.partition(".")[0] == package:
             raise ImportError(name)
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+def test_without_matplotlib_the_report_says_why_it_has_no_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without("matplotlib", monkeypatch)
     assert run(tmp_path, healthy()) == 0
     assert "pip install matplotlib" in (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
 
 
-@pytest.mark.parametrize("language", reader.LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_without_rich_the_terminal_shows_the_same_in_plain_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert run(tmp_path, healthy(), "--no-charts", "--lang", language) == 0
+    pretty = capsys.readouterr().out
+    without("rich", monkeypatch)
+    assert run(tmp_path, healthy(), "--no-charts", "--lang", language) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [line.split() for line in pretty.splitlines()]
+    results = [cell_len(line[: line.rindex("  ")]) for line in lines[1:8]]
+    assert len(set(results)) == 1, "the columns stand below each other"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_the_terminal_shows_one_screen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: str, width: int

@@ -17,7 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-import analyze_stress_test as reader
+from stress_report import findings, markdown, recording
+from stress_report.charts import MOST_POINTS, joined, thinned, write_charts
+from stress_report.judging import judge
+from stress_report.memory import series_of_roles
+from stress_report.saying import Words
+from stress_report.summary import summary
+from stress_report.words import LANGUAGES
 from unit.reader_runs import (
     CSV_HEAD,
     healthy,
@@ -68,16 +74,16 @@ def iter_rows(lines: list[str], start: int) -> list[str]:
 
 
 def report_of(path: Path, language: str = "en") -> str:
-    run = reader.judge(reader.read_run(path, None))
-    json.dumps(reader.summary(run, reader.Words(language)), allow_nan=False)
+    run = judge(recording.read_run(path, None))
+    json.dumps(summary(run, Words(language)), allow_nan=False)
     charts = {name: f"run.{name}.svg" for name in ("memory", "concurrency")}
-    report = reader.report(run, run, charts, [], reader.Words(language))
+    report = markdown.report(run, run, charts, [], Words(language))
     check_markdown(report)
     return report
 
 
 @pytest.mark.parametrize("words", NASTY, ids=range(len(NASTY)))
-@pytest.mark.parametrize("language", reader.LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_words_of_the_service_and_names_are_shown_as_text(tmp_path: Path, words: str, language: str) -> None:
     results = healthy() + ramp(level(6, failed=2), stop="failure")
     for result in results:
@@ -89,7 +95,7 @@ def test_words_of_the_service_and_names_are_shown_as_text(tmp_path: Path, words:
     row = sample_rows(range(9), ("NAME", 300, 50.0), ("rq", 100, 60.0))
     quoted = '"' + re.sub(r"[\r\n]", " ", words[:500]).replace('"', '""') + '"'
     report = report_of(record(tmp_path, results, csv=CSV_HEAD + row.replace("NAME", quoted)), language)
-    visible = reader.plain(words, 40).split(" ")[0].rstrip("…")[:20]
+    visible = findings.plain(words, 40).split(" ")[0].rstrip("…")[:20]
     assert visible in html.unescape(report)
 
 
@@ -97,7 +103,7 @@ def test_charts_survive_nasty_names(tmp_path: Path) -> None:
     rows = "".join(sample_rows(range(9), (f'"{name[:60]}"', number, 50.0)) for number, name in enumerate(NASTY)
                    if not re.search(r"[\r\n\"]", name))
     run = judged(tmp_path, healthy(), csv=CSV_HEAD + "".join(sorted(rows.splitlines(keepends=True))))
-    files, _ = reader.write_charts(run, tmp_path, "run", reader.Words("zh-CN"))
+    files, _ = write_charts(run, tmp_path, "run", Words("zh-CN"))
     assert "<script" not in (tmp_path / files["memory"]).read_text()
 
 
@@ -110,9 +116,9 @@ def test_charts_survive_nasty_names(tmp_path: Path) -> None:
     ('{"phase": "leak", "test_id": "a"}', "is missing")])
 def test_a_line_that_cannot_be_read_is_counted_with_its_reason(tmp_path: Path, line: str, why: str) -> None:
     path = record(tmp_path, healthy(), more=line + "\n")
-    run = reader.read_run(path, None)
+    run = recording.read_run(path, None)
     assert len(run.results) == len(healthy())
-    say, chinese = map(reader.Words, reader.LANGUAGES)
+    say, chinese = map(Words, LANGUAGES)
     assert [count for reason, count in run.skipped.items() if why in say.note(reason)] == [1]
     assert "skipped: 1" in report_of(path)
     assert not any(say.note(reason) in report_of(path, chinese.language) for reason in run.skipped)
@@ -124,14 +130,14 @@ def test_a_line_that_cannot_be_read_is_counted_with_its_reason(tmp_path: Path, l
     ("audio_seconds", 0), ("audio_seconds", -5.0), ("worker_rss_delta_mb", 1e300), ("settings", "none")])
 def test_a_field_of_the_wrong_kind_costs_its_line_alone(tmp_path: Path, field: str, value: Any) -> None:
     content = json.loads(numbered(leak_phase())[-1].to_json()) | {"test_id": "x"} | {field: value}
-    run = reader.read_run(record(tmp_path, leak_phase(), more=json.dumps(content) + "\n"), None)
+    run = recording.read_run(record(tmp_path, leak_phase(), more=json.dumps(content) + "\n"), None)
     assert (len(run.results), run.skipped.total()) == (len(leak_phase()), 1)
 
 
 def test_nan_is_no_measurement(tmp_path: Path) -> None:
     path = record(tmp_path, leak_phase())
     path.write_text(path.read_text().replace('"rtf": 0.1', '"rtf": NaN').replace('"delta_mb": 0.0', '"delta_mb": NaN'))
-    run = reader.read_run(path, None)
+    run = recording.read_run(path, None)
     assert {result.rtf for result in run.results} == {None}
 
 
@@ -139,24 +145,24 @@ def test_a_line_that_stands_there_twice_counts_once_and_a_double_id_never(tmp_pa
     path = record(tmp_path, leak_phase())
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines, lines[3], lines[4].replace('"success"', '"failed"')]))
-    run = reader.read_run(path, None)
-    assert (len(run.results), run.duplicates, run.skipped) == (len(lines), 1, {reader.Note("skip_id_twice"): 1})
+    run = recording.read_run(path, None)
+    assert (len(run.results), run.duplicates, run.skipped) == (len(lines), 1, {findings.Note("skip_id_twice"): 1})
     assert "1 lines stand there twice" in report_of(path)
 
 
 def test_lost_lines_show_by_their_running_numbers(tmp_path: Path) -> None:
     path = record(tmp_path, healthy(), drop=[4, 9])
-    assert reader.read_run(path, None).missing == 2
+    assert recording.read_run(path, None).missing == 2
     assert "2 results are missing" in report_of(path)
 
 
 # -------------------------------------------------------------------------------------------------------- CSV
 
 
-def samples(folder: Path, rows: str) -> reader.Samples:
+def samples(folder: Path, rows: str) -> recording.Samples:
     path = folder / "samples.csv"
     path.write_text(rows, encoding="utf-8", newline="")
-    return reader.read_samples(path)
+    return recording.read_samples(path)
 
 
 def test_a_torn_last_row_and_garbage_are_skipped_and_counted(tmp_path: Path) -> None:
@@ -168,7 +174,7 @@ def test_a_torn_last_row_and_garbage_are_skipped_and_counted(tmp_path: Path) -> 
 
 
 def test_figures_are_right_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader.Figures, "MOST", 3)
+    monkeypatch.setattr(recording.Figures, "MOST", 3)
     values = [1.5, 2.5, 3.5, 1.5, 4.5, 5.5, 1.5, 2.5]
     rows = "".join(sample_rows([second], ("rq", 100, mb), cpu=10 * mb) for second, mb in enumerate(values))
     bad = [f"{moment(9)},9.0,rq,100,{cpu},{rss},1.0\n" for cpu, rss in (("-1", 5), ("nan", 5), (5, "inf"), (5, 2e9))]
@@ -201,7 +207,7 @@ def test_a_jump_of_the_clock_moves_no_sample(tmp_path: Path, jump: int) -> None:
     after = [f"{moment(second + jump)},{second:.2f},rq,100,50.0,50.0,1.0\n" for second in range(10, 20)]
     found = samples(tmp_path, CSV_HEAD + before + "".join(after))
     assert (len(found.clock), found.gaps, found.skipped) == (2, [], 0)
-    end = reader.wall_seconds(after[-1][:23])
+    end = recording.wall_seconds(after[-1][:23])
     assert end is not None
     assert found.at_wall(end) == pytest.approx(19)
 
@@ -213,7 +219,7 @@ def test_a_jump_of_the_clock_moves_no_sample(tmp_path: Path, jump: int) -> None:
     (CSV_HEAD + sample_rows(range(2200), ("rq", 100, 1.0)) + "x\n", "csv_skipped")])
 def test_what_is_wrong_with_a_csv_stands_in_the_report(tmp_path: Path, csv: str | None, note: str) -> None:
     path = record(tmp_path, healthy(), csv=csv)
-    assert [found.key for found in reader.read_run(path, None).notes] == [note]
+    assert [found.key for found in recording.read_run(path, None).notes] == [note]
     report_of(path)
 
 def test_the_sum_of_a_role_counts_each_process_where_it_was_seen(tmp_path: Path) -> None:
@@ -222,7 +228,7 @@ def test_the_sum_of_a_role_counts_each_process_where_it_was_seen(tmp_path: Path)
                    for second, there in seen.items() for pid, mb in there)
     path = tmp_path / "samples.csv"
     path.write_text(CSV_HEAD + rows)
-    series = reader.series_of_roles(reader.Run(path), reader.read_samples(path))
+    series = series_of_roles(recording.RecordedRun(path), recording.read_samples(path))
     assert [(s.role, list(s.at), list(s.rss)) for s in series] == [
         ("worker", [0, 1, 2], [12.0, 5.0, 14.0]), ("api", [3], [1.0])]
 
@@ -234,20 +240,20 @@ def test_the_sum_of_a_role_counts_each_process_where_it_was_seen(tmp_path: Path)
 @settings(deadline=None, max_examples=40)
 def test_thinning_keeps_the_highest_the_lowest_and_both_ends(length: int, seed: int, most: int) -> None:
     values = [random.Random(seed + number).uniform(0, 1e6) for number in range(length)]
-    x, y = reader.thinned(list(range(len(values))), values, most)
+    x, y = thinned(list(range(len(values))), values, most)
     assert len(y) <= max(most + 4, 1)
     assert (max(y), min(y), y[0], y[-1]) == (max(values), min(values), values[0], values[-1])
     assert all(values[int(at)] == value for at, value in zip(x, y, strict=True))
 
 
 def test_short_lived_processes_become_one_line_that_keeps_the_highest_peak() -> None:
-    processes = [reader.Process("rq", pid) for pid in range(5000)]
+    processes = [recording.Process("rq", pid) for pid in range(5000)]
     for number, process in enumerate(processes):
         process.at.extend([number, number + 1])
         process.rss.extend([10.0, 9000.0 if number == 777 else 20.0])
-    x, y = reader.joined(processes, list(range(5001)))
+    x, y = joined(processes, list(range(5001)))
     assert max(value for value in y if not math.isnan(value)) == 9000.0
-    assert len(x) == len(y) < 3 * reader.MOST_POINTS
+    assert len(x) == len(y) < 3 * MOST_POINTS
 
 
 # ------------------------------------------------------------------------------------------------- properties
@@ -286,10 +292,10 @@ def csv_text(draw: st.DrawFn) -> str:
     return CSV_HEAD + "\n".join(rows)
 
 
-@given(result_lines(), csv_text(), st.sampled_from(reader.LANGUAGES))
+@given(result_lines(), csv_text(), st.sampled_from(LANGUAGES))
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_lines_and_any_csv_end_in_a_whole_report_or_one_sentence(lines: str, csv: str, language: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = record(Path(folder), [], more=lines, csv=csv)
-        with contextlib.suppress(reader.Unreadable):  # the one way out, said in one sentence and tested elsewhere
+        with contextlib.suppress(recording.Unreadable):  # the one way out, said in one sentence and tested elsewhere
             report_of(path, language)

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
-import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
+from stress_report import findings, markdown
+from stress_report.comparison import compare
+from stress_report.concurrency import failure_kinds
+from stress_report.saying import Words, headline, memory_sentence, next_sentence, ramp_sentence
+from stress_report.summary import summary
+from stress_report.words import LANGUAGES, WORDS
 from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
@@ -190,7 +195,7 @@ def test_a_task_cut_off_by_the_user_neither_fails_its_level_nor_lets_the_run_pas
         result.error_kind = "interrupted"
     run = judged(tmp_path, leak_phase() + ramp(*(level(n) for n in range(1, 6)), cut, stop="interrupted"))
     assert (run.ramp.max_stable, run.ramp.first_breach, run.verdict) == (5, None, "inconclusive")
-    assert reader.Words("en")("cut_interrupted") in reader.headline(run, reader.Words("en"))
+    assert Words("en")("cut_interrupted") in headline(run, Words("en"))
 
 
 @pytest.mark.parametrize(("settings", "results", "open_ones"), [
@@ -204,9 +209,9 @@ def test_what_was_not_asked_for_does_not_withhold_a_pass_but_is_named(
 ) -> None:
     run = judged(tmp_path, with_settings(results(), **settings))
     assert {name for name, status in statuses(run).items() if status == "not_measured"} == open_ones
-    say = reader.Words("en")
+    say = Words("en")
     assert run.verdict == "pass"
-    assert all(say(name) in reader.headline(run, say) for name in open_ones)
+    assert all(say(name) in headline(run, say) for name in open_ones)
 
 
 def test_a_run_without_its_second_phase_is_open(tmp_path: Path) -> None:
@@ -254,7 +259,7 @@ def test_a_passing_hiccup_of_the_tool_does_not_hide_the_runs_without_it(tmp_path
 
 def test_failures_are_counted_by_kind_with_the_words_of_the_service(tmp_path: Path) -> None:
     run = judged(tmp_path, ramp(level(1), level(4, failed=3), stop="failure"))
-    assert reader.failure_kinds(run.run.results) == [("submit_refused", 3, "queue is full")]
+    assert failure_kinds(run.run.results) == [("submit_refused", 3, "queue is full")]
 
 
 @pytest.mark.parametrize(("seconds_at", "says"), [
@@ -263,10 +268,10 @@ def test_stable_levels_are_put_in_words_that_tell_a_queue_from_concurrency(
     tmp_path: Path, seconds_at: Callable[[int], float], says: str
 ) -> None:
     run = judged(tmp_path, ramp(*(level(n, processing_time=seconds_at(n)) for n in range(1, 9))))
-    said = reader.ramp_sentence(run, reader.Words("en"))
-    begin = reader.WORDS[says][0].partition("{")[0]
+    said = ramp_sentence(run, Words("en"))
+    begin = WORDS[says][0].partition("{")[0]
     assert begin in said
-    assert ("one after another" in reader.headline(run, reader.Words("en"))) == (says == "together_not")
+    assert ("one after another" in headline(run, Words("en"))) == (says == "together_not")
 
 
 @pytest.mark.parametrize("size", [3, 10])
@@ -291,14 +296,14 @@ def test_a_breach_is_said_in_words_of_the_report(
     tmp_path: Path, last: Callable[[], list[TaskResult]], english: str, chinese: str
 ) -> None:
     run = judged(tmp_path, ramp(level(1), level(2), last(), stop="failure"))
-    for language, words in zip(reader.LANGUAGES, (english, chinese), strict=True):
-        assert any(words in line for line in reader.ramp_lines(run.ramp, reader.Words(language)))
+    for language, words in zip(LANGUAGES, (english, chinese), strict=True):
+        assert any(words in line for line in markdown.ramp_lines(run.ramp, Words(language)))
 
 
 def test_deaths_are_said_in_words_of_the_report(tmp_path: Path) -> None:
     facts = {"deaths": ["worker process 100 (rq) ended", "something else"]}
     run = judged(tmp_path, ramp(level(1), level(2, facts=facts), stop="worker_died"))
-    english, chinese = (reader.Words(language).note(run.criteria[4].text) for language in reader.LANGUAGES)
+    english, chinese = (Words(language).note(run.criteria[4].text) for language in LANGUAGES)
     assert english == "2 in all: worker process 100 (rq) ended; something else"
     assert chinese == "共 2 次：worker 进程 100（rq）退出；something else"
 
@@ -326,11 +331,11 @@ def test_comparison_says_whether_the_fix_is_shown(
     for folder in folders:
         folder.mkdir()
     old, new = judged(folders[0], before), judged(folders[1], after)
-    fix, changes, unlike = reader.compare(old, new)
+    fix, changes, unlike = compare(old, new)
     assert fix.key == key
     assert changes[0].before == old.criteria[0].observed
     assert unlike == []
-    assert all(reader.Words(language).note(fix) for language in reader.LANGUAGES)
+    assert all(Words(language).note(fix) for language in LANGUAGES)
 
 
 def test_comparison_names_conditions_that_differ(tmp_path: Path) -> None:
@@ -338,7 +343,7 @@ def test_comparison_names_conditions_that_differ(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
     other = [dataclasses.replace(result, host={"name": "h", "cpus": 8}) for result in leak_phase()]
-    _, _, unlike = reader.compare(judged(folders[0], leak_phase()), judged(folders[1], other))
+    _, _, unlike = compare(judged(folders[0], leak_phase()), judged(folders[1], other))
     assert [note.facts["what"].key for note in unlike] == ["cpus"]
 
 
@@ -349,8 +354,8 @@ def test_conditions_that_differ_are_said_with_units_and_the_separators_of_the_la
     runs = [[dataclasses.replace(result, host={"memory_mb": mb}) for result in leak_phase()] for mb in (24105, 48210)]
     for result in runs[1]:
         result.audio_seconds = 20.0
-    _, _, unlike = reader.compare(*(judged(*run) for run in zip(folders, runs, strict=True)))
-    english, chinese = (" ".join(map(reader.Words(language).note, unlike)) for language in reader.LANGUAGES)
+    _, _, unlike = compare(*(judged(*run) for run in zip(folders, runs, strict=True)))
+    english, chinese = (" ".join(map(Words(language).note, unlike)) for language in LANGUAGES)
     assert "clip lengths (100 s, 20 s before; 20 s now)" in english
     assert "machine memory (24,105 MB before; 48,210 MB now)" in english
     assert "“音频时长”不同（之前 100 s、20 s，现在 20 s）" in chinese
@@ -375,13 +380,13 @@ def test_memory_that_stays_after_the_ramp_is_never_a_pass_nor_a_shown_fix(tmp_pa
     folders = [tmp_path / "before", tmp_path / "after"]
     for folder in folders:
         folder.mkdir()
-    run, say = judged(folders[1], after_the_ramp(role, 900.0)), reader.Words("en")
+    run, say = judged(folders[1], after_the_ramp(role, 900.0)), Words("en")
     assert (statuses(run)["return_to_baseline"], run.verdict) == ("inconclusive", "inconclusive")
     assert f"+900.0 MB in the {role} after the ramp" in say.note(run.criteria[1].text)
-    assert "Whether memory leaks is not decided" in reader.headline(run, say)
-    assert "no growth per cycle" in reader.memory_sentence(run, say)
-    assert "run the ramp a second time" in reader.next_sentence(run, say)
-    fix, _, _ = reader.compare(judged(folders[0], leak_phase(LEAKING)), run)
+    assert "Whether memory leaks is not decided" in headline(run, say)
+    assert "no growth per cycle" in memory_sentence(run, say)
+    assert "run the ramp a second time" in next_sentence(run, say)
+    fix, _, _ = compare(judged(folders[0], leak_phase(LEAKING)), run)
     assert fix.key == "fix_doubt"
     assert f"+900.0 MB in the {role}" in say.note(fix)
     assert judged(folders[1], after_the_ramp(role, 50.0)).verdict == "pass"
@@ -404,7 +409,7 @@ def test_a_hole_in_the_samples_is_one_wherever_it_is(tmp_path: Path, seconds: An
     run = judged(tmp_path, without_gaps(healthy()), csv=csv)
     assert run.roles["worker"].growth.reason == reason
     assert (run.verdict == "pass") == (reason == "no_growth")
-    assert "Next: " in reader.next_sentence(run, reader.Words("en"))
+    assert "Next: " in next_sentence(run, Words("en"))
 
 
 def test_a_hole_that_the_record_tells_of_needs_no_csv(tmp_path: Path) -> None:
@@ -418,27 +423,27 @@ def test_failed_tasks_of_the_leak_phase_stand_on_the_first_screen(tmp_path: Path
     results = healthy()
     for result in results[3:22:2]:
         result.status, result.error_kind, result.error = "failed", "task_failed", "CUDA out of memory"
-    run, say = judged(tmp_path, results), reader.Words("en")
-    assert "10 of 22 tasks of the leak phase failed" in reader.headline(run, say)
-    assert "Nothing failed" not in reader.headline(run, say)
-    assert "see why tasks of the leak phase fail" in reader.next_sentence(run, say)
+    run, say = judged(tmp_path, results), Words("en")
+    assert "10 of 22 tasks of the leak phase failed" in headline(run, say)
+    assert "Nothing failed" not in headline(run, say)
+    assert "see why tasks of the leak phase fail" in next_sentence(run, say)
 
 
 def test_a_service_that_recognises_nothing_does_not_pass(tmp_path: Path) -> None:
     results = healthy()
     results[-1].empty_text = True
-    run, say = judged(tmp_path, results), reader.Words("en")
+    run, say = judged(tmp_path, results), Words("en")
     assert run.verdict == "inconclusive"
-    assert "1 tasks were done without a word of text" in reader.headline(run, say)
-    assert reader.summary(run, say)["input"]["empty_texts"] == 1
+    assert "1 tasks were done without a word of text" in headline(run, say)
+    assert summary(run, say)["input"]["empty_texts"] == 1
     unknown = judged(tmp_path, healthy())
-    assert reader.summary(unknown, say)["input"]["empty_texts"] is None, "no result says whether there was text"
+    assert summary(unknown, say)["input"]["empty_texts"] is None, "no result says whether there was text"
 
 
 def test_a_record_that_ends_before_the_ramp_never_passes_as_a_whole(tmp_path: Path) -> None:
-    run, say = judged(tmp_path, leak_phase()), reader.Words("en")
-    assert (run.verdict, run.cut_short) == ("inconclusive", reader.Note("cut_early"))
-    assert "repeat the run to its end" in reader.next_sentence(run, say)
+    run, say = judged(tmp_path, leak_phase()), Words("en")
+    assert (run.verdict, run.cut_short) == ("inconclusive", findings.Note("cut_early"))
+    assert "repeat the run to its end" in next_sentence(run, say)
 
 
 def test_a_fix_is_not_shown_by_a_looser_tolerance(tmp_path: Path) -> None:
@@ -448,10 +453,10 @@ def test_a_fix_is_not_shown_by_a_looser_tolerance(tmp_path: Path) -> None:
     new = judged(folders[1], with_settings(leak_phase(FLAT), tolerance_mb=500.0))
     loose = dataclasses.replace(new.roles["worker"].growth, upper_bound_mb_per_cycle=61.0)  # as of noisy readings
     new.roles["worker"] = dataclasses.replace(new.roles["worker"], growth=loose)
-    fix, _, unlike = reader.compare(judged(folders[0], leak_phase(LEAKING)), new)
-    say = reader.Words("en")
+    fix, _, unlike = compare(judged(folders[0], leak_phase(LEAKING)), new)
+    say = Words("en")
     assert fix.key == "fix_doubt"
     assert "60.0 before" in say.note(fix)
     assert [say.note(n) for n in unlike if "--tolerance-mb" in say.note(n)] == [
         "The runs differ in --tolerance-mb (10 before; 500 now): the change may be due to that."]
-    assert "differs_order" in [note.key for note in reader.compare(new, new)[2]]
+    assert "differs_order" in [note.key for note in compare(new, new)[2]]

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-import analyze_stress_test as reader
+from stress_report import markdown, recording
+from stress_report.judging import Judged, judge
+from stress_report.saying import Words
 from unit.reader_runs import CSV_HEAD, moment, sample_rows, statuses
 
 
@@ -38,13 +40,13 @@ WRONG_PROCESS = PARENT + "".join(HORSES)
 RIGHT_PROCESS = sample_rows(range(0, 500), ("rq", 100, 12.9), ("uvicorn", 200, 26.4))
 
 
-def old_run(folder: Path, lines: list[dict[str, Any]], rows: str | None = None) -> reader.Judged:
+def old_run(folder: Path, lines: list[dict[str, Any]], rows: str | None = None) -> Judged:
     path = folder / "memory_leak_stress_test_20260302_090000.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in lines))
     if rows is not None:
         by_time = sorted(rows.splitlines(keepends=True))  # as a sampler writes them
         (folder / "system_resources_20260302_090000.csv").write_text(CSV_HEAD + "".join(by_time))
-    return reader.judge(reader.read_run(path, None))
+    return judge(recording.read_run(path, None))
 
 
 def test_the_csv_shows_that_another_process_did_the_work(tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_the_csv_shows_that_another_process_did_the_work(tmp_path: Path) -> None
     assert run.roles["worker"].growth.verdict == "NOT MEASURED"
     assert statuses(run)["long_audio_delta"] == statuses(run)["no_cumulative_growth"] == "not_measured"
     assert run.verdict == "inconclusive"
-    report = reader.report(run, None, {}, [], reader.Words("en"))
+    report = markdown.report(run, None, {}, [], Words("en"))
     assert "(rq, pid 100, at most 13.3 MB) is not the one that did the work" in report
     assert "still held up to 4,320 MB at their last sample" in report
 
@@ -96,7 +98,7 @@ def test_lines_of_the_ramp_are_told_from_the_leak_phase_and_an_incomplete_level_
     assert [(v.concurrency, v.submitted, v.complete, v.stable) for v in run.ramp.levels] == [
         (1, 1, True, True), (2, 2, True, True), (3, 1, False, False)]
     assert run.ramp.max_stable == 2
-    report = reader.report(run, None, {}, [], reader.Words("en"))
+    report = markdown.report(run, None, {}, [], Words("en"))
     assert "| 3 | incomplete | 1 / 1? |" in report
     assert "Incomplete levels: 3." in report
 

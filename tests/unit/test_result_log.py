@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyze_stress_test import result_from_json
 from memory_leak_stress_test import (
     CannotRecord,
     ProcessMemory,
@@ -23,6 +22,8 @@ from memory_leak_stress_test import (
     TaskResult,
     new_files,
 )
+from stress_report.recording import BadLine, result_from_json
+from stress_report.saying import Words
 
 
 def result(number: int = 1, **values: Any) -> TaskResult:
@@ -186,9 +187,9 @@ def test_a_number_that_is_none_is_never_written() -> None:
 )
 def test_a_wrong_type_is_named(change: dict[str, Any], words: str) -> None:
     content = json.loads(result().to_json()) | change
-    with pytest.raises(ValueError, match="is") as refused:
+    with pytest.raises(BadLine) as refused:
         result_from_json(json.dumps(content))
-    assert str(refused.value) == words
+    assert Words("en").note(refused.value.why) == words
 
 
 def test_fields_of_a_later_version_are_passed_over_and_whole_numbers_are_numbers() -> None:
@@ -200,5 +201,6 @@ def test_fields_of_a_later_version_are_passed_over_and_whole_numbers_are_numbers
 def test_a_missing_field_is_named() -> None:
     content = json.loads(result().to_json())
     del content["phase"]
-    with pytest.raises(ValueError, match="phase is missing"):
+    with pytest.raises(BadLine) as refused:
         result_from_json(json.dumps(content))
+    assert Words("en").note(refused.value.why) == "phase is missing"

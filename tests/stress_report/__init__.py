@@ -1,0 +1,20 @@
+"""What the reader of recorded stress tests is made of, in the order in which data flows.
+
+Each room imports only rooms above it, and of the instrument only what it offers in __all__.
+"""
+
+ROOMS = (
+    "findings",  # the nouns: Note, Criterion, Level, Ramp; text of unknown origin made plain
+    "legacy",  # lines of older formats turned into the present one
+    "recording",  # a recorded run from its files
+    "memory",  # what the record says of memory
+    "concurrency",  # what the record says of load
+    "judging",  # criteria and verdict: a run and all that is derived from it
+    "comparison",  # two runs
+    "words",  # every word in both languages: data
+    "saying",  # findings in words: headline, sentences, what to do next
+    "charts",  # the only user of matplotlib
+    "markdown",  # the report, the only room that knows markdown
+    "terminal",  # one screen, the only user of rich
+    "summary",  # --json
+)

@@ -1,0 +1,142 @@
+"""What the record says of load: levels, their limits, the first breach, failures by kind."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from memory_leak_stress_test import LevelRun, TaskResult, judge_level_run, median
+from stress_report.findings import Level, Ramp, plain
+from stress_report.recording import RecordedRun
+
+REAL_TIME = 1.0  # RTF from which a task takes longer than its recording
+KNEE_SHARE = 0.95  # of the highest throughput
+ONLY_WAIT = 2  # max_stable beyond this many times the knee: what is above the knee only waits
+ONE_AT_A_TIME = 1.5  # effective parallelism below it is nearer to one task at a time than to two
+CONFIDENCE = 0.05  # no failure in n tasks bounds the failure rate by 1 - 0.05^(1/n), with 95 % confidence
+
+
+def judge_ramp(run: RecordedRun) -> Ramp:
+    """Levels, their limits and the first breach (facts and formulas: turnaround from the common release)."""
+    groups: dict[tuple[int, int], list[TaskResult]] = {}
+    for result in run.phase("concurrency"):
+        number = 1 if result.level_run is None else result.level_run
+        if number:  # 0 is the warm-up task
+            groups.setdefault((result.concurrency, number), []).append(result)
+    judged = [(judge_level_run(results, run.setting("rtf_limit")), results) for results in groups.values()]
+    by_level: dict[int, list[tuple[LevelRun, list[TaskResult]]]] = {}
+    for level_run, results in judged:
+        by_level.setdefault(level_run.concurrency, []).append((level_run, results))
+    levels = [judge_level(size, runs) for size, runs in sorted(by_level.items())]
+
+    good: list[Level] = []
+    for level in levels:
+        leap = bool(good) and level.concurrency - good[-1].concurrency > run.setting("step")
+        if not level.stable or level.client_limited or (leap and run.lost):  # what was lost may be a level that failed
+            break
+        good.append(level)
+    first = levels[0] if levels else None
+    tried = first and first.concurrency == 1 and first.complete and not (first.client_limited or first.interrupted)
+    max_stable = good[-1].concurrency if good else 0 if tried else None
+    real_time = None if max_stable is None else 0
+    for level in good:
+        if level.rtf_known < level.succeeded or level.rtf_max is None or level.rtf_max >= REAL_TIME:
+            break
+        real_time = level.concurrency
+    if first and not real_time and (first.concurrency > 1 or (max_stable and (first.rtf_max or 0.0) < REAL_TIME)):
+        real_time = None  # lower levels were not tested, or the RTF of the lowest is not known
+
+    speeds = {level.concurrency: x for level in levels
+              if (x := level.audio_seconds_per_second) and not level.client_limited}
+    top = max(speeds.values(), default=0.0)
+    # What may be noise is no rise: a level's best run, less its timing error, is held against the plateau.
+    best = {n: max(throughput(results, corrected=True) or 0.0 for _, results in by_level[n]) for n in speeds}
+    plateau = highest_but_outliers([(x, len(by_level[n])) for n, x in sorted(speeds.items())])
+    knee = min((n for n in speeds if best[n] >= KNEE_SHARE * plateau), default=None)
+    breaches = [level_run.breach for level_run, _ in judged if level_run.breach and not level_run.client_limited]
+    tasks = good[-1].succeeded if good else 0
+    return Ramp(levels, max_stable, real_time, knee, top / speeds[1] if 1 in speeds else None, stop_reason(run, judged),
+                breaches[0] if breaches else None, 1 - CONFIDENCE ** (1 / tasks) if tasks else None, tasks)
+
+
+def highest_but_outliers(speeds: Sequence[tuple[float, int]]) -> float:
+    """Highest of (throughput, runs) by level. A single run that stands out from the levels beside it is no peak."""
+    values = [x for x, _ in speeds]
+    for place, (x, runs) in enumerate(speeds[1:-1], start=1):
+        values[place] = statistics.median((speeds[place - 1][0], x, speeds[place + 1][0])) if runs == 1 else x
+    return max(values, default=0.0)
+
+
+def judge_level(size: int, judged: Sequence[tuple[LevelRun, list[TaskResult]]]) -> Level:
+    """All runs of one level as one. A run that was only interrupted says nothing where there is another."""
+    judged = [(level_run, results) for level_run, results in judged if not level_run.interrupted] or judged
+    limited = all(level_run.client_limited for level_run, _ in judged)
+    free = [(level_run, results) for level_run, results in judged if limited or not level_run.client_limited]
+    done = [r for _, results in free for r in results if r.status == "success"]
+    rtfs = [r.rtf for r in done if r.rtf is not None]
+    times = [r.processing_time for r in done if r.processing_time is not None]
+    stable = [level_run.stable for level_run, _ in free]
+    peaks = [r.worker_rss_peak_mb for _, results in judged for r in results if r.worker_rss_peak_mb is not None]
+    return Level(
+        concurrency=size,
+        runs=len(judged),
+        submitted=sum(level_run.submitted for level_run, _ in judged),
+        succeeded=sum(level_run.succeeded for level_run, _ in judged),
+        rtf_median=median(rtfs),
+        rtf_max=max(rtfs, default=None),
+        turnaround_median_s=median(times),
+        turnaround_max_s=max(times, default=None),
+        audio_seconds_per_second=median([x for _, results in free if (x := throughput(results)) is not None]),
+        worker_peak_mb=max(peaks, default=None),
+        client_limited=limited,
+        stable=all(stable),
+        complete=all(level_run.complete for level_run, _ in judged),
+        flaky=not stable[0] and any(stable),
+        interrupted=any(r.error_kind == "interrupted" for _, results in judged for r in results),
+        rtf_known=sum(r.rtf is not None for _, results in judged for r in results if r.status == "success"),
+    )
+
+
+def throughput(results: Sequence[TaskResult], corrected: bool = False) -> float | None:
+    """Seconds of audio recognised per second, from the common release to the last success.
+
+    `corrected`: as if each success had come just after the poll before the one that saw it. Seen late by up to a poll,
+    short tasks of a low level look slower than they are, and the service as if it did more of them together.
+    """
+    done = [(r.audio_seconds, (r.processing_time or 0.0) - ((r.time_error or 0.0) if corrected else 0.0))
+            for r in results if r.status == "success"]
+    pairs = [(audio, taken) for audio, taken in done if audio is not None and taken > 0]
+    if not pairs or len(pairs) < len(done):
+        return None
+    return sum(audio for audio, _ in pairs) / max(taken for _, taken in pairs)
+
+
+STOPS = ("failure", "worker_died", "rtf_limit", "memory_reserve", "max_concurrency", "client_limited", "interrupted")
+
+
+def stop_reason(run: RecordedRun, judged: Sequence[tuple[LevelRun, Sequence[TaskResult]]]) -> str | None:
+    """Why the ramp ended: as recorded, else what its last level shows; a file that just ends was interrupted."""
+    recorded = [(r.level or {}).get("stop_reason") for r in run.results]
+    if found := [reason for reason in recorded if reason in STOPS]:
+        return str(found[-1])
+    if not judged:
+        return None
+    last, results = judged[-1]
+    if any(r.error_kind == "interrupted" for r in results):
+        return "interrupted"
+    if last.breach and last.breach.what in ("worker_died", "process_died", "rtf_limit"):
+        return last.breach.what.replace("process", "worker")
+    if last.breach and last.breach.what != "incomplete":
+        return "failure"
+    return None if run.legacy else "interrupted"
+
+
+def failure_kinds(results: Iterable[TaskResult]) -> list[tuple[str, int, str]]:
+    """Kinds of failure with their counts and the service's words, the most frequent first."""
+    words: dict[str, Counter[str]] = {}
+    for r in results:
+        if r.status != "success":
+            words.setdefault(r.error_kind or r.status, Counter())[plain(r.error or "", 300)] += 1
+    kinds = sorted(words.items(), key=lambda item: -item[1].total())
+    return [(kind, said.total(), " / ".join(text for text, _ in said.most_common(2) if text)) for kind, said in kinds]

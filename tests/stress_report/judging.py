@@ -1,0 +1,277 @@
+"""The criteria and the verdict of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memory_leak_stress_test import ROLES, ProcessMemory, TaskResult
+from stress_report.concurrency import REAL_TIME, judge_ramp
+from stress_report.findings import MOST_WORDS, Criterion, Note, Ramp, plain
+from stress_report.memory import (
+    Evidence,
+    RoleFindings,
+    RoleSeries,
+    growth_after_ramp,
+    judge_roles,
+    seek_hidden,
+    series_of_roles,
+)
+from stress_report.recording import RecordedRun, Samples
+
+DELTA_BAD_MB = 500.0  # a long task that leaves more is bad; between the limit (200) and this, poor
+NEEDED_LEVEL, GOOD_LEVEL = 3, 5  # tasks at once that a service must stand, and that are good
+
+
+@dataclass
+class Judged:
+    """A run and everything derived from it."""
+
+    run: RecordedRun
+    verdict: str  # pass | fail | inconclusive
+    criteria: list[Criterion]
+    roles: dict[str, RoleFindings]
+    ramp: Ramp
+    evidence: Evidence | None
+    crashes: list[str]
+    cut_short: Note | None  # why the record is not the whole run, which then never passes
+    usage: list[tuple[Samples, list[RoleSeries]]]
+
+
+def judge(run: RecordedRun) -> Judged:
+    """Everything that is derived from a run."""
+    evidence = seek_hidden(run) if run.legacy else None
+    roles = judge_roles(run, evidence)
+    ramp = judge_ramp(run)
+    crashes = find_crashes(run.results)
+    memory = [long_audio_delta(run, evidence), return_to_baseline(run, roles, evidence)]
+    criteria = [*(doubted(c, evidence) for c in memory), no_cumulative_growth(run, roles, evidence),
+                min_concurrency(run, ramp), no_worker_crash(run, crashes), rtf_under_load(run, ramp)]
+    cut_short = find_cut(run, ramp)
+    usage = [(samples, series_of_roles(run, samples)) for samples in run.samples]
+    return Judged(run, overall(criteria, cut_short), criteria, roles, ramp, evidence, crashes, cut_short, usage)
+
+
+def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
+    """Why the run as a whole is no evidence: its end or some lines are not there, or nothing was recognised."""
+    if ramp.stop_reason == "interrupted" or any(r.error_kind == "interrupted" for r in run.results):
+        return Note("cut_interrupted")
+    if run.results and not run.legacy and run.asked("concurrency") and not run.phase("concurrency"):
+        return Note("cut_early")
+    if run.lost:
+        return Note("cut_lost", {"count": run.lost})
+    return Note("empty_text", {"count": run.empty_texts}) if run.empty_texts else None
+
+
+def overall(criteria: Sequence[Criterion], cut_short: Note | None) -> str:
+    """The verdict: what was not asked for is no reason to withhold a pass; anything else that is missing is."""
+    counted = [c.status for c in criteria if c.asked or c.status != "not_measured"]
+    if "fail" in counted:
+        return "fail"
+    return "pass" if set(counted) == {"pass"} and not cut_short else "inconclusive"
+
+
+def find_crashes(results: Sequence[TaskResult]) -> list[str]:
+    """Every death of a process that serves a role, in words; each once."""
+    found: dict[str, None] = {}
+    for role in ROLES:
+        known: dict[tuple[int, str], ProcessMemory] = {}
+        for memory in (result.memory[role] for result in results if role in result.memory):
+            roots = {(p.pid, p.started): p for p in memory.processes if p.root}
+            if not roots:
+                continue
+            gone = [p for p in roots.values() if p.ended]
+            if known.keys() - roots and any(p.resident for p in roots.values()):
+                gone += [p for key, p in known.items() if key not in roots]
+            found.update(dict.fromkeys(f"{role} process {p.pid} ({p.name}) ended" for p in gone))
+            known = {key: p for key, p in roots.items() if not p.ended}
+    for result in results:
+        found.update(dict.fromkeys((result.level or {}).get("deaths", [])))
+    if not found:
+        died = (r for r in results if r.error_kind == "worker_died")
+        found.update(dict.fromkeys(f"{r.test_id}: {r.error or r.error_kind}" for r in died))
+    return list(found)
+
+
+OWN_WORDS = {  # sentences of the instrument's own in a record, which has them in English
+    "death": re.compile(r"(?P<role>\w+) process (?P<pid>\d+) \((?P<name>.*)\) ended"),
+    "killed": re.compile(r"(?P<words>.*?) ?\(the kernel ended (?P<count>\d+) for lack of memory meanwhile\)"),
+    "lines": re.compile(r"(?P<count>\d+) lines"),
+}
+
+
+def in_words(seen: str, limit: int = MOST_WORDS) -> Note | str:
+    """What was seen of a breach or a death: a sentence of the instrument's own, or the service's words."""
+    text = plain(seen, limit)
+    for key, pattern in OWN_WORDS.items():
+        if found := pattern.fullmatch(text):
+            facts: dict[str, Any] = found.groupdict()
+            return Note(key, facts | {"words": in_words(facts["words"])} if "words" in facts else facts)
+    return text or "–"
+
+
+def memory_missing(run: RecordedRun, evidence: Evidence | None) -> Note | None:
+    """Why a memory criterion of the leak phase cannot be measured; None where it can."""
+    if not run.asked("leak"):
+        return Note("no_leak_phase")
+    if not run.watched:
+        return Note("memory_not_watched")
+    if evidence and evidence.hidden:
+        return Note("reason_wrong_process", {"recorded": evidence.recorded_max_mb,
+                                             "peak": max(h.peak_mb for h in evidence.hidden)})
+    return None if run.phase("leak") else Note("no_leak_lines")
+
+
+def unmeasured(name: str, limit: float, why: Note) -> Criterion:
+    asked = why.key not in ("no_leak_phase", "memory_not_watched", "no_ramp_phase")
+    return Criterion(name, "not_measured", None, limit, why, asked)
+
+
+def doubted(criterion: Criterion, evidence: Evidence | None) -> Criterion:
+    """An old record clears nobody unless its CSV shows the process it measured."""
+    if evidence is None or evidence.recorded or criterion.status != "pass":
+        return criterion
+    return dataclasses.replace(criterion, status="inconclusive", text=Note("reason_old_record"))
+
+
+def long_audio_delta(run: RecordedRun, evidence: Evidence | None) -> Criterion:
+    """Median growth across tasks of the longest clip after its first use."""
+    limit = run.setting("delta_limit_mb")
+    if why := memory_missing(run, evidence):
+        return unmeasured("long_audio_delta", limit, why)
+    leak = run.phase("leak")
+    clip = max(leak, key=lambda r: (r.audio_seconds or 0.0, r.audio_size_mb or 0.0)).audio_file
+    tasks = [r for r in leak if r.cycle and r.audio_file == clip]
+    deltas = [r.worker_rss_delta_mb for r in tasks
+              if r.status == "success" and r.settled is not False and r.worker_rss_delta_mb is not None]
+    if not deltas:
+        return unmeasured("long_audio_delta", limit, Note("no_long_task", {"clip": clip}))
+    kept = statistics.median(deltas)
+    bad = max(limit, DELTA_BAD_MB)
+    band = Note(f"band_{'good' if kept < limit else 'poor' if kept <= bad else 'bad'}", {"limit": limit, "bad": bad})
+    facts = {"median": kept, "highest": max(deltas), "tasks": len(deltas), "clip": clip, "band": band,
+             "submitted": len(tasks)}
+    if kept >= limit:
+        return Criterion("long_audio_delta", "fail", kept, limit, Note("delta_text", facts))
+    if 2 * len(deltas) <= len(tasks):
+        return Criterion("long_audio_delta", "inconclusive", kept, limit, Note("delta_few", facts))
+    return Criterion("long_audio_delta", "pass", kept, limit, Note("delta_text", facts))
+
+
+def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
+    """Last settled reading of the worker against the one after first use; then that of each role after the ramp."""
+    limit = run.setting("delta_limit_mb")
+    if why := memory_missing(run, evidence):
+        return unmeasured("return_to_baseline", limit, why)
+    leak = [r for r in run.phase("leak") if r.worker_rss_after_mb is not None and r.status == "success"]
+    first, later = [r for r in leak if r.cycle == 0], [r for r in leak if r.cycle]
+    settled = [r for r in later if r.settled is not False]
+    if not first or not later:
+        return unmeasured("return_to_baseline", limit, Note("no_baseline"))
+    base = first[-1].worker_rss_after_mb or 0.0
+    kept = ((settled or later)[-1].worker_rss_after_mb or 0.0) - base
+    after = growth_after_ramp(run, first[-1])
+    highest = max(after, key=lambda role: after[role], default="worker")
+    facts = {"kept": kept, "base": base, "limit": limit, "after_ramp": after.get("worker")}
+    said = "baseline_text_ramp" if "worker" in after else "baseline_text"
+    worker = roles.get("worker")
+    if not settled or first[-1].settled is False:
+        status, key = "inconclusive", "baseline_unsettled"
+    elif kept >= limit:
+        status, key = "fail", said
+    elif worker and any(kind == "replaced" for _, kind in worker.breaks):
+        status, key = "inconclusive", "baseline_replaced"
+    elif after and after[highest] >= limit:
+        status, key = "inconclusive", "baseline_ramp"
+        facts |= {"role": highest, "after_ramp": after[highest]}
+    else:
+        status, key = "pass", said
+    return Criterion("return_to_baseline", status, kept, limit, Note(key, facts))
+
+
+def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
+    """The growth rule's verdict over all watched roles."""
+    limit = run.setting("tolerance_mb")
+    if (why := memory_missing(run, evidence)) or not roles:
+        return unmeasured("no_cumulative_growth", limit, why or Note("no_leak_lines"))
+    verdicts = {v.growth.verdict for v in roles.values()}
+    slopes = [v.growth.mb_per_cycle for v in roles.values() if v.growth.mb_per_cycle is not None]
+    says = Note("growth_text", {"roles": [
+        Note(f"growth_{v.growth.verdict}", {"role": role, "rate": v.growth.mb_per_cycle, "cycles": v.growth.cycles,
+                                            "bound": v.growth.upper_bound_mb_per_cycle})
+        for role, v in roles.items()]})
+    if verdicts == {"NOT MEASURED"}:
+        return unmeasured("no_cumulative_growth", limit, says)
+    status = "fail" if "LEAK" in verdicts else "pass" if verdicts == {"NO LEAK"} else "inconclusive"
+    return Criterion("no_cumulative_growth", status, max(slopes, default=None), limit, says)
+
+
+def no_worker_crash(run: RecordedRun, crashes: Sequence[str]) -> Criterion:
+    """No process that serves a role died or was replaced."""
+    if crashes:
+        facts = {"first": [in_words(words) for words in crashes[:3]], "count": len(crashes)}
+        return Criterion("no_worker_crash", "fail", len(crashes), 0, Note("crash_text", facts))
+    if not run.results:
+        return unmeasured("no_worker_crash", 0, Note("crash_unrecorded"))
+    if not run.watched:
+        return unmeasured("no_worker_crash", 0, Note("memory_not_watched"))
+    unknown = sum(not alive_known(r) for r in run.results)
+    if unknown == len(run.results):
+        return unmeasured("no_worker_crash", 0, Note("crash_unrecorded"))
+    if unknown or run.lost:
+        facts = {"count": unknown + run.lost}
+        return Criterion("no_worker_crash", "inconclusive", None, 0, Note("crash_unread", facts))
+    return Criterion("no_worker_crash", "pass", 0, 0, Note("crash_none"))
+
+
+def alive_known(result: TaskResult) -> bool:
+    """Whether a line says which workers were there while its task ran."""
+    return "worker" in result.memory and any(p.root for p in result.memory["worker"].processes)
+
+
+def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
+    """At least three tasks at once are stable."""
+    if not ramp.levels:
+        why = Note("no_ramp_lines" if run.asked("concurrency") else "no_ramp_phase")
+        return unmeasured("min_concurrency", NEEDED_LEVEL, why)
+    observed, breach = ramp.max_stable, ramp.first_breach
+    facts = {"stable": observed, "lowest": ramp.levels[0].concurrency, "highest": ramp.levels[-1].concurrency,
+             "stop": Note(f"stop_{ramp.stop_reason or 'unknown'}")}
+    if observed is not None and observed >= NEEDED_LEVEL:
+        key = "stable_good" if observed >= GOOD_LEVEL else "stable_enough"
+        return Criterion("min_concurrency", "pass", observed, NEEDED_LEVEL, Note(key, facts))
+    if breach and breach.concurrency <= NEEDED_LEVEL and breach.what not in ("rtf_limit", "incomplete"):
+        text = Note("stable_failed", {"breach": breach})
+        return Criterion("min_concurrency", "fail", observed, NEEDED_LEVEL, text)
+    return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_open", facts))
+
+
+def rtf_under_load(run: RecordedRun, ramp: Ramp) -> Criterion:
+    """RTF under 1.0 at every level up to three; the level where it stops being so is named."""
+    levels = [level for level in ramp.levels if level.rtf_max is not None and not level.client_limited]
+    if not levels:
+        key = "no_ramp_phase" if not run.asked("concurrency") else "no_ramp_lines" if not ramp.levels else "no_rtf"
+        return unmeasured("rtf_under_load", REAL_TIME, Note(key))
+    slow = next((level for level in levels if (level.rtf_max or 0.0) >= REAL_TIME), None)
+    enough = next((level for level in levels if level.concurrency >= NEEDED_LEVEL), None)
+    top = enough.concurrency if enough else NEEDED_LEVEL
+    judged = [level for level in levels if level.concurrency <= top]
+    observed = max((level.rtf_max or 0.0 for level in judged), default=0.0)
+    known = [level.concurrency for level in levels if level.complete and level.rtf_known == level.submitted]
+    facts = {"rtf": observed, "highest": max(known, default=0), "level": slow.concurrency if slow else None,
+             "at": judged[-1].concurrency if judged else 0, "slow_rtf": slow.rtf_max if slow else None}
+
+    def conclude(status: str, key: str) -> Criterion:
+        return Criterion("rtf_under_load", status, observed, REAL_TIME, Note(key, facts))
+
+    if slow and slow.concurrency <= NEEDED_LEVEL:
+        return conclude("fail", "rtf_slow")
+    tested = [level for level in ramp.levels if level.concurrency <= top]
+    whole = all(level.complete and level.rtf_known == level.submitted and not level.client_limited for level in tested)
+    if not enough or not whole or observed >= REAL_TIME:
+        return conclude("inconclusive", "rtf_open")
+    return conclude("pass", "rtf_slow_later" if slow else "rtf_never_slow")

@@ -1,0 +1,268 @@
+"""What the record says of memory: the leak verdict of each role, who did the work, the samples by role."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import itertools
+import statistics
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memory_leak_stress_test import (
+    GAP_S,
+    ROLES,
+    GrowthVerdict,
+    HorseSeries,
+    RoleMemory,
+    RoleVerdict,
+    TaskResult,
+    judge_leak,
+    median,
+    readings_of,
+)
+from stress_report.recording import SAME_RUN_S, Process, RecordedRun, Samples, task_window, wall_seconds
+
+FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
+MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
+
+
+@dataclass(frozen=True)
+class HorseFigures:
+    """Work-horses of one clip over the leak phase: what each peaked at and still held when its job ended. MiB."""
+
+    audio_file: str
+    jobs: int
+    peak_median_mb: float | None
+    peak_max_mb: float | None
+    held_median_mb: float | None
+    held_max_mb: float | None
+    growth: GrowthVerdict
+
+
+@dataclass(frozen=True)
+class RoleFindings:
+    """The leak verdict of one role, and what a report shows beside it. MiB."""
+
+    role: str
+    growth: GrowthVerdict
+    first_use_growth_mb: float | None
+    peak_mb: float | None  # highest RSS
+    breaks: list[tuple[int, str]]  # (cycle, kind) of what cut the series of readings
+    follows: str | None  # the clip that the growth follows; "both"; None where there is no growth
+    horses: list[HorseFigures]  # empty where jobs run in the worker itself
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A short-lived process that only the CSV saw. Seconds are elapsed time; MB are RSS."""
+
+    name: str
+    pid: int
+    first_s: float
+    last_s: float
+    peak_mb: float
+    held_mb: float  # at its last sample
+    test_id: str | None  # the task it overlaps most
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the CSV says about which process did the work of an old record."""
+
+    recorded: Process | None  # the process whose memory the results record, if one fits
+    recorded_max_mb: float
+    hidden: list[Hidden]
+
+
+def longest_gap(run: RecordedRun, tasks: Sequence[TaskResult]) -> float | None:
+    """Longest time that these tasks' processes went unwatched, as the CSV shows; None where it is not known at all.
+
+    What the results tell of it counts besides.
+    """
+    windows = [w for w in map(task_window, tasks) if w]
+    told = all(r.sample_gap_s is not None for r in tasks)
+    if not windows or not (told or run.samples):
+        return None
+    begin, end = min(w[0] for w in windows), max(w[1] for w in windows)
+    gaps = [length for s in run.samples for at, length in s.holes(run.setting("interval"))
+            if s.at_wall(begin) < at + length and at < s.at_wall(end)]
+    # A CSV that begins late or was cut off has a hole, too, which the record alone can fill.
+    unseen = [max(s.elapsed[0] - s.at_wall(begin), s.at_wall(end) - s.elapsed[-1]) for s in run.samples]
+    return max([*gaps, 0.0 if told or run.legacy else min(unseen) - SAME_RUN_S / 4])
+
+
+def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleFindings]:
+    """Leak verdict of every watched role; an old record never says NO LEAK."""
+    leak = run.phase("leak")
+    if not leak:
+        return {}
+    gap_s = longest_gap(run, [r for r in leak if r.cycle])
+    verdicts = judge_leak(leak, tolerance_mb=run.setting("tolerance_mb"), min_cycles=run.setting("min_cycles"),
+                          sampler_gap_s=gap_s)
+    roles = {role: describe_role(verdict, leak) for role, verdict in verdicts.items()}
+    if gap_s is None and not run.legacy:
+        roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
+    worker = roles.get("worker")
+    if not run.legacy or not worker or worker.growth.verdict == "LEAK":
+        return roles
+    if evidence and evidence.hidden:
+        peak = max(h.peak_mb for h in evidence.hidden)
+        growth = GrowthVerdict("NOT MEASURED", "wrong_process", {"recorded": evidence.recorded_max_mb, "peak": peak},
+                               None, None, 0)
+        worker = dataclasses.replace(worker, growth=growth, peak_mb=peak, first_use_growth_mb=None)
+    else:
+        worker = dataclasses.replace(worker, growth=undecided(worker.growth, "old_record"))
+    return roles | {"worker": worker}
+
+
+def describe_role(verdict: RoleVerdict, results: Sequence[TaskResult]) -> RoleFindings:
+    """What the results of the leak phase say of a role beside its verdict."""
+    peaks = [m.peak_mb for r in results if (m := r.memory.get(verdict.role)) and m.peak_mb is not None]
+    return RoleFindings(verdict.role, verdict.growth, first_use_growth(verdict.role, results), max(peaks, default=None),
+                        verdict.breaks, followed(verdict, results), [figures_of(series) for series in verdict.horses])
+
+
+def first_use_growth(role: str, results: Sequence[TaskResult]) -> float | None:
+    """MB that the warm-up round, cycle 0, added; None where that is not in the record."""
+    _, around = readings_of(role, results)
+    first_use = [each for each, result in zip(around, results, strict=True) if result.cycle == 0]
+    if not first_use:
+        return None
+    before, after = first_use[0][0], first_use[-1][1]
+    return after - before if before is not None and after is not None else None
+
+
+def followed(verdict: RoleVerdict, results: Sequence[TaskResult]) -> str | None:
+    """The clip that the role's growth follows; "both"; None where it did not grow."""
+    growth = verdict.growth
+    if growth.verdict != "LEAK" and not (growth.verdict == "INCONCLUSIVE" and growth.facts.get("low", 0) > 0):
+        return None
+    if growth.reason in ("horses_leak", "horses_growing"):
+        return most_of([(series.audio_file, series.growth.mb_per_cycle or 0.0) for series in verdict.horses])
+    grown_in = {cycle for cycle, _ in verdict.readings[1:]}
+    _, around = readings_of(verdict.role, results)
+    return most_of([(result.audio_file, after - before) for result, (before, after) in zip(results, around, strict=True)
+                    if result.cycle in grown_in and before is not None and after is not None])
+
+
+def most_of(shares: Sequence[tuple[str, float]]) -> str | None:
+    """The clip with most of the growth, MB by clip; "both" where no clip has; None where there is none."""
+    by_clip: dict[str, float] = {}
+    for clip, mb in shares:
+        by_clip[clip] = by_clip.get(clip, 0.0) + mb
+    total = sum(mb for mb in by_clip.values() if mb > 0)
+    if total <= 0:
+        return None
+    clip = max(by_clip, key=lambda clip: by_clip[clip])
+    return clip if by_clip[clip] >= FOLLOWS_SHARE * total else "both"
+
+
+def figures_of(series: HorseSeries) -> HorseFigures:
+    """What the work-horses of one clip peaked at and held."""
+    peaks = [horse.peak_mb for horse in series.horses if horse.peak_mb is not None]
+    held = [horse.held_mb for horse in series.horses if horse.held_mb is not None]
+    return HorseFigures(series.audio_file, len(series.horses), median(peaks), max(peaks, default=None), median(held),
+                        max(held, default=None), series.growth)
+
+
+def undecided(growth: GrowthVerdict, reason: str) -> GrowthVerdict:
+    """The verdict where this is a reason to doubt a NO LEAK."""
+    return dataclasses.replace(growth, verdict="INCONCLUSIVE", reason=reason) if growth.verdict == "NO LEAK" else growth
+
+
+def seek_hidden(run: RecordedRun) -> Evidence:
+    """Find, in the CSV alone, processes that did the work though the results record another one's memory.
+
+    They are not the recorded one, reached far more memory than it, and used CPU as it did or more.
+    """
+    recorded_mb = [mb for r in run.results for mb in (r.worker_rss_before_mb, r.worker_rss_after_mb) if mb is not None]
+    if not run.samples or not recorded_mb:
+        return Evidence(None, max(recorded_mb, default=0.0), [])
+    samples, most = run.samples[0], max(recorded_mb)
+    recorded = find_recorded(run.results, samples)
+    used = sum(recorded.cpu) if recorded else 0.0
+    windows = [(r.test_id, samples.at_wall(w[0]), samples.at_wall(w[1])) for r in run.results if (w := task_window(r))]
+    hidden = []
+    for process in samples.processes:
+        peak = max(process.rss)
+        if process is recorded or peak < most + MUCH_BIGGER_MB or sum(process.cpu) <= used / 10:
+            continue
+        first, last = samples.elapsed[process.at[0]], samples.elapsed[process.at[-1]]
+        overlaps = [(min(last, end) - max(first, begin), test_id) for test_id, begin, end in windows]
+        overlap, test_id = max(overlaps, default=(0.0, ""))
+        task = test_id if overlap > 0 else None
+        hidden.append(Hidden(process.name, process.pid, first, last, peak, process.rss[-1], task))
+    return Evidence(recorded, most, hidden)
+
+
+def find_recorded(results: Sequence[TaskResult], samples: Samples) -> Process | None:
+    """The process of the CSV whose RSS comes closest to what the results record at their ends."""
+    misses: list[tuple[float, int]] = []
+    ends = [(samples.at_wall(wall), r.worker_rss_after_mb) for r in results
+            if r.worker_rss_after_mb is not None and (wall := wall_seconds(r.timestamp)) is not None]
+    for place, process in enumerate(samples.processes):
+        times = samples.times(process)
+        found = [abs(process.rss[min(bisect.bisect(times, end), len(times) - 1)] - mb) / max(20.0, mb)
+                 for end, mb in ends if times[0] <= end <= times[-1] + GAP_S]
+        if 2 * len(found) > len(ends):  # the CSV may have been cut off
+            misses.append((statistics.median(found), place))
+    miss, place = min(misses, default=(1.0, 0))
+    return samples.processes[place] if miss < 0.1 else None
+
+
+def growth_after_ramp(run: RecordedRun, first: TaskResult) -> dict[str, float]:
+    """RSS of each role at rest after the ramp above that after first use, MB; without roles that were replaced."""
+    ramp = [r for r in run.phase("concurrency") if r.settled is not False and r.memory]
+    growth = {}
+    for role, last in (ramp[-1].memory if ramp else {}).items():
+        before = first.memory.get(role)
+        if before and roots_of(before) == roots_of(last) and before.after_mb is not None and last.after_mb is not None:
+            growth[role] = last.after_mb - before.after_mb
+    return growth
+
+
+def roots_of(memory: RoleMemory) -> set[tuple[int, str]]:
+    """The processes that served a role to the end."""
+    return {(p.pid, p.started) for p in memory.processes if p.root and not p.ended}
+
+
+@dataclass(frozen=True)
+class RoleSeries:
+    """All processes of a role in one CSV; RSS (MiB) and CPU (percent of a core) summed at each sample with any."""
+
+    role: str
+    processes: list[Process]
+    at: Sequence[int]
+    rss: Sequence[float]
+    cpu: Sequence[float]
+
+
+NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "api", "asr-backend": "backend"}
+
+
+def series_of_roles(run: RecordedRun, samples: Samples) -> list[RoleSeries]:
+    """The CSV by role, or by process name where the results do not say the role; the known roles first."""
+    by_pid = {p.pid: role for r in run.results for role, m in r.memory.items() for p in m.processes}
+    by_name = dict(NAMES) | {p.name: by_pid[p.pid] for p in samples.processes if p.pid in by_pid}
+    by_role: dict[str, list[Process]] = {}
+    for process in samples.processes:
+        role = by_pid.get(process.pid) or by_name.get(process.name, process.name)
+        by_role.setdefault(role, []).append(process)
+    order = sorted(by_role, key=lambda role: (ROLES.index(role) if role in ROLES else len(ROLES), role))
+    return [summed(role, by_role[role], len(samples.elapsed)) for role in order]
+
+
+def summed(role: str, processes: list[Process], samples: int) -> RoleSeries:
+    if len(processes) == 1:
+        return RoleSeries(role, processes, processes[0].at, processes[0].rss, processes[0].cpu)
+    rss, cpu, present = [0.0] * samples, [0.0] * samples, bytearray(samples)
+    for process in processes:
+        for i, mb, percent in zip(process.at, process.rss, process.cpu, strict=True):
+            rss[i] += mb
+            cpu[i] += percent
+            present[i] = 1
+    at = array("I", itertools.compress(range(samples), present))
+    return RoleSeries(role, processes, at, array("d", itertools.compress(rss, present)),
+                      array("d", itertools.compress(cpu, present)))

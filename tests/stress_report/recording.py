@@ -1,0 +1,444 @@
+"""A recorded run from its files: lines of results checked and counted, samples of a CSV, what could not be read."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import csv
+import dataclasses
+import functools
+import gc
+import itertools
+import json
+import math
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from memory_leak_stress_test import CSV_COLUMNS, GAP_S, Settings, TaskResult, median
+from stress_report.findings import Note, plain
+from stress_report.legacy import from_old_tool, is_old
+
+STATUSES = ("success", "failed", "timeout")
+PHASES = ("leak", "concurrency")
+SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a measurement
+MOST_TASKS = 100_000  # tasks at once, cycles, runs of a level: beyond is a broken line
+CLOCK_JUMP_S = 2.0  # wall clock against monotonic clock between two samples
+SAME_RUN_S = 60.0  # a CSV that lies further from every task belongs to another run
+EPOCH = datetime(1970, 1, 1)
+JSON = json.JSONDecoder(parse_constant=lambda word: None)  # NaN and Infinity are no measurements
+LONGEST_HOLE_S = 3600.0  # a later elapsed time counts only if the wall clock agrees: one garbled digit is no hole
+NUMBERED_ID = re.compile(r"_c\d+_(\d{4,8})$")  # the running number, from which a lost line shows
+
+
+class Unreadable(Exception):
+    """The input cannot be judged, and why, in one sentence for a person."""
+
+    def __init__(self, key: str, **facts: Any) -> None:
+        super().__init__(key, facts)
+        self.why = Note(key, facts)
+
+
+class BadLine(ValueError):
+    """A line of results that cannot be reckoned with, and why."""
+
+    def __init__(self, key: str, **facts: str) -> None:
+        super().__init__(key, facts)
+        self.why = Note(f"skip_{key}", facts)
+
+
+@dataclass(slots=True)
+class Process:
+    """One process as the CSV saw it: sample numbers, RSS in MiB and CPU in percent of a core."""
+
+    name: str
+    pid: int
+    at: array[int] = field(default_factory=lambda: array("I"))
+    rss: array[float] = field(default_factory=lambda: array("d"))
+    cpu: array[float] = field(default_factory=lambda: array("d"))
+
+
+def hole_from(interval: float) -> float:
+    """Seconds between two samples from which on it is a hole, where one is taken every `interval` seconds."""
+    return max(GAP_S, 2.5 * interval)
+
+
+@dataclass
+class Samples:
+    """One CSV of samples. `elapsed` is monotonic; `clock` relates it to the wall clock, one entry per clock jump."""
+
+    path: Path
+    elapsed: array[float] = field(default_factory=lambda: array("d"))
+    processes: list[Process] = field(default_factory=list)
+    clock: list[tuple[float, float]] = field(default_factory=list)  # (wall seconds, elapsed) where a stretch begins
+    clock_end: float = 0.0  # wall seconds of the last sample
+    gaps: list[tuple[float, float]] = field(default_factory=list)  # (elapsed, seconds) of holes between samples
+    rows: int = 0
+    skipped: int = 0
+
+    @property
+    def interval(self) -> float | None:
+        """Median seconds between samples."""
+        return median([b - a for a, b in itertools.pairwise(self.elapsed)])
+
+    @functools.cached_property
+    def stretches(self) -> list[tuple[float, float]]:
+        return sorted(self.clock)
+
+    def at_wall(self, wall: float) -> float:
+        """Elapsed seconds of a wall-clock time."""
+        begin, elapsed = self.stretches[max(0, bisect.bisect(self.stretches, (wall, math.inf)) - 1)]
+        return elapsed + wall - begin
+
+    def covers(self, wall: float) -> bool:
+        end = max(self.clock_end, self.stretches[-1][0])
+        return self.stretches[0][0] - SAME_RUN_S <= wall <= end + SAME_RUN_S
+
+    def holes(self, interval: float) -> list[tuple[float, float]]:
+        """(elapsed, seconds) of the holes that sampling at this interval (seconds) does not explain."""
+        return [(at, length) for at, length in self.gaps if length > hole_from(interval)]
+
+    def times(self, process: Process) -> list[float]:
+        return [self.elapsed[i] for i in process.at]
+
+
+@dataclass
+class RecordedRun:
+    """A recorded run: its lines, its samples, and what of them could not be read."""
+
+    path: Path
+    results: list[TaskResult] = field(default_factory=list)
+    legacy: bool = False
+    lines: int = 0
+    skipped: Counter[Note] = field(default_factory=Counter)  # reason -> lines
+    duplicates: int = 0
+    missing: int = 0  # running numbers without a line
+    samples: list[Samples] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def phase(self, name: str) -> list[TaskResult]:
+        return [r for r in self.results if r.phase == name]
+
+    def setting(self, name: str) -> Any:
+        """The run's setting if it has the type of the default, else the default."""
+        default = getattr(Settings(), name)
+        value = self.results[0].settings.get(name) if self.results else None
+        number = isinstance(default, (int, float)) and not isinstance(default, bool)
+        if number and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return value if 0 <= value <= SANE else default
+        return value if type(value) is type(default) and not number else default
+
+    def asked(self, phase: str) -> bool:
+        """Whether this phase was to be run."""
+        return bool(self.results) and self.setting("phase") in ("all", phase)
+
+    @property
+    def watched(self) -> bool:
+        return not self.setting("no_watch")
+
+    @property
+    def empty_texts(self) -> int | None:
+        """Tasks that were done without a word of text; None where no result says whether there was one."""
+        told = [r.empty_text for r in self.results if r.empty_text is not None]
+        return sum(told) if told else None
+
+    @property
+    def failed_leak_tasks(self) -> list[TaskResult]:
+        return [r for r in self.phase("leak") if r.status != "success" and r.error_kind != "interrupted"]
+
+    @property
+    def lost(self) -> int:
+        """Results that are not there, as far as it shows: a line that cannot be read also leaves its number out."""
+        return max(self.missing, self.skipped.total())
+
+
+def read_run(path: Path, resources: Sequence[Path] | None) -> RecordedRun:
+    """Read a run's JSONL and its CSVs. Raises Unreadable where there is nothing to judge."""
+    run = RecordedRun(path)
+    if path.suffix.lower() == ".csv":
+        run.samples = [s for s in (read_samples(p) for p in (path, *(resources or ()))) if s.rows]
+        if not run.samples:
+            raise Unreadable("no_samples", file=path, columns=",".join(CSV_COLUMNS))
+        return run
+    read_results(run)
+    if not run.results:
+        why = [Note("skipped_lines", {"count": n, "why": reason}) for reason, n in run.skipped.most_common(3)]
+        if why:
+            raise Unreadable("no_results_because", file=path, lines=run.lines, why=why)
+        raise Unreadable("no_results", file=path, lines=run.lines)
+    beside = path.with_name(path.name.replace("memory_leak_stress_test", "system_resources", 1)).with_suffix(".csv")
+    for csv_path in resources if resources is not None else [beside]:
+        if resources is None and (csv_path == path or not csv_path.is_file()):
+            run.notes.append(Note("csv_missing", {"file": csv_path.name}) if run.watched else Note("not_watched"))
+        else:
+            add_samples(run, read_samples(csv_path))
+    return run
+
+
+def add_samples(run: RecordedRun, samples: Samples) -> None:
+    """Keep the samples if they belong to the run, and note what is wrong with them."""
+    file = samples.path.name
+    walls = [w for w in (wall_seconds(r.timestamp) for r in run.results) if w is not None]
+    if not samples.rows:
+        run.notes.append(Note("csv_empty", {"file": file, "skipped": samples.skipped}))
+        return
+    if walls and not any(samples.covers(w) for w in walls):
+        run.notes.append(Note("csv_other_run", {"file": file}))
+        return
+    run.samples.append(samples)
+    if samples.skipped:
+        run.notes.append(Note("csv_skipped", {"file": file, "rows": samples.rows, "skipped": samples.skipped}))
+    if len(samples.clock) > 1:
+        run.notes.append(Note("csv_clock", {"file": file, "jumps": len(samples.clock) - 1}))
+    missing = max(walls, default=samples.clock_end) - samples.clock_end
+    if missing > SAME_RUN_S / 4:
+        run.notes.append(Note("csv_short", {"file": file, "seconds": missing}))
+
+
+@contextlib.contextmanager
+def no_search_for_cycles() -> Iterator[None]:
+    """What is read holds no cycles, and to look for them takes a fifth of the time: neither now nor later."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
+
+
+def read_results(run: RecordedRun) -> None:
+    """Read the JSONL line by line; a line that cannot be read is counted with its reason."""
+    seen: dict[str, int] = {}
+    old_ids: Counter[tuple[str, ...]] = Counter()
+    try:
+        with run.path.open(encoding="utf-8", errors="replace") as file, no_search_for_cycles():
+            for line in file:
+                if not line.strip():
+                    continue
+                run.lines += 1
+                try:
+                    result = read_result(line, run, old_ids)
+                except (ValueError, OverflowError, RecursionError) as error:
+                    run.skipped[why_skipped(error)] += 1
+                    continue
+                if result.test_id not in seen:
+                    seen[result.test_id] = hash(line)
+                    run.results.append(result)
+                elif seen[result.test_id] == hash(line):
+                    run.duplicates += 1
+                else:
+                    run.skipped[Note("skip_id_twice")] += 1
+    except OSError as error:
+        raise Unreadable("cannot_read", file=run.path, why=str(error.strerror or error)) from None
+    numbers = [int(found.group(1)) for test_id in seen if not run.legacy and (found := NUMBERED_ID.search(test_id))]
+    if len(set(numbers)) == len(numbers) == len(seen):
+        run.missing = max(numbers) - len(numbers) if numbers else 0
+
+
+def why_skipped(error: Exception) -> Note:
+    """Why a line cannot be read: it was found bad, or it is torn, or it is more than Python takes."""
+    if isinstance(error, BadLine):
+        return error.why
+    return Note("skip_not_json" if isinstance(error, json.JSONDecodeError) else "skip_too_large")
+
+
+def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) -> TaskResult:
+    """One line as a result with values that can be reckoned with, else BadLine."""
+    content = json_object(line)
+    if is_old(content):
+        run.legacy = True
+        content = from_old_tool(content, old_ids)
+    result: TaskResult = record_of(TaskResult, content)
+    if result.phase not in PHASES or result.status not in STATUSES:
+        raise BadLine("unknown")
+    if result.phase == "leak" and result.cycle is None:
+        raise BadLine("missing", name="cycle")
+    if result.audio_seconds is not None and result.audio_seconds <= 0:
+        raise BadLine("range", name="audio_seconds")
+    counts = {"concurrency": result.concurrency - 1, "cycle": result.cycle or 0, "level_run": result.level_run or 0}
+    if beyond := [name for name, n in counts.items() if not 0 <= n < MOST_TASKS]:
+        raise BadLine("range", name=beyond[0])
+    if result.level is not None:
+        deaths = result.level.get("deaths")
+        result.level["deaths"] = [str(words) for words in deaths] if isinstance(deaths, list) else []
+        result.level["client_limited"] = result.level.get("client_limited") is True
+    if run.results:  # the same in every line, kept once
+        last = run.results[-1]
+        result.settings = last.settings if last.settings == result.settings else result.settings
+        result.host = last.host if last.host == result.host else result.host
+    return result
+
+
+def json_object(line: str) -> dict[str, Any]:
+    """One line of JSON. ValueError where it is no object."""
+    content = JSON.decode(line)
+    if not isinstance(content, dict):
+        raise BadLine("no_object")
+    return content
+
+
+def result_from_json(line: str) -> TaskResult:
+    """One line as the instrument writes it. ValueError says which field is missing or of the wrong type."""
+    result: TaskResult = record_of(TaskResult, json_object(line))
+    return result
+
+
+def record_of(kind: Any, content: Mapping[str, Any]) -> Any:
+    """Build a record from JSON, checking each field's type and range; fields of a later version are left out."""
+    values = {}
+    for name, hint, simple, required in fields_of(kind):
+        if name in content:
+            value = content[name]
+            values[name] = value if type(value) in simple else checked(name, hint, value)
+            if type(value) is float and not -SANE <= value <= SANE:
+                raise BadLine("range", name=name)
+        elif required:
+            raise BadLine("missing", name=name)
+    return kind(**values)
+
+
+@functools.cache  # working the types out takes longer than all the rest of reading a line
+def fields_of(kind: Any) -> list[tuple[str, Any, frozenset[Any], bool]]:
+    """Name, type, the types of values that need no look inside, and "is required" of a record's fields."""
+    hints = get_type_hints(kind)
+    options = {name: frozenset(get_args(h)) if type(None) in get_args(h) else {h} for name, h in hints.items()}
+    return [(f.name, hints[f.name], frozenset({str, int, float, bool, type(None)}.intersection(options[f.name])),
+             f.default is f.default_factory is dataclasses.MISSING) for f in dataclasses.fields(kind)]
+
+
+def checked(name: str, hint: Any, value: Any) -> Any:
+    """The value if it has the type of the hint (records, lists and dicts of them, X | None), else BadLine."""
+    kind, origin, inner, optional = parts_of(hint)
+    if kind is Any or type(value) is kind or (optional and value is None):
+        return value
+    if origin is list and isinstance(value, list):
+        return [checked(name, inner[0], item) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return value if inner[1] is Any else {str(k): checked(name, inner[1], v) for k, v in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return record_of(kind, value)
+    if kind is float and type(value) is int:
+        return float(value)
+    raise BadLine("wrong", name=name, value=plain(repr(value), 60))
+
+
+@functools.cache
+def parts_of(hint: Any) -> tuple[Any, Any, tuple[Any, ...], bool]:
+    """A type without its "or None", its origin and arguments, and whether None will do."""
+    optional = type(None) in get_args(hint)
+    kind = get_args(hint)[0] if optional else hint
+    return kind, get_origin(kind), get_args(kind), optional
+
+
+def read_samples(path: Path) -> Samples:
+    """Read a CSV of samples; rows that cannot be read, or go back in time, are counted. Raises Unreadable.
+
+    A million rows may pass through this one loop, so it calls nothing that most of them do not need.
+    """
+    samples = Samples(path)
+    alive: dict[str, Process] = {}
+    figures = Figures()
+    last_stamp = last_elapsed = ""
+    wall, elapsed, number = 0.0, -1.0, -1
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file, no_search_for_cycles():
+            for line in file:
+                row = line.split(",") if '"' not in line else quoted_row(line)
+                try:
+                    stamp, elapsed_text, name, pid, cpu_text, rss_text, _ = row
+                    cpu, rss = figures[cpu_text], figures[rss_text]
+                    if line[-1] != "\n":  # cut off: digits may be lost
+                        raise ValueError
+                    if elapsed_text != last_elapsed or stamp != last_stamp:
+                        now, then = float(elapsed_text), wall_seconds(stamp)
+                        if then is None:
+                            raise ValueError
+                        if not 0 < now - elapsed <= GAP_S or abs(then - wall - (now - elapsed)) > CLOCK_JUMP_S:
+                            note_break(samples, then, now, wall, elapsed)
+                        if now > elapsed:
+                            samples.elapsed.append(now)
+                            number += 1
+                        last_stamp, last_elapsed, wall, elapsed = stamp, elapsed_text, then, now
+                    process = alive.get(pid)
+                    if process is None or number - process.at[-1] > 2:  # the pid came back: another process
+                        process = alive[pid] = Process(name, int(pid))
+                        samples.processes.append(process)
+                except (ValueError, OverflowError):
+                    samples.skipped += bool(line.strip()) and not line.startswith(CSV_COLUMNS[0])
+                    continue
+                process.name = name  # the last name: a title may be set after the start
+                process.at.append(number)
+                process.rss.append(rss)
+                process.cpu.append(cpu)
+    except OSError as error:
+        raise Unreadable("cannot_read", file=path, why=str(error.strerror or error)) from None
+    samples.rows = sum(len(process.at) for process in samples.processes)
+    samples.clock_end = wall
+    return samples
+
+
+class Figures(dict[str, float]):
+    """MB and percent by how they are written: few are seen once only, and reading one takes longer than finding it."""
+
+    MOST = 50_000
+
+    def __missing__(self, text: str) -> float:
+        value = float(text)
+        if not 0 <= value <= SANE:
+            raise ValueError
+        if len(self) >= self.MOST:
+            self.clear()
+        self[text] = value
+        return value
+
+
+def quoted_row(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
+def note_break(samples: Samples, wall: float, now: float, last_wall: float, last: float) -> None:
+    """Note where the two clocks part, and holes between samples. ValueError where the sample cannot follow the last:
+
+    elapsed time never goes back, nor hours ahead of the wall clock.
+    """
+    jumped = abs(wall - last_wall - (now - last)) > CLOCK_JUMP_S
+    if not max(0.0, last) <= now <= SANE or (last >= 0 and jumped and now - last > LONGEST_HOLE_S):
+        raise ValueError
+    if jumped or not samples.clock:
+        samples.clock.append((wall, now))
+    if last >= 0 and now - last > GAP_S:
+        samples.gaps.append((last, now - last))
+
+
+def wall_seconds(timestamp: str) -> float | None:
+    """A local ISO time as seconds on the wall clock; None where it is none."""
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return None
+    return ((moment.replace(tzinfo=None) if moment.tzinfo else moment) - EPOCH).total_seconds()
+
+
+def task_window(result: TaskResult) -> tuple[float, float] | None:
+    """Wall-clock seconds from a task's release to its end; one that was given up had all the time it was given."""
+    end, taken = wall_seconds(result.timestamp), result.processing_time
+    if taken is None and result.error_kind == "task_timeout":
+        limit = result.settings.get("task_timeout")
+        taken = limit if isinstance(limit, float) and 0 < limit < SANE else None
+    return None if end is None else (end - (taken or 0.0), end)
+
+
+def run_span(run: RecordedRun) -> tuple[float, float] | None:
+    """Wall-clock seconds of the run's beginning and end."""
+    windows = [w for w in map(task_window, run.results) if w] or [(s.clock[0][0], s.clock_end) for s in run.samples]
+    return (min(w[0] for w in windows), max(w[1] for w in windows)) if windows else None

@@ -1,0 +1,45 @@
+"""A run in figures, as printed by --json (the fields are those of the guide)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stress_report.comparison import compare
+from stress_report.findings import Note
+from stress_report.judging import Judged
+from stress_report.saying import Words, reason
+
+
+def summary(judged: Judged, say: Words) -> dict[str, Any]:
+    """The run in figures, as printed by --json."""
+    ramp, run = judged.ramp, judged.run
+    leak = {role: {"verdict": v.growth.verdict, "mb_per_cycle": tidy(v.growth.mb_per_cycle),
+                   "upper_bound_mb_per_cycle": tidy(v.growth.upper_bound_mb_per_cycle),
+                   "first_use_growth_mb": tidy(v.first_use_growth_mb), "peak_mb": tidy(v.peak_mb),
+                   "cycles": v.growth.cycles, "reason": reason(v.growth, say)} for role, v in judged.roles.items()}
+    left_out = ("complete", "flaky", "interrupted", "rtf_known")
+    levels = [{k: tidy(v) for k, v in vars(level).items() if k not in left_out} for level in ramp.levels]
+    criteria = [{"id": c.id, "status": c.status, "observed": tidy(c.observed), "limit": tidy(c.limit),
+                 "text": say.note(c.text)} for c in judged.criteria]
+    return {"verdict": judged.verdict, "criteria": criteria, "leak": leak,
+            "concurrency": {"max_stable": ramp.max_stable, "max_real_time": ramp.max_real_time, "knee": ramp.knee,
+                            "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
+                            "first_breach": vars(ramp.first_breach) if ramp.first_breach else None, "levels": levels},
+            "input": {"lines": run.lines, "results": len(run.results), "skipped_lines": sum(run.skipped.values()),
+                      "empty_texts": run.empty_texts, "duplicate_lines": run.duplicates,
+                      "missing_lines": run.missing,
+                      "csv_rows": sum(s.rows for s in run.samples),
+                      "skipped_csv_rows": sum(s.skipped for s in run.samples), "old_record": run.legacy}}
+
+
+def comparison(before: Judged, after: Judged, say: Words) -> dict[str, Any]:
+    """Before and after, as printed by --json with --baseline."""
+    fix, changes, unlike = compare(before, after)
+    sides = [{"what": c.what.key, **c.what.facts, "before": tidy(c.before), "after": tidy(c.after)} for c in changes]
+    return {"fix": fix.key, "text": say.note(fix), "differences": [say.note(n) for n in unlike], "changes": sides}
+
+
+def tidy(value: Any) -> Any:
+    if isinstance(value, Note):
+        return value.key.removeprefix("leak_").removeprefix("verdict_")
+    return round(value, 4) if isinstance(value, float) else value
