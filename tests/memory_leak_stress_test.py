@@ -46,9 +46,10 @@ import threading
 import time
 import traceback
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote, urlsplit
@@ -126,12 +127,17 @@ class Busy:
 
 @dataclass(frozen=True)
 class Death:
-    """A process that serves a role has ended."""
+    """A process that serves a role has ended: a crash, or recycling between tasks. See was_recycled()."""
 
     role: str
     pid: int
     name: str
     at: str  # local ISO time when it was noticed
+    root: bool = True  # top of a watched tree
+    unfinished: int | None = None  # tasks that had not ended by then
+    left_work: bool | None = None  # it left a child that was born for a task
+    replaced: bool | None = None  # as many processes served the role at the reading after as before
+    oom_kill: bool | None = None  # the kernel killed a process for lack of memory in the same batch
 
 
 @dataclass
@@ -756,6 +762,11 @@ class Batch:
             threading.Thread(target=self._task_thread, args=(number, gate), name=f"task-{number}", daemon=True).start()
         gate.wait()
 
+    def ends(self, outcomes: Iterable[Outcome]) -> list[float]:
+        """When each task was last known to be unfinished, on the monotonic clock; one without an end has none."""
+        return [math.inf if o.processing_time is None else self.release_at + o.processing_time - (o.time_error or 0.0)
+                for o in outcomes]
+
     def _stamp_release(self) -> None:
         self.release_at = self.last_progress = time.monotonic()
 
@@ -990,11 +1001,12 @@ class Watched:
     started: float  # seconds since the epoch
     line: str
     root: bool  # top of its tree
-    serves: bool  # takes tasks by itself: a root, or a worker below a pool or wrapper, not a work-horse or helper
+    serves: bool  # takes tasks by itself: a root, a worker below a pool, a server's child; not a work-horse or helper
     sample: MemorySample
     tick_peak: float  # RSS peak since the sample before
     high_water: float  # VmHWM at the last sample
     peak: float  # RSS peak in this window
+    parent: int | None = None
     resident: bool = False  # was there when the window opened
     ended: bool = False
     cpu_seconds: float = 0.0  # used at the last scan
@@ -1133,11 +1145,18 @@ class ProcessTable:
         serves = parent is None or (role == "worker" and plays(PATTERNS["worker"], argv) and not is_worker(parent))
         peak = max(sample.rss, sample.high_water or 0.0)  # new since the last look, so is its peak
         self.alive[pid] = watched = Watched(process, role, name, started, program_line(argv), parent is None, serves,
-                                            sample, peak, 0.0, peak)
+                                            sample, peak, 0.0, peak, parent.process.pid if parent else None)
         for child in below:
             if child.pid not in self.own:
                 self._adopt(child.pid)
         return watched
+
+    def serving(self) -> Counter[str]:
+        """How many processes serve each role; a child of a server that listens with it is a server, too."""
+        for watched in self.alive.values():
+            if watched.role == "api" and not watched.serves:  # a child gets its socket a moment after its birth
+                watched.serves = listens(watched.process.pid, self.port)
+        return Counter(w.role for w in self.alive.values() if w.serves)
 
     def read(self, *, identify: bool = True) -> list[Watched]:
         """Sample every watched process; returns those that have ended since the last time.
@@ -1182,6 +1201,23 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """A process that serves a role has ended, as the sampler noticed it."""
+
+    at: float  # monotonic
+    role: str
+    pid: int
+    name: str
+    root: bool
+    left_work: bool  # a child of it that was born in this window lives on
+
+    def as_death(self, unfinished: int, replaced: bool, oom_kill: bool | None) -> Death:
+        noticed = datetime.now() - timedelta(seconds=time.monotonic() - self.at)
+        return Death(self.role, self.pid, self.name, noticed.isoformat(timespec="milliseconds"), self.root, unfinished,
+                     self.left_work, replaced, oom_kill)
+
+
+@dataclass(frozen=True)
 class Look:
     """A watched process as the sampler last saw it. Memory in MiB."""
 
@@ -1201,7 +1237,8 @@ class Observed:
 
     processes: Mapping[str, tuple[ProcessMemory, ...]]  # role -> those that ended meanwhile, then those alive
     peaks: Mapping[str, float]  # role -> highest sum of RSS over its trees
-    deaths: tuple[Death, ...]
+    endings: tuple[Ending, ...]
+    not_replaced: frozenset[str]  # roles that fewer processes serve than when the window opened
     available_min: float  # of free memory on the host
     oom_kills: int | None  # processes the kernel killed for lack of memory
     longest_gap: float  # seconds between two looks at the processes
@@ -1222,8 +1259,9 @@ class Window:
 
     ended: list[Watched] = field(default_factory=list)
     peaks: dict[str, float] = field(default_factory=dict)
-    deaths: list[Death] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
     reported: int = 0  # of them, the first so many
+    serving: Counter[str] = field(default_factory=Counter)  # processes that served each role when it opened
     available_min: float = math.inf
     oom_kills: int | None = None  # the kernel's count when the window opened
     longest_gap: float = 0.0
@@ -1241,7 +1279,6 @@ class Sampler:
         self._stop = threading.Event()
         self._latest: Reading | None = None
         self._last_busy = time.monotonic()
-        self._last_death: float | None = None
         self._csv = csv_path.open("w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
         self._total = psutil.virtual_memory().total / MIB
@@ -1298,9 +1335,9 @@ class Sampler:
         for watched in self.table.read(identify=identify):
             self._window.ended.append(watched)
             if watched.serves:
-                self._last_death = now
-                self._window.deaths.append(Death(watched.role, watched.process.pid, watched.name,
-                                                 datetime.now().isoformat(timespec="milliseconds")))
+                pid = watched.process.pid
+                left_work = any(w.parent == pid and not w.resident for w in self.table.alive.values())
+                self._window.endings.append(Ending(now, watched.role, pid, watched.name, watched.root, left_work))
 
     def _busy(self, workers: Sequence[Watched]) -> bool:
         """Whether any worker or work-horse used CPU since the last scan: a horse that sleeps has hung like a worker."""
@@ -1345,20 +1382,15 @@ class Sampler:
         with self._changed:
             return time.monotonic() - self._last_busy if self._thread.is_alive() else 0.0
 
-    def serving(self) -> int:
-        """Worker processes alive that take tasks."""
+    def serving(self, role: str = "worker") -> int:
+        """Processes alive that take tasks."""
         with self._changed:
-            return sum(w.serves for w in self.table.alive.values() if w.role == "worker")
+            return self.table.serving()[role]
 
-    def deaths(self) -> tuple[Death, ...]:
-        """Deaths in this window."""
+    def endings(self) -> tuple[Ending, ...]:
+        """Processes that served a role and ended in this window."""
         with self._changed:
-            return tuple(self._window.deaths)
-
-    def seconds_since_death(self) -> float:
-        """How long ago a serving process last died; infinite where none has."""
-        with self._changed:
-            return math.inf if self._last_death is None else time.monotonic() - self._last_death
+            return tuple(self._window.endings)
 
     def cpu_look(self) -> CpuLook:
         """Look at every process of the machine: about 15 us each, so only where no task is running."""
@@ -1403,9 +1435,11 @@ class Sampler:
             for w in self.table.alive.values():
                 w.resident = True
                 reset_high_water(w.process.pid)
-            unreported = self._window.deaths[self._window.reported :]
-            self._window = Window(deaths=unreported, oom_kills=oom_kills(),
+            unreported = self._window.endings[self._window.reported :]
+            self._window = Window(endings=unreported, oom_kills=oom_kills(),
                                   available_min=psutil.virtual_memory().available / MIB)
+            self._window.serving = self.table.serving()
+            self._window.serving.update(e.role for e in unreported)
             self._read(time.monotonic())
             for w in self.table.alive.values():
                 w.peak = w.tick_peak = w.sample.rss
@@ -1416,11 +1450,12 @@ class Sampler:
         """What was seen since the window opened, as a copy; deaths noticed later are reported with the next window."""
         with self._changed:
             window, kills = self._window, oom_kills()
-            window.reported = len(window.deaths)
+            window.reported = len(window.endings)
             processes: dict[str, tuple[ProcessMemory, ...]] = {}
             for w in (*window.ended, *self.table.alive.values()):
                 processes[w.role] = (*processes.get(w.role, ()), w.for_record())
-            return Observed(processes, dict(window.peaks), tuple(window.deaths), window.available_min,
+            fewer = frozenset((window.serving - self.table.serving()).keys())
+            return Observed(processes, dict(window.peaks), tuple(window.endings), fewer, window.available_min,
                             None if kills is None or window.oom_kills is None else kills - window.oom_kills,
                             window.longest_gap)
 
@@ -1626,6 +1661,11 @@ FAST_STEPS = 4  # every step four tolerances or more: certain in one window ...
 FAST_KEEPS_UP = 0.75  # ... unless it slows down: 0.5 accused a 600 MB warm-up over 8 tasks in 18 % of runs, this in 1 %
 STANDS_OUT = 3  # a jump or fall of this many usual steps has a shape worth naming; smaller ones are noise
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
+HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
+WORK_CPU_S = 0.03  # of a role that works for a task: three of the kernel's clock ticks ...
+WORK_FACTOR = 3  # ... and so many times what it uses at rest, where an idle worker's heartbeat takes 0.1-0.2 % of a core
+WORK_SHARE = 0.9  # of the tasks must show it: where a second worker is not watched, half of them do not
+ROLE_CPU_S = 0.05  # of a role that is no worker, over all tasks: an API takes 2-40 ms for each
 HORSE_SHARE = 0.5  # a child much smaller than its worker (sh, ffmpeg) is a tool of the job, not its work-horse
 
 
@@ -1834,6 +1874,8 @@ def judge_role(
     measure, around = readings_of(role, results)
     if all(after is None for _, after in around):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "not_measured", {}, None, None, 0), [], [], [])
+    if idle := without_work(role, results):
+        return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0), [], [], [])
     series, breaks = cut_into_series(role, results, [after for _, after in around])
     growth, readings = decide(series, judge)
     horses = horse_series(results, judge) if role == "worker" else []
@@ -1842,6 +1884,40 @@ def judge_role(
     growth = withhold(growth, breaks, gap_s, count_unsettled(results, readings))
     growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
     return RoleVerdict(role, growth, readings, breaks, horses)
+
+
+def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | None:
+    """Facts of a role whose processes did not do the work: its memory says nothing of the one that did; else None.
+
+    Its processes must have used CPU while tasks ran, clearly more than at rest; a worker so for each task, or it
+    forked a work-horse for it. Judged where the record holds it.
+    """
+    batches = [list(b) for _, b in itertools.groupby((r for r in results if r.status == "success"), lambda r: r.batch)]
+    known = [(b[-1], m, max(r.processing_time or 0.0 for r in b)) for b in batches
+             if (m := b[-1].memory.get(role)) and m.cpu_s is not None and m.rest_cpu_percent is not None]
+    if not known:
+        return None
+    rest = statistics.median(m.rest_cpu_percent or 0.0 for _, m, _ in known) / 100
+
+    def busy(cpu_s: float, seconds: float, least: float) -> bool:
+        return cpu_s >= least and cpu_s > WORK_FACTOR * rest * seconds
+
+    worked = [busy(m.cpu_s or 0.0, seconds, WORK_CPU_S) or (role == "worker" and has_forked(result))
+              for result, m, seconds in known]
+    total = busy(sum(m.cpu_s or 0.0 for _, m, _ in known), sum(seconds for _, _, seconds in known), ROLE_CPU_S)
+    if sum(worked) >= WORK_SHARE * len(worked) or (total and role != "worker"):
+        return None
+    others = Counter[tuple[int, str]]()
+    for result, _, _ in known:
+        if other := result.busiest_other:
+            others[other.pid, other.name] += round(1000 * other.cpu_s)
+    [((pid, name), _)] = others.most_common(1) or [((0, ""), 0)]
+    return {"tasks": len(worked), "worked": sum(worked), "pid": pid or None, "name": name or None}
+
+
+def has_forked(result: TaskResult) -> bool:
+    horse = work_horse(result)
+    return horse is not None and (horse.peak_mb or 0.0) >= HORSE_MB
 
 
 def readings_of(
@@ -2016,14 +2092,14 @@ class StressTest:
         """Why waiting for a task is pointless: no worker is left, or all have been idle for the stall time-out."""
         if not self.sampler:
             return None
-        died = [vars(d) for d in self.sampler.deaths() if d.role == "worker"]
+        died = [ending for ending in self.sampler.endings() if ending.role == "worker"]
         still = min(time.monotonic() - last_progress, self.sampler.idle_seconds())
-        if died and not self.sampler.serving() and self.sampler.seconds_since_death() > RESTART_WAIT_S:
-            return TaskError("worker_died", **died[-1], workers_left=0)
+        if died and not self.sampler.serving() and time.monotonic() - died[-1].at > RESTART_WAIT_S:
+            return TaskError("worker_died", pid=died[-1].pid, name=died[-1].name, workers_left=0)
         if still < self.settings.stall_timeout:
             return None
         if died:
-            return TaskError("worker_died", **died[-1], idle_s=round(still))
+            return TaskError("worker_died", pid=died[-1].pid, name=died[-1].name, idle_s=round(still))
         return TaskError("stalled", idle_s=round(still))
 
     def batch(self, clip: Clip, size: int, before: Reading, place: Place) -> tuple[list[TaskResult], Reading]:
@@ -2057,7 +2133,7 @@ class StressTest:
             cpu.append(self.sampler.cpu_look())
         self._drain(outcomes)
         after = self.at_rest()
-        self._complete(results, before, after, level, cpu)
+        self._complete(results, before, after, level, cpu, tasks.ends(outcomes))
         if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
             raise ToolFault(fault.error)
         return results, after
@@ -2084,9 +2160,9 @@ class StressTest:
                 missing.discard(outcome_or_none.number)
                 yield outcome_or_none
             elif self.sampler:
-                for death in self.sampler.deaths()[announced:]:
-                    self.screen.event(f"WARNING {death.role} process {death.pid} ({death.name}) ended while "
-                                      f"{len(missing)} tasks were unfinished")
+                for ending in self.sampler.endings()[announced:]:
+                    self.screen.event(f"{ending.role} process {ending.pid} ({ending.name}) ended while {len(missing)} "
+                                      "tasks were unfinished")
                     announced += 1
 
     def _result(self, outcome: Outcome, clip: Clip, size: int, before: Reading, place: Place) -> TaskResult:
@@ -2106,8 +2182,11 @@ class StressTest:
             host=self.host)
 
     def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, level: LevelFacts | None,
-                  cpu: Sequence[CpuLook]) -> None:
-        """Add what is known only at rest to the results in memory, and to the one that is held."""
+                  cpu: Sequence[CpuLook], ends: Sequence[float]) -> None:
+        """Add what is known only at rest to the results in memory, and to the one that is held.
+
+        `ends`: the last moments (monotonic) at which each task was known to be unfinished.
+        """
         for result in results:
             result.level = level
         if self.sampler:
@@ -2115,9 +2194,12 @@ class StressTest:
             memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_look()])
             if level:
                 level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
+            oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
+            deaths = [e.as_death(sum(end > e.at for end in ends), e.role not in seen.not_replaced, oom_kill)
+                      for e in seen.endings]
             for result in results:
                 result.settled, result.sample_gap_s = after.settled, rounded(seen.longest_gap)
-                result.memory, result.deaths = memory, list(seen.deaths)
+                result.memory, result.deaths = memory, deaths
                 result.busiest_other = busiest_other(cpu[0], cpu[1])
                 add_worker_rss(result, memory.get("worker"))
         self.log.hold(results[-1])
@@ -2319,21 +2401,47 @@ class LevelRun:
     submitted: int
     succeeded: int
     complete: bool  # as many lines as tasks
-    stable: bool  # complete, all succeeded, no root process died or was replaced
+    stable: bool  # complete, all succeeded, no process that serves crashed
     client_limited: bool
     interrupted: bool  # by the user or a fault of this tool, before anything failed: it tells nothing of the service
     rtf_max: float | None
     breach: Breach | None
 
 
-def judge_level_run(results: Sequence[TaskResult], rtf_limit: float) -> LevelRun:
-    """Judge the lines of one level run (one concurrency, one level_run). `rtf_limit` 0: none."""
+def was_recycled(death: Death, batch: Sequence[TaskResult], known: Collection[str] = ()) -> bool:
+    """Whether a process ended between tasks and was replaced at once, as --max-jobs and --max-requests have it.
+
+    A death is a crash where it cost something: a task of its batch failed, a child was left at work, nothing took its
+    place, the kernel killed for lack of memory. Several tasks at once keep a server busy: there it is recycling only
+    if the role is among the `known` ones that were recycled at one task at a time too.
+    """
+    cost = death.left_work or death.oom_kill or any(r.status != "success" for r in batch)
+    if cost or (death.replaced is False and (death.root or death.unfinished)):
+        return False
+    alone = death.unfinished == 0 or batch[0].concurrency == 1
+    return alone or death.role in known or (death.role == "worker" and death.left_work is False)
+
+
+def crashes_and_recycled(results: Sequence[TaskResult]) -> tuple[list[Death], list[Death]]:
+    """The deaths of a run (or of a part of it), told apart; in order."""
+    batches = [list(batch) for _, batch in itertools.groupby(results, key=lambda r: (r.phase, r.batch))]
+    deaths = [(death, batch) for batch in batches for death in next((r.deaths for r in batch if r.deaths), [])]
+    known = {d.role for d, batch in deaths if batch[0].concurrency == 1 and was_recycled(d, batch)}
+    crashes = [death for death, batch in deaths if not was_recycled(death, batch, known)]
+    return crashes, [death for death, _ in deaths if death not in crashes]
+
+
+def judge_level_run(results: Sequence[TaskResult], rtf_limit: float, recycled: Collection[str] = ()) -> LevelRun:
+    """Judge the lines of one level run (one concurrency, one level_run).
+
+    `rtf_limit` 0: none. `recycled`: roles whose processes are known to be recycled, see was_recycled().
+    """
     size, number = results[0].concurrency, results[0].level_run or 0
     succeeded = [r for r in results if r.status == "success"]
     failed = [r for r in results if r.status != "success" and r.error_kind not in NOT_THE_SERVICES]
     interrupted = len(succeeded) + len(failed) < len(results)
     level = next((r.level for r in results if r.level), LevelFacts())
-    deaths = next((r.deaths for r in results if r.deaths), [])
+    deaths = [d for d in next((r.deaths for r in results if r.deaths), []) if not was_recycled(d, results, recycled)]
     complete = len(results) == size
     rtfs = [r.rtf for r in succeeded if r.rtf is not None]
     return LevelRun(size, number, len(results), len(succeeded), complete,
@@ -2478,7 +2586,8 @@ class Climb:
         test.screen.status(where=f"concurrency ramp, {size} at once of at most {test.settings.max_concurrency}, "
                                  f"run {number}")
         self.last, self.before = test.batch(test.short, size, self.before, Place("concurrency", level_run=number))
-        judged = judge_level_run(self.last, rtf_limit)
+        _, recycled = crashes_and_recycled(test.log.results)
+        judged = judge_level_run(self.last, rtf_limit, {death.role for death in recycled})
         self.stable = judged.stable
         test.screen.level(self.last, judged)
         test.screen.expect(ramp_seconds_left(time.monotonic() - began, size, judged.rtf_max, test.settings))

@@ -26,9 +26,11 @@ from memory_leak_stress_test import (
     Settings,
     StressTest,
     TaskResult,
+    crashes_and_recycled,
     judge_level_run,
     levels,
     ramp,
+    was_recycled,
 )
 from stress_report.concurrency import highest_but_outliers, judge_ramp, throughput
 from stress_report.findings import Ramp
@@ -96,6 +98,46 @@ def test_the_first_breach_of_a_level_is_named(lines: list[TaskResult], breach: B
     judged = judge_level_run(lines, rtf_limit=1.0)
     assert judged.breach == breach
     assert judged.stable is (breach.what == "rtf_limit"), "slow is not broken"
+
+
+ENDED = Death("worker", 7, "rq", "2026-01-01T00:00:00.000", unfinished=0, left_work=False, replaced=True,
+              oom_kill=False)
+DONE, FAILED = [task(1)], [task(1, error="task_failed")]
+THREE = level_run(3)
+
+
+@pytest.mark.parametrize(("change", "batch", "recycled"), [
+    pytest.param({}, DONE, True, id="between tasks, and replaced"),
+    pytest.param({"unfinished": 1}, DONE, True, id="after its task, which the next poll saw done"),
+    pytest.param({"oom_kill": None}, DONE, True, id="where the kernel does not count what it kills"),
+    pytest.param({}, FAILED, False, id="its task failed"),
+    pytest.param({"left_work": True}, DONE, False, id="a work-horse is left at work"),
+    pytest.param({"oom_kill": True}, DONE, False, id="the kernel killed for lack of memory"),
+    pytest.param({"replaced": False}, DONE, False, id="nothing took its place"),
+    pytest.param({"replaced": False, "root": False}, DONE, True, id="one child fewer between tasks"),
+    pytest.param({"replaced": False, "root": False, "unfinished": 2}, THREE, False, id="one child fewer under load"),
+    pytest.param({"unfinished": 2}, THREE, True, id="a worker after its share, others wait in the queue"),
+    pytest.param({"unfinished": 2, "left_work": None}, THREE, False, id="not known what it left"),
+    pytest.param({"role": "api", "unfinished": 2}, THREE, False, id="a busy server"),
+    pytest.param({"role": "api"}, THREE, True, id="a server after all tasks"),
+    pytest.param({"role": "api", "unfinished": 1}, DONE, True, id="a server at one task, which succeeded"),
+])
+def test_recycling_between_tasks_is_told_from_a_crash(change: dict[str, Any], batch: list[TaskResult],
+                                                      recycled: bool) -> None:
+    assert was_recycled(dataclasses.replace(ENDED, **change), batch) is recycled
+
+
+def in_batch(number: int, lines: list[TaskResult], *deaths: Death) -> list[TaskResult]:
+    return [dataclasses.replace(line, batch=number, deaths=list(deaths)) for line in lines]
+
+
+def test_a_server_known_to_be_recycled_may_be_so_under_load_too() -> None:
+    alone, busy = dataclasses.replace(ENDED, role="api", pid=1), dataclasses.replace(ENDED, role="api", unfinished=2)
+    assert crashes_and_recycled(in_batch(1, DONE) + in_batch(2, THREE, busy)) == ([busy], [])
+    results = in_batch(1, DONE, alone) + in_batch(2, THREE, busy)
+    assert crashes_and_recycled(results) == ([], [alone, busy]), "each once, though every line of a batch has it"
+    assert judge_level_run(results[1:], 0, {"api"}).stable
+    assert not judge_level_run(results[1:], 0).stable
 
 
 @pytest.mark.parametrize("kind", ["interrupted", "tool_fault"])

@@ -342,7 +342,7 @@ def test_a_childs_last_held_memory_and_peak_outlive_it(child: Child) -> None:
         assert ended.peak_mb is not None
         assert ended.peak_mb > held.rss + 25
         assert (parent.pid, parent.ended, parent.resident, parent.root) == (child.pid, False, True, True)
-        assert sampler.deaths() == ()  # a work-horse's end is no death
+        assert sampler.endings() == ()  # a work-horse's end is no death
         sampler.open_window()
         assert [p.pid for p in sampler.observed().processes["worker"]] == [child.pid]
 
@@ -486,27 +486,31 @@ def test_the_end_of_a_serving_process_is_a_death_of_this_window_only(child: Chil
     with Sampler(table_of(worker=other.pid, api=child.pid), None, 1.0) as sampler:
         sampler.open_window()
         assert sampler.serving() == 1
-        begin = datetime.now()
-        assert sampler.seconds_since_death() == math.inf
+        begin, clock = datetime.now(), time.monotonic()
         other.end()
-        until(sampler.deaths, 1.0)
-        [death] = sampler.deaths()
-        assert (death.role, death.pid, death.name) == ("worker", other.pid, "python")
-        assert begin - timedelta(milliseconds=1) <= datetime.fromisoformat(death.at) <= datetime.now()
-        assert sampler.seconds_since_death() < 2
+        until(sampler.endings, 1.0)
+        [ending] = sampler.endings()
+        assert (ending.role, ending.pid, ending.name) == ("worker", other.pid, "python")
+        assert (ending.root, ending.left_work) == (True, False)
+        assert clock <= ending.at <= time.monotonic()
+        death = ending.as_death(2, False, None)
+        assert begin - timedelta(milliseconds=5) <= datetime.fromisoformat(death.at) <= datetime.now()
+        assert (death.role, death.pid, death.unfinished, death.replaced) == ("worker", other.pid, 2, False)
         assert sampler.serving() == 0
         seen = sampler.observed()
-        assert seen.deaths == (death,)
+        assert seen.endings == (ending,)
+        assert seen.not_replaced == {"worker"}
         assert [p.ended for p in seen.processes["worker"]] == [True]
         sampler.open_window()
-        assert sampler.deaths() == ()
+        assert sampler.endings() == ()
 
 
 def test_a_death_between_the_last_look_and_a_new_window_is_not_lost(child: Child) -> None:
     sampler = Sampler(table_of(worker=child.pid), None, 1.0)  # not started: nobody looks but open_window()
     child.end()
     sampler.open_window()
-    assert [d.role for d in sampler.deaths()] == ["worker"]
+    assert [d.role for d in sampler.endings()] == ["worker"]
+    assert sampler.observed().not_replaced == {"worker"}
     [gone] = sampler.observed().processes["worker"]
     assert (gone.ended, gone.resident, gone.root) == (True, True, True)
 
@@ -514,13 +518,14 @@ def test_a_death_between_the_last_look_and_a_new_window_is_not_lost(child: Child
 def test_a_death_after_a_windows_report_is_reported_with_the_next_window(child: Child) -> None:
     with Sampler(table_of(worker=child.pid), None, 1.0) as sampler:
         sampler.open_window()
-        assert sampler.observed().deaths == ()
+        assert sampler.observed().endings == ()
         child.end()
-        until(sampler.deaths)
+        until(sampler.endings)
         sampler.open_window()
-        assert [d.pid for d in sampler.observed().deaths] == [child.pid]
+        assert [d.pid for d in sampler.observed().endings] == [child.pid]
+        assert sampler.observed().not_replaced == {"worker"}
         sampler.open_window()
-        assert sampler.observed().deaths == ()
+        assert sampler.observed().endings == ()
 
 
 def test_what_was_observed_does_not_change_any_more(child: Child) -> None:
@@ -531,7 +536,7 @@ def test_what_was_observed_does_not_change_any_more(child: Child) -> None:
         child.say("keep 50")
         until(lambda: sampler.observed().peaks["worker"] > seen.peaks["worker"] + 40)
         child.end()
-        until(sampler.deaths)
+        until(sampler.endings)
         assert dataclasses.asdict(seen) == before
 
 
