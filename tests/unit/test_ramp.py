@@ -386,7 +386,10 @@ def test_levels_go_by_steps_or_double_and_end_at_the_highest_asked_for(
 
 def from_level(level: int, *, flaky: Sequence[tuple[int, int]] = ()) -> Callable[[int, int], list[TaskResult]]:
     """Tasks fail from that level on, and in those (level, run)s below it."""
-    return lambda size, run: level_run(size, run, error="task_failed" if size >= level or (size, run) in flaky else None)
+    def script(size: int, run: int) -> list[TaskResult]:
+        return level_run(size, run, error="task_failed" if size >= level or (size, run) in flaky else None)
+
+    return script
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [
