@@ -23,7 +23,7 @@ help:  ## show this list
 	@echo "make clean              remove .venv"
 
 demo: $(VENV)/.installed
-	@$(BIN)/python tests/demo.py --workers $(WORKERS) --leak-mb $(LEAK_MB) $(ARGS)
+	@$(BIN)/python tests/support/demo.py --workers $(WORKERS) --leak-mb $(LEAK_MB) $(ARGS)
 
 service: $(VENV)/.installed
 	@$(BIN)/python tests/asr_service --workers $(WORKERS) $(ARGS)
@@ -41,7 +41,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy tests
 
 examples: $(VENV)/.installed
-	@$(BIN)/python tests/make_examples.py
+	@$(BIN)/python tests/support/make_examples.py
 
 bench-report: $(VENV)/.installed
 	@PYTHONPATH=tests $(BIN)/python tests/bench/report_size.py $(ARGS)

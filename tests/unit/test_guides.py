@@ -18,11 +18,10 @@ from typing import Any
 import pytest
 
 import analyze_stress_test as reader
-import guides
-import make_examples
 import memory_leak_stress_test as instrument
-from guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
 from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
+from support import guides, make_examples
+from support.guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
 
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 

@@ -16,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
+DEMO = Path(__file__).with_name("demo.py")
 EXAMPLES = TESTS / "examples"
 README = TESTS.parent / "README.md"
 LEAK_MB = {"healthy": 0, "leaking": 60}  # per task
@@ -51,7 +52,7 @@ def main() -> int:
 
 def record(folder: Path, leak_mb: int) -> Path:
     """Run the demo into this folder; its JSONL, without the names of this machine. Raises NoExample."""
-    demo = [sys.executable, os.path.relpath(TESTS / "demo.py"), "--leak-mb", str(leak_mb), "--results-dir", str(folder)]
+    demo = [sys.executable, os.path.relpath(DEMO), "--leak-mb", str(leak_mb), "--results-dir", str(folder)]
     status = subprocess.run([*demo, "--max-concurrency", str(MAX_CONCURRENCY), "--no-report"], check=False).returncode
     if status != 0:
         raise NoExample(f"the demo with {leak_mb} MB of leak per task ended with status {status}")
