@@ -16,6 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+if not __package__:  # started by path: the folder of this package is not importable yet
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from support.slim_svg import slim
+
 TESTS = Path(__file__).resolve().parents[1]
 DEMO = Path(__file__).with_name("demo.py")
 EXAMPLES = TESTS / "examples"
@@ -39,6 +44,8 @@ def main() -> int:
         try:
             for name, leak_mb in LEAK_MB.items():
                 write_reports(record(Path(folder) / name, leak_mb), made, name)
+            for chart in made.glob("*.svg"):
+                chart.write_text(slim(chart.read_text(encoding="utf-8")), encoding="utf-8")
         except NoExample as error:
             print(f"make examples: {error}; nothing was changed", file=sys.stderr)
             return 1
@@ -58,7 +65,7 @@ def record(folder: Path, leak_mb: int) -> Path:
         raise NoExample(f"the demo with {leak_mb} MB of leak per task ended with status {status}")
     run = next(folder.glob("memory_leak_stress_test_*.jsonl"))
     results = [json.loads(line) for line in run.read_text(encoding="utf-8").splitlines()]
-    for result in results:
+    for result in (r for r in results if r["host"]):
         result["host"] |= {"name": "example", "system": result["host"]["system"].partition(" ")[0]}
     run.write_text("".join(json.dumps(result, ensure_ascii=False) + "\n" for result in results), encoding="utf-8")
     return run
