@@ -151,8 +151,9 @@ def redis_port(service: RunningService) -> int:
 
 
 def text_of(folder: Path) -> str:
+    """The whole lines of the results so far."""
     with contextlib.suppress(StopIteration):
-        return next(folder.glob("*.jsonl")).read_text()
+        return next(folder.glob("*.jsonl")).read_text().rpartition("\n")[0]
     return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import itertools
 import math
 import os
 import subprocess
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
@@ -71,8 +71,9 @@ for line in sys.stdin:
         while time.process_time() < end:
             pass
     elif verb == "fork":  # a child that spikes at its birth, keeps MB and lives until its standard input ends
-        program = ("import sys; a = bytearray(b'x') * (%s << 20); del a; b = bytearray(b'x') * (%s << 20); "
-                   "print(flush=True); sys.stdin.read()")
+        # Its memory stands still while it waits, and does not move in its last moments: no read-ahead, no clean-up.
+        program = ("import os; a = bytearray(b'x') * (%s << 20); del a; b = bytearray(b'x') * (%s << 20); "
+                   "print(flush=True); os.read(0, 1); os._exit(0)")
         children.append(subprocess.Popen([sys.executable, "-c", program % tuple(args)],
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         children[-1].stdout.readline()
@@ -143,6 +144,40 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 def close_to(mb: float) -> object:
     return pytest.approx(mb, abs=1.5)
+
+
+def standing_still(pid: int) -> MemorySample:
+    """The memory of a process that has nothing left to do: it sleeps, and looks a moment apart see the same."""
+    process, seen = psutil.Process(pid), []
+
+    def twice_the_same() -> bool:
+        seen.append((process.status(), read_memory(process)))
+        time.sleep(0.05)
+        return len(seen) > 2 and seen[-1] == seen[-2] == seen[-3] and seen[-1][0] == psutil.STATUS_SLEEPING
+
+    until(twice_the_same)
+    assert seen[-1][1]
+    return seen[-1][1]
+
+
+def next_look(sampler: Sampler) -> Reading:
+    """The sampler's first reading that was begun after this call."""
+    begin = time.monotonic()
+    until(lambda: (looked := sampler.latest()) and looked.at > begin)
+    looked = sampler.latest()
+    assert looked
+    return looked
+
+
+def before_each_look(table: ProcessTable, do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let something happen between any two looks of the sampler, however fast or slow these follow each other."""
+    read = table.read
+
+    def after_that(**options: bool) -> list[Watched]:
+        do()
+        return read(**options)
+
+    monkeypatch.setattr(table, "read", after_that)
 
 
 # --------------------------------------------------------------------------------------- one process, one number
@@ -319,8 +354,7 @@ def test_peaks_start_anew_with_each_window(child: Child) -> None:
         [process] = sampler.close_window().processes
         assert process.peak == close_to(base + 50)
         sampler.open_window()
-        looked = sampler.latest()
-        until(lambda: sampler.latest() is not looked)
+        next_look(sampler)
         window = sampler.close_window()
         assert window.peaks["worker"] == close_to(base)
         assert window.processes[0].peak == close_to(base)
@@ -333,8 +367,8 @@ def test_a_childs_last_held_memory_and_peak_outlive_it(child: Child) -> None:
         sampler.open_window()
         born = child.say("fork 60 30")
         until(lambda: born in {w.process.pid for w in sampler.watched()})
-        held = read_memory(psutil.Process(born))
-        assert held
+        held = standing_still(born)
+        next_look(sampler)
         child.say("end")
         until(lambda: born not in {w.process.pid for w in sampler.watched()})
         ended, parent = sampler.close_window().processes
@@ -400,16 +434,10 @@ def test_a_reading_at_rest_is_taken_after_the_call_and_has_stood_still(child: Ch
 
 def test_memory_that_does_not_come_to_rest_is_marked_so(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instrument, "SETTLE_S", 0.6)
-    stop = threading.Event()
-
-    def come_and_go() -> None:
-        while not stop.is_set():
-            child.say("keep 12")
-            stop.wait(0.25)
-            child.say("free")
-            stop.wait(0.25)
-
-    with Sampler(table_of(worker=child.pid), None, 1.0) as sampler, background(come_and_go, stop):
+    stop, turns = threading.Event(), itertools.cycle(("keep 12", "free"))
+    table = table_of(worker=child.pid)
+    before_each_look(table, lambda: stop.is_set() or child.say(next(turns)), monkeypatch)
+    with Sampler(table, None, 1.0) as sampler:
         unrest = sampler.at_rest(2, NEVER)
         assert not unrest.settled
         assert unrest.rss["worker"] > 5
@@ -430,40 +458,24 @@ def test_memory_that_never_rests_is_read_by_its_middle() -> None:
 
 def test_one_sample_after_a_hole_is_no_rest(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """A starved sampler: two looks farther apart than memory must stand still."""
-    with Sampler(table_of(worker=child.pid), None, 1.0) as sampler:
+    monkeypatch.setattr(instrument, "SETTLE_S", 0.3)
+    table = table_of(worker=child.pid)
+    before_each_look(table, lambda: time.sleep(0.4), monkeypatch)
+    with Sampler(table, None, 1.0) as sampler:
         until(sampler.latest)
-        look = Sampler._look
-
-        def slow_look(*args: Any, **kw: Any) -> None:
-            time.sleep(0.4)
-            look(*args, **kw)
-
-        monkeypatch.setattr(instrument, "SETTLE_S", 0.3)
-        monkeypatch.setattr(Sampler, "_look", slow_look)
         assert not sampler.at_rest(2, NEVER).settled
-
-
-@contextlib.contextmanager
-def background(work: Callable[[], None], stop: threading.Event) -> Iterator[None]:
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_a_reading_at_rest_holds_no_process_that_has_just_ended(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """A work-horse that still winds up when its task is done: the reading waits until it is gone."""
     monkeypatch.setattr(instrument, "SETTLE_S", 0.8)
     born = child.say("fork 1 20")
-    with Sampler(table_of(worker=child.pid), None, 1.0) as sampler:
+    table, asked, looks = table_of(worker=child.pid), threading.Event(), itertools.count(1)
+    before_each_look(table, lambda: asked.is_set() and next(looks) == 3 and child.say("end"), monkeypatch)
+    with Sampler(table, None, 1.0) as sampler:
         until(lambda: len(sampler.watched()) == 2)
-        timer = threading.Timer(0.4, child.say, ["end"])
-        timer.start()
+        asked.set()
         at_rest = sampler.at_rest(10, NEVER)
-        timer.join()
         assert at_rest.settled
         assert born not in at_rest.pids
         assert at_rest.private["worker"] == close_to(child.memory().private or 0)
@@ -533,7 +545,7 @@ def test_an_api_at_work_does_not_make_the_workers_busy(child: Child, monkeypatch
     monkeypatch.setattr(instrument, "SCAN_S", 0.4)
     with Sampler(table_of(api=child.pid), None, 1.0) as sampler:
         sampler.open_window()
-        child.order("burn 1")
+        child.order("burn 60")  # longer than is waited for below
         until(lambda: sampler.idle_seconds() > 0.9)
 
 
@@ -681,12 +693,14 @@ def test_the_csv_has_one_row_per_process_and_sample_on_a_fixed_schedule(child: C
 
 def test_the_first_cpu_reading_is_over_the_age_of_the_process_and_the_next_since_then(child: Child) -> None:
     child.say("burn 0.3")
-    table = table_of(worker=child.pid)
-    watched = table.alive[child.pid]
-    times = watched.process.cpu_times()
-    age = time.time() - watched.started
-    first = cpu_percent(watched, time.monotonic())
-    assert first == pytest.approx(100 * (times.user + times.system) / age, rel=0.1)
+    times = psutil.Process(child.pid).cpu_times()
+    ages = [0.0, 1.0]
+    while ages[1] - ages[0] > 0.01 * ages[1]:  # not while this test itself was held up in between
+        watched = table_of(worker=child.pid).alive[child.pid]
+        ages[0] = time.time() - watched.started
+        first = cpu_percent(watched, time.monotonic())
+        ages[1] = time.time() - watched.started
+    assert first == pytest.approx(100 * (times.user + times.system) / ages[0], rel=0.1)
     assert first > 0
     begin = time.monotonic()
     child.say("burn 0.2")
