@@ -32,8 +32,9 @@ audio: $(VENV)/.installed
 	@PYTHONPATH=tests $(BIN)/python -m asr_service.audio $(ARGS)
 
 test: $(VENV)/.installed-dev
-	@# Most tests wait most of their time. Status 5 is "no test was chosen", as ARGS='-k name' may do.
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone" $(ARGS) || test $$? -eq 5
+	@# Most tests wait most of their time. The files go out in their order, in which those that take longest stand first.
+	@# Status 5 is "no test was chosen", as ARGS='-k name' may do.
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
 
 lint: $(VENV)/.installed-dev

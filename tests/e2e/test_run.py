@@ -28,14 +28,14 @@ from memory_leak_stress_test import CSV_COLUMNS
 TESTS = Path(__file__).resolve().parents[1]
 INSTRUMENT = TESTS / "memory_leak_stress_test.py"
 ESCAPE = "\x1b"
-SOON = ["--settle-timeout", "0.3"]  # memory is not judged here, so it need not come to rest
+SOON = ["--settle-timeout", "0.1"]  # memory is not judged here, so it need not come to rest
 ONE_LEVEL = ["--phase", "concurrency", "--max-concurrency", "1", *SOON, "--no-report"]
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """One of a second, and one that takes long enough to be interrupted."""
-    return clip_options(tmp_path_factory.mktemp("clips"), 1.0, 25.0)
+    return clip_options(tmp_path_factory.mktemp("clips"), 1.0, 12.0)
 
 
 def command(service: RunningService, folder: Path, *options: str) -> list[str]:
