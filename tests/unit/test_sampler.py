@@ -647,6 +647,13 @@ def test_the_longest_gap_is_between_looks_and_not_between_csv_rows(child: Child,
     assert sampler.window.longest_gap == pytest.approx(0.2)
 
 
+def test_a_window_tells_of_a_hole_between_two_looks(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, waits = table_of(worker=child.pid), iter([0.0, 0.0, 0.7])
+    before_each_look(table, lambda: time.sleep(next(waits, 0.0)), monkeypatch)
+    with Sampler(table, None, 1.0) as sampler:
+        until(lambda: next_look(sampler) and sampler.close_window().longest_gap >= 0.7)
+
+
 def test_a_hole_between_looks_is_the_longest_gap(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     sampler = Sampler(table_of(worker=child.pid), None, 1.0)
@@ -709,14 +716,23 @@ def test_the_first_cpu_reading_is_over_the_age_of_the_process_and_the_next_since
     assert cpu_percent(watched, now) == pytest.approx(50, abs=12)
 
 
-def test_a_process_that_ends_before_its_row_loses_only_its_own_row(child: Child, tmp_path: Path) -> None:
+def test_a_process_that_ends_before_its_row_loses_only_its_own_row(child: Child, tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "resources.csv"
     other = Child()
-    sampler = Sampler(table_of(worker=other.pid, api=child.pid), path, 1.0)
-    other.end()
-    sampler._write_rows(time.monotonic(), 0.0, datetime.now())
-    assert [int(line.split(",")[3]) for line in path.read_text().splitlines()] == [child.pid]
-    assert sampler.failure is None
+    table = table_of(worker=other.pid, api=child.pid)
+    read = table.read
+
+    def and_then_it_ends(**options: bool) -> list[Watched]:
+        gone = read(**options)
+        other.end()
+        return gone
+
+    monkeypatch.setattr(table, "read", and_then_it_ends)
+    with Sampler(table, path, 1.0) as sampler:
+        until(lambda: path.read_text().count("\n") > 1)
+        assert sampler.failure is None
+    assert {int(row["pid"]) for row in csv.DictReader(path.read_text().splitlines())} == {child.pid}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -735,7 +751,7 @@ def test_where_sampling_stops_nothing_passes_for_a_measurement(child: Child, mon
     with Sampler(table_of(worker=child.pid), None, 0.2) as sampler:
         sampler.open_window()
         monkeypatch.setattr(sampler.table, "read", raising(OSError(24, "Too many open files")))
-        until(lambda: not sampler._thread.is_alive())
+        until(lambda: sampler.failure)
         assert "sampling stopped" in str(sampler.failure)
         assert "Too many open files" in str(sampler.failure)
         begin = time.monotonic()
