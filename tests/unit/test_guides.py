@@ -18,16 +18,15 @@ from typing import Any
 import pytest
 
 import analyze_stress_test as reader
-import guides
-import make_examples
 import memory_leak_stress_test as instrument
-from guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
 from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
 from stress_report import findings
 from stress_report.concurrency import KNEE_SHARE, STOPS
 from stress_report.judging import DELTA_BAD_MB, GOOD_LEVEL, NEEDED_LEVEL
 from stress_report.saying import Words
 from stress_report.words import LANGUAGES, WORDS
+from support import guides, make_examples
+from support.guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
 
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
