@@ -354,7 +354,7 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
         lines += shortened_table(columns(say, "role", "cpu_trio", "rss_trio", "processes", "samples"), rows, say)
         interval = samples.interval or 0.0
         holes = samples.holes(interval)
-        facts = {"samples": f"{len(samples.elapsed):,}", "interval": num(interval or None, 2), "count": len(holes),
+        facts = {"samples": len(samples.elapsed), "interval": num(interval or None, 2), "count": len(holes),
                  "limit": hole_from(interval), "longest": max((seconds for _, seconds in holes), default=0.0)}
         lines += sentences([say("gaps_some" if holes else "gaps_none", file=samples.path.name, **facts)])
     return lines

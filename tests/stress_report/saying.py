@@ -16,9 +16,15 @@ from stress_report.words import LANGUAGES, WORDS
 
 
 class FigureFormat(string.Formatter):
-    """str.format in which what was not measured is shown as –, and no zero as -0.0."""
+    """str.format for the word table: what was not measured is shown as –, no zero as -0.0, and words bend to a count.
+
+    {count:|line|lines} is "line" where count is 1, else "lines".
+    """
 
     def format_field(self, value: Any, spec: str) -> str:
+        if spec.startswith("|"):
+            _, one, many = spec.split("|")
+            return one if value == 1 else many
         if value is None:
             return "–"
         text = format(value, spec)

@@ -147,7 +147,7 @@ def test_a_line_that_stands_there_twice_counts_once_and_a_double_id_never(tmp_pa
     path.write_text("".join([*lines, lines[3], lines[4].replace('"success"', '"failed"')]))
     run = recording.read_run(path, None)
     assert (len(run.results), run.duplicates, run.skipped) == (len(lines), 1, {findings.Note("skip_id_twice"): 1})
-    assert "1 lines stand there twice" in report_of(path)
+    assert "1 line stands there twice and counts once" in report_of(path)
 
 
 def test_lost_lines_show_by_their_running_numbers(tmp_path: Path) -> None:

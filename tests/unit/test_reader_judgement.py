@@ -434,7 +434,7 @@ def test_a_service_that_recognises_nothing_does_not_pass(tmp_path: Path) -> None
     results[-1].empty_text = True
     run, say = judged(tmp_path, results), Words("en")
     assert run.verdict == "inconclusive"
-    assert "1 tasks were done without a word of text" in headline(run, say)
+    assert "1 task was done without a word of text" in headline(run, say)
     assert summary(run, say)["input"]["empty_texts"] == 1
     unknown = judged(tmp_path, healthy())
     assert summary(unknown, say)["input"]["empty_texts"] is None, "no result says whether there was text"
