@@ -212,8 +212,8 @@ def draw_ramp(judged: Judged, figure: Figure, pen: Pen) -> None:
     if len({round(s) for s in seconds}) == 1:  # turnaround as long as the recording
         below.axhline(min(seconds), color=INK, linewidth=1, linestyle=":", label=say("key_real_time"))
     for axes in (above, below):
-        if ramp.knee:
-            axes.axvline(ramp.knee, color="#009E73", linewidth=1.2, linestyle="-.", label=say("key_knee", n=ramp.knee))
+        if knee := ramp.knee.level:
+            axes.axvline(knee, color="#009E73", linewidth=1.2, linestyle="-.", label=say("key_knee", n=knee))
         if ramp.max_stable:
             axes.axvline(ramp.max_stable, color="#CC79A7", linewidth=1.6, label=say("key_limit", n=ramp.max_stable))
         axes.set_ylim(0, 1.08 * axes.get_ylim()[1])

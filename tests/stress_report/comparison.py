@@ -44,8 +44,9 @@ def compare(before: Judged, after: Judged) -> tuple[Note, list[Change], list[Not
     rtfs = [median([r.rtf for r in side.run.phase("leak") if r.cycle and r.rtf is not None])
             for side in (before, after)]
     changes.append(Change(Note("rtf_median"), rtfs[0], rtfs[1], 3))
-    for key in ("max_stable", "max_real_time", "knee"):
+    for key in ("max_stable", "max_real_time"):
         changes.append(Change(Note(key), getattr(before.ramp, key), getattr(after.ramp, key), 0))
+    changes.append(Change(Note("knee"), before.ramp.knee.level, after.ramp.knee.level, 0))
     for each in (each for each in ROLES if each in before.roles or each in after.roles):
         changes.append(Change(Note("leak_verdict", {"role": each}), leak_word(before, each), leak_word(after, each)))
     changes.append(Change(Note("verdict"), Note(f"verdict_{before.verdict}"), Note(f"verdict_{after.verdict}")))

@@ -71,13 +71,21 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Knee:
+    """The smallest level with all but the highest throughput; None where the levels do not show one, and why."""
+
+    level: int | None
+    reason: str  # found | too_few_levels
+
+
+@dataclass(frozen=True)
 class Ramp:
     """The three answers of the ramp (never one), and why it ended."""
 
     levels: list[Level]
     max_stable: int | None
     max_real_time: int | None
-    knee: int | None
+    knee: Knee
     effective_parallelism: float | None
     stop_reason: str | None
     first_breach: Breach | None

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from memory_leak_stress_test import ROLES, Settings, TaskResult, median
 from stress_report.comparison import Change, compare, host_memory
-from stress_report.concurrency import REAL_TIME, failure_kinds
+from stress_report.concurrency import KNEE_LEVELS, REAL_TIME, failure_kinds
 from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
 from stress_report.judging import Judged
 from stress_report.memory import MUCH_BIGGER_MB, HorseFigures, RoleFindings
@@ -326,7 +326,8 @@ def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
     proven = say("ramp_bound", tasks=ramp.tasks_at_limit, percent=math.ceil(100 * (ramp.failure_bound or 0.0)))
     yield say("ramp_stable", value=num(ramp.max_stable, 0)) + (say("semicolon") + proven if ramp.failure_bound else "")
     yield say("ramp_real_time", value=num(ramp.max_real_time, 0))
-    yield say("ramp_knee", value=num(ramp.knee, 0))
+    knee = say(f"knee_{ramp.knee.reason}", least=KNEE_LEVELS) if ramp.knee.level is None else num(ramp.knee.level, 0)
+    yield say("ramp_knee", value=knee)
     parallelism = ramp.effective_parallelism
     yield say("ramp_parallel", value=say("no_level_one") if parallelism is None else num(parallelism, 2))
     if meaning := together(ramp, say):

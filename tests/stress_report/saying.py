@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import string
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from memory_leak_stress_test import Breach, GrowthVerdict
-from stress_report.concurrency import ONE_AT_A_TIME, ONLY_WAIT, failure_kinds
+from stress_report.concurrency import failure_kinds, work_together
 from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Note, Ramp, plain
 from stress_report.judging import Judged, in_words, memory_missing
 from stress_report.words import LANGUAGES, WORDS
@@ -135,7 +134,7 @@ def lead(judged: Judged, say: Words) -> str:
         parts.append(say(key, roles=say.join(leaking)))
     if judged.run.asked("concurrency"):
         stable = judged.ramp.max_stable
-        queued = (stable or 0) > 1 and (judged.ramp.effective_parallelism or math.inf) < ONE_AT_A_TIME
+        queued = work_together(judged.ramp) == "not"
         key = "stands_open" if stable is None else "queued" if queued else "stands" if stable else "stands_none"
         more = stable and judged.ramp.levels[-1].concurrency == stable  # nothing broke: it may stand more
         parts.append(say(f"lead_{key}", stable=say("at_least", count=stable) if more else stable))
@@ -192,14 +191,12 @@ def ramp_sentence(judged: Judged, say: Words) -> str:
 
 
 def together(ramp: Ramp, say: Words) -> str:
-    """Whether "stable" tasks were done at the same time, which no queue shows: it takes them all and lets them wait."""
-    if (ramp.max_stable or 0) < 2:
+    """Whether "stable" tasks were done at the same time."""
+    how = work_together(ramp)
+    if how == "none":
         return ""
-    if ramp.effective_parallelism is None or ramp.knee is None:
-        return say("together_unknown")
-    waits = (ramp.max_stable or 0) > ONLY_WAIT * ramp.knee
-    key = "not" if ramp.effective_parallelism < ONE_AT_A_TIME else "knee" if waits else "yes"
-    return say(f"together_{key}", stable=ramp.max_stable, knee=ramp.knee, parallelism=ramp.effective_parallelism)
+    key = f"together_{how}" if how == "unknown" or ramp.knee.level else f"together_{how}_no_knee"
+    return say(key, stable=ramp.max_stable, knee=ramp.knee.level, parallelism=ramp.effective_parallelism)
 
 
 def next_sentence(judged: Judged, say: Words) -> str:

@@ -22,7 +22,8 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
     criteria = [{"id": c.id, "status": c.status, "observed": tidy(c.observed), "limit": tidy(c.limit),
                  "text": say.note(c.text)} for c in judged.criteria]
     return {"verdict": judged.verdict, "criteria": criteria, "leak": leak,
-            "concurrency": {"max_stable": ramp.max_stable, "max_real_time": ramp.max_real_time, "knee": ramp.knee,
+            "concurrency": {"max_stable": ramp.max_stable, "max_real_time": ramp.max_real_time, "knee": ramp.knee.level,
+                            "knee_reason": ramp.knee.reason,
                             "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
                             "first_breach": vars(ramp.first_breach) if ramp.first_breach else None, "levels": levels},
             "input": {"lines": run.lines, "results": len(run.results), "skipped_lines": sum(run.skipped.values()),

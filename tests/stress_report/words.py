@@ -175,12 +175,20 @@ WORDS: dict[str, tuple[str, str]] = {
         "tasks wait for each other.",
         "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍，超"
         "过 {knee} 个的任务只是在互相等待。"),
-    "together_knee": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only "
+    "together_waits": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only "
         "wait.",
         "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
     "together_yes": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, is done "
         "from {knee} at once on.",
         "任务确实在同时处理：从并发 {knee} 起总处理速度最高，为单个任务的 {parallelism:.1f} 倍。"),
+    "together_not_no_knee": ("Many at once are not much faster than one after another: with up to {stable} at once "
+        "the service never gets through more than {parallelism:.1f} times the work of one.",
+        "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍。"),
+    "together_yes_no_knee": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, was "
+        "done with up to {stable} at once.",
+        "任务确实在同时处理：并发不超过 {stable} 时，总处理速度最高为单个任务的 {parallelism:.1f} 倍。"),
+    "knee_too_few_levels": ("not found, since fewer than {least} stable levels were measured",
+        "未找到（测得的稳定级别不足 {least} 级）"),
     "together_unknown": ("Whether the tasks were done together is not known: level 1 was not measured.",
         "任务是否真正同时处理尚不清楚：没有并发 1 的数据可比。"),
     "ramp_open": ("Concurrency: no stable level was found; {stop}.", "并发：没有测出稳定的级别；{stop}。"),

@@ -117,8 +117,8 @@ def test_json_is_the_agreed_summary_and_nothing_else(tmp_path: Path, capsys: pyt
     assert all(set(c) == {"id", "status", "observed", "limit", "text"} for c in content["criteria"])
     assert set(content["leak"]["worker"]) == LEAK_KEYS
     ramp_content = content["concurrency"]
-    assert set(ramp_content) == {"max_stable", "max_real_time", "knee", "effective_parallelism", "stop_reason",
-                                 "first_breach", "levels"}
+    assert set(ramp_content) == {"max_stable", "max_real_time", "knee", "knee_reason", "effective_parallelism",
+                                 "stop_reason", "first_breach", "levels"}
     assert all(set(each) == LEVEL_KEYS for each in ramp_content["levels"])
     assert set(ramp_content["first_breach"]) == {"concurrency", "test_id", "what", "observed", "limit"}
     assert (content["leak"]["worker"]["verdict"], ramp_content["max_stable"]) == ("NO LEAK", 1)

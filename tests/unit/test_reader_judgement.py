@@ -236,10 +236,10 @@ def test_figures_of_a_level_by_hand(tmp_path: Path) -> None:
     three = level(3)
     for result, seconds in zip(three, (4.0, 6.0, 8.0), strict=True):
         result.processing_time, result.rtf = seconds, seconds / 20
-    run = judged(tmp_path, ramp(level(1, processing_time=4.0), three))
-    found = run.ramp.levels[1]
+    run = judged(tmp_path, ramp(level(1, processing_time=4.0), level(2, processing_time=8.0), three))
+    found = run.ramp.levels[2]
     assert (found.turnaround_median_s, found.turnaround_max_s, found.rtf_median, found.rtf_max) == (6.0, 8.0, 0.3, 0.4)
-    assert (found.audio_seconds_per_second, run.ramp.knee, run.ramp.effective_parallelism) == (7.5, 3, 1.5)
+    assert (found.audio_seconds_per_second, run.ramp.knee.level, run.ramp.effective_parallelism) == (7.5, 3, 1.5)
 
 
 def test_a_level_that_failed_and_then_passed_is_flaky_and_not_stable(tmp_path: Path) -> None:
@@ -263,7 +263,8 @@ def test_failures_are_counted_by_kind_with_the_words_of_the_service(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("seconds_at", "says"), [
-    (lambda n: 2.0 * n, "together_not"), (lambda n: 2.0, "together_yes"), (lambda n: 1.0 * max(2, n), "together_knee")])
+    (lambda n: 2.0 * n, "together_not"), (lambda n: 2.0, "together_yes"),
+    (lambda n: 1.0 * max(2, n), "together_waits")])
 def test_stable_levels_are_put_in_words_that_tell_a_queue_from_concurrency(
     tmp_path: Path, seconds_at: Callable[[int], float], says: str
 ) -> None:
