@@ -117,7 +117,7 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
     """RSS of every watched process over time, tasks shaded, settled readings of the worker marked."""
     axes, say, first = figure.add_subplot(), pen.say, judged.run.samples[0]
     end = max(s.elapsed[-1] + s.clock[0][0] - first.clock[0][0] for s in judged.run.samples)
-    unit, scale = ("seconds", 1.0) if end < 300 else ("minutes", 60.0) if end < 3 * 3600 else ("hours", 3600.0)
+    unit, scale = time_unit(end)
     shade_tasks(axes, judged, first, end, scale, say)
     colours: dict[str, str] = dict(COLOURS)
     for samples, usage in judged.usage:
@@ -140,6 +140,13 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
     axes.set_xlim(0, max(end / scale, 1e-6))
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit of an axis so long, and its seconds."""
+    if seconds < 300:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
 
 
 def shade_tasks(axes: Axes, judged: Judged, samples: Samples, end: float, scale: float, say: Words) -> None:

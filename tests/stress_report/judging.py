@@ -152,7 +152,7 @@ def long_audio_delta(run: RecordedRun, evidence: Evidence | None) -> Criterion:
         return unmeasured("long_audio_delta", limit, Note("no_long_task", {"clip": clip}))
     kept = statistics.median(deltas)
     bad = max(limit, DELTA_BAD_MB)
-    band = Note(f"band_{'good' if kept < limit else 'poor' if kept <= bad else 'bad'}", {"limit": limit, "bad": bad})
+    band = Note(band_of(kept, limit, bad), {"limit": limit, "bad": bad})
     facts = {"median": kept, "highest": max(deltas), "tasks": len(deltas), "clip": clip, "band": band,
              "submitted": len(tasks)}
     if kept >= limit:
@@ -160,6 +160,12 @@ def long_audio_delta(run: RecordedRun, evidence: Evidence | None) -> Criterion:
     if 2 * len(deltas) <= len(tasks):
         return Criterion("long_audio_delta", "inconclusive", kept, limit, Note("delta_few", facts))
     return Criterion("long_audio_delta", "pass", kept, limit, Note("delta_text", facts))
+
+
+def band_of(kept: float, limit: float, bad: float) -> str:
+    if kept < limit:
+        return "band_good"
+    return "band_poor" if kept <= bad else "band_bad"
 
 
 def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
@@ -206,8 +212,14 @@ def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleFindings], ev
         for role, v in roles.items()]})
     if verdicts == {"NOT MEASURED"}:
         return unmeasured("no_cumulative_growth", limit, says)
-    status = "fail" if "LEAK" in verdicts else "pass" if verdicts == {"NO LEAK"} else "inconclusive"
-    return Criterion("no_cumulative_growth", status, max(slopes, default=None), limit, says)
+    return Criterion("no_cumulative_growth", status_of(verdicts), max(slopes, default=None), limit, says)
+
+
+def status_of(verdicts: set[str]) -> str:
+    """One status for the leak verdicts of all roles."""
+    if "LEAK" in verdicts:
+        return "fail"
+    return "pass" if verdicts == {"NO LEAK"} else "inconclusive"
 
 
 def no_worker_crash(run: RecordedRun, crashes: Sequence[str]) -> Criterion:
@@ -233,10 +245,16 @@ def alive_known(result: TaskResult) -> bool:
     return "worker" in result.memory and any(p.root for p in result.memory["worker"].processes)
 
 
+def ramp_missing(run: RecordedRun, ramp: Ramp) -> Note | None:
+    """Why nothing of the ramp can be measured; None where it can."""
+    if ramp.levels:
+        return None
+    return Note("no_ramp_lines" if run.asked("concurrency") else "no_ramp_phase")
+
+
 def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
     """At least three tasks at once are stable."""
-    if not ramp.levels:
-        why = Note("no_ramp_lines" if run.asked("concurrency") else "no_ramp_phase")
+    if why := ramp_missing(run, ramp):
         return unmeasured("min_concurrency", NEEDED_LEVEL, why)
     observed, breach = ramp.max_stable, ramp.first_breach
     facts = {"stable": observed, "lowest": ramp.levels[0].concurrency, "highest": ramp.levels[-1].concurrency,
@@ -254,8 +272,7 @@ def rtf_under_load(run: RecordedRun, ramp: Ramp) -> Criterion:
     """RTF under 1.0 at every level up to three; the level where it stops being so is named."""
     levels = [level for level in ramp.levels if level.rtf_max is not None and not level.client_limited]
     if not levels:
-        key = "no_ramp_phase" if not run.asked("concurrency") else "no_ramp_lines" if not ramp.levels else "no_rtf"
-        return unmeasured("rtf_under_load", REAL_TIME, Note(key))
+        return unmeasured("rtf_under_load", REAL_TIME, ramp_missing(run, ramp) or Note("no_rtf"))
     slow = next((level for level in levels if (level.rtf_max or 0.0) >= REAL_TIME), None)
     enough = next((level for level in levels if level.concurrency >= NEEDED_LEVEL), None)
     top = enough.concurrency if enough else NEEDED_LEVEL

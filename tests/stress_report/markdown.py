@@ -237,7 +237,8 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
         lines += bullets(said + ([say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []))
         private = any(m.private_after_mb is not None for r in judged.run.phase("leak") for m in r.memory.values())
         measured = any(v.growth.verdict != "NOT MEASURED" for v in roles.values())
-        lines += sentences([say("measure_private" if private else "measure_rss")] if measured else [])
+        if measured:
+            lines += sentences([say("measure_private" if private else "measure_rss")])
         lines += sentences([say("bands")])
     else:
         lines += sentences([memory_sentence(judged, say)])
@@ -249,11 +250,14 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
     rows_of_tasks = [
         (str(r.cycle), clip_text(r, say), num(r.worker_rss_before_mb), num(r.worker_rss_after_mb),
          num(r.worker_rss_delta_mb, sign=True), num(r.worker_rss_peak_mb), num(r.rtf, 3),
-         say("none" if r.settled is None else "yes" if r.settled else "no"),
+         say(YES_NO[r.settled]),
          *(num(r.memory[role].after_mb) if role in r.memory else "–" for role in others)) for r in shortened(tasks)]
     headers = columns(say, "cycle", "clip", "rss_before", "rss_after", "delta", "task_peak", "rtf", "settled")
     headers += [say("col_other_after", role=role) for role in others]
     return lines + ([*table(headers, rows_of_tasks, 2), *left_out(tasks, say)] if tasks else [])
+
+
+YES_NO = {True: "yes", False: "no", None: "none"}
 
 
 def clip_text(result: TaskResult, say: Words) -> str:
@@ -315,11 +319,22 @@ def ramp_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str
 
 
 def state_text(level: Level, say: Words) -> str:
-    state = ("interrupted" if level.interrupted else "incomplete" if not level.complete
-             else "limited" if level.client_limited else "flaky" if level.flaky
-             else "stable" if level.stable else "failed")
+    """What became of a level, the most important first."""
+    state = say(f"state_{state_of(level)}")
     slow = level.rtf_max is not None and level.rtf_max >= REAL_TIME
-    return say("state_slow", state=say(f"state_{state}")) if slow else say(f"state_{state}")
+    return say("state_slow", state=state) if slow else state
+
+
+def state_of(level: Level) -> str:
+    if level.interrupted:
+        return "interrupted"
+    if not level.complete:
+        return "incomplete"
+    if level.client_limited:
+        return "limited"
+    if level.flaky:
+        return "flaky"
+    return "stable" if level.stable else "failed"
 
 
 def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:

@@ -230,8 +230,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_concurrency": ("Next: see why tasks fail at {level} at once (the report's First breach), then repeat with "
         "--phase concurrency.",
         "下一步：查明并发 {level} 时任务为何失败（见报告“并发”一节的“首次越限”），然后用 --phase concurrency 重跑。"),
-    "next_slow": ("Next: add workers or faster recognition: {level} at once already takes longer than real time.",
-        "下一步：增加 worker 或提高识别速度：并发 {level} 时处理已慢于实时。"),
+    "next_slow": ("Next: add workers or faster recognition: {slow_level} at once already takes longer than real "
+        "time.",
+        "下一步：增加 worker 或提高识别速度：并发 {slow_level} 时处理已慢于实时。"),
     "next_cycles": ("Next: run on without restarting the service: --phase leak --min-cycles {cycles} --max-cycles "
         "{most}.",
         "下一步：不要重启服务，继续运行：--phase leak --min-cycles {cycles} --max-cycles {most}。"),

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stress_report.saying import FIGURES, Words
-from stress_report.words import WORDS
+from memory_leak_stress_test import TaskResult
+from stress_report.judging import judge
+from stress_report.recording import read_run
+from stress_report.saying import ADVICE, FIGURES, Words, advice, next_sentence
+from stress_report.words import LANGUAGES, WORDS
+from unit.reader_runs import (
+    CSV_HEAD,
+    FLAT,
+    LEAKING,
+    healthy,
+    judged,
+    leak_phase,
+    level,
+    ramp,
+    sample_rows,
+)
 
 
 @pytest.mark.parametrize(("template", "value", "text"), [
@@ -18,16 +37,16 @@ def test_figures_and_counts_in_words(template: str, value: float | None, text: s
     assert FIGURES.format(template, x=value) == text
 
 
-@pytest.mark.parametrize(("key", "facts", "one", "two"), [
-    ("read_missing", {}, "1 result is missing: its running number stands in no line",
+@pytest.mark.parametrize(("key", "one", "two"), [
+    ("read_missing", "1 result is missing: its running number stands in no line",
      "2 results are missing: their running numbers stand in no line"),
-    ("crash_unread", {}, "none seen, but 1 result is missing or does not say which processes were alive",
+    ("crash_unread", "none seen, but 1 result is missing or does not say which processes were alive",
      "none seen, but 2 results are missing or do not say which processes were alive"),
-    ("rows_left_out", {}, "1 row in the middle is left out here; all stand in the JSONL.",
+    ("rows_left_out", "1 row in the middle is left out here; all stand in the JSONL.",
      "2 rows in the middle are left out here; all stand in the JSONL.")])
-def test_words_bend_to_their_count(key: str, facts: dict[str, object], one: str, two: str) -> None:
+def test_words_bend_to_their_count(key: str, one: str, two: str) -> None:
     say = Words("en")
-    assert (say(key, count=1, **facts), say(key, count=2, **facts)) == (one, two)
+    assert (say(key, count=1), say(key, count=2)) == (one, two)
 
 
 def test_no_english_sentence_has_a_count_that_may_be_one_before_a_fixed_plural() -> None:
@@ -35,3 +54,73 @@ def test_no_english_sentence_has_a_count_that_may_be_one_before_a_fixed_plural()
     fixed = re.compile(r"(?<!of )\{(?!window|stable|knee|needed|enough|parallelism|rarest)\w+(?::,)?\} (?:\w+ )?"
                        rf"(?:{nouns})\b")  # never below 2: a window, levels, what the rule asks for; no counts: ratios
     assert {key: found.group(0) for key, (english, _) in WORDS.items() if (found := fixed.search(english))} == {}
+
+
+# --------------------------------------------------------------------------------------------- what to do next
+
+
+def changed(results: Sequence[TaskResult], which: Callable[[TaskResult], object], **fields: Any) -> list[TaskResult]:
+    return [dataclasses.replace(r, **fields) if which(r) else r for r in results]
+
+
+def backend_leaks() -> list[TaskResult]:
+    results = leak_phase(FLAT, [50.0 + 40 * n for n in range(12)])
+    for result in results:
+        result.memory["backend"] = result.memory.pop("api")
+    return results
+
+
+def held_after_the_ramp() -> list[TaskResult]:
+    return leak_phase() + ramp(*(level(size, after=1600.0) for size in range(1, 6)))
+
+
+FIVE = [level(size) for size in range(1, 6)]
+DEATH = {"deaths": ["worker process 100 (rq) ended"]}
+ADVISED: list[tuple[str, list[TaskResult]]] = [
+    ("next_leak_go", backend_leaks()),
+    ("next_leak", leak_phase(LEAKING) + ramp(*FIVE)),
+    ("next_crash", leak_phase() + ramp(*FIVE, level(6, facts=DEATH), stop="worker_died")),
+    ("next_high_delta", changed(healthy(), lambda r: r.audio_file == "long.wav", worker_rss_delta_mb=300.0)),
+    ("next_concurrency", leak_phase() + ramp(level(1), level(2), level(3, failed=1), stop="failure")),
+    ("next_slow", changed(healthy(), lambda r: r.concurrency == 2, rtf=1.5)),
+    ("next_empty", changed(healthy(), lambda r: r.cycle == 3, empty_text=True)),
+    ("next_failed", changed(healthy(), lambda r: r.cycle == 3, status="failed", error_kind="task_failed")),
+    ("next_whole", leak_phase()),
+    ("next_ramp", held_after_the_ramp()),
+    ("next_unsettled", changed(healthy(), lambda r: r.cycle, settled=False)),
+    ("next_sampler_gap", changed(healthy(), lambda r: r.cycle == 3, sample_gap_s=12.0)),
+    ("next_gap_unknown", changed(healthy(), lambda r: True, sample_gap_s=None)),
+    ("next_cycles", leak_phase(FLAT[:7]) + ramp(*FIVE)),
+    ("next_memory_reserve", leak_phase() + ramp(level(1), level(2), stop="memory_reserve")),
+    ("next_rtf_limit", leak_phase() + ramp(level(1), level(2), stop="rtf_limit")),
+    ("next_again", changed(healthy(), lambda r: r.concurrency == 5, memory={})),
+    ("next_keep", healthy()),
+]
+
+
+@pytest.mark.parametrize(("key", "results"), ADVISED, ids=[key for key, _ in ADVISED])
+def test_the_first_advice_that_holds_is_given(tmp_path: Path, key: str, results: list[TaskResult]) -> None:
+    run = judged(tmp_path, results)
+    assert advice(run) == key
+    for language in LANGUAGES:
+        assert "–" not in next_sentence(run, Words(language)), "all that the sentence names is known"
+
+
+def test_advice_where_there_is_no_result_and_for_an_older_tools_record(tmp_path: Path) -> None:
+    csv = tmp_path / "system_resources_20260302_090000.csv"
+    csv.write_text(CSV_HEAD + sample_rows(range(9), ("rq", 100, 50.0)))
+    assert advice(judge(read_run(csv, None))) == "next_results"
+    old = tmp_path / "old.jsonl"
+    old.write_text(json.dumps({"test_id": "a_c1_1", "timestamp": "2026-03-02T09:00:00", "audio_file": "a.wav",
+                               "audio_size_mb": 1.0, "concurrency": 1, "status": "success"}) + "\n")
+    assert advice(judge(read_run(old, None))) == "next_old"
+
+
+def test_every_row_of_the_advice_has_a_test() -> None:
+    assert [key for _, key in ADVICE] == ["next_results", *(key for key, _ in ADVISED[:2]), "next_old",
+                                          *(key for key, _ in ADVISED[2:])]
+
+
+def test_a_leak_comes_before_a_crash(tmp_path: Path) -> None:
+    results = leak_phase(LEAKING) + ramp(level(1, facts=DEATH), stop="worker_died")
+    assert advice(judged(tmp_path, results)) == "next_leak"
