@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31", "urllib3>=2.2", "psutil>=6.0", "rich>=13.7", "tinytag>=2.0"]
+# ///
 """Stress test of a speech-recognition service: is its memory leak gone, and how many requests at once does it stand?
 
 Run it on the machine that runs the service. It has two phases:
@@ -42,9 +46,10 @@ import threading
 import time
 import traceback
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote, urlsplit
@@ -52,9 +57,9 @@ from urllib.parse import quote, urlsplit
 import psutil
 import requests
 import urllib3
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+
+if typing.TYPE_CHECKING:
+    from rich.live import Live
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
@@ -67,7 +72,7 @@ __all__ = [  # what the reader, the bench and the tests take from here
 ]
 
 VERSION = "1.0.0"
-SCHEMA = 1
+SCHEMA = 2  # 1: lines were rewritten when memory was at rest, and every line of a batch carried its memory
 
 EXIT_PASS = 0
 EXIT_FAIL = 1
@@ -77,7 +82,125 @@ EXIT_NO_START = 4
 EXIT_INTERRUPTED = 130
 
 ROLES = ("worker", "api", "backend")
+DOUBLE = "x2"  # --step: levels are doubled until one is bad, then the gap is halved
 MIB = 1024 * 1024
+
+# =================================================================================================== the record
+
+
+@dataclass(frozen=True)
+class ProcessMemory:
+    """One process of a role's trees while a batch of tasks ran. MiB."""
+
+    pid: int
+    started: str  # local ISO time of its creation
+    name: str
+    peak_mb: float | None  # highest RSS
+    ended: bool  # gone before the reading after
+    resident: bool = False  # was there at the reading before: a worker, not a work-horse
+    root: bool = False  # top of a watched tree
+    held_mb: float | None = None  # private memory at its last sample
+
+
+@dataclass
+class RoleMemory:
+    """One role, all its process trees together. MiB; None where it could not be read."""
+
+    before_mb: float | None
+    after_mb: float | None
+    private_before_mb: float | None
+    private_after_mb: float | None
+    peak_mb: float | None
+    processes: list[ProcessMemory] = field(default_factory=list)
+    cpu_s: float | None = None  # CPU seconds used from the release of the batch until its last task ended
+    rest_cpu_percent: float | None = None  # of one core, from then on until the reading after
+
+
+@dataclass(frozen=True)
+class Busy:
+    """The process that used most CPU while a batch ran, of all those that are not watched."""
+
+    pid: int
+    name: str
+    cpu_s: float  # CPU seconds, with those of its children that have ended
+
+
+@dataclass(frozen=True)
+class Death:
+    """A process that serves a role has ended: a crash, or recycling between tasks. See was_recycled()."""
+
+    role: str
+    pid: int
+    name: str
+    at: str  # local ISO time when it was noticed
+    root: bool = True  # top of a watched tree
+    unfinished: int | None = None  # tasks that had not ended by then
+    left_work: bool | None = None  # it left a child that was born for a task
+    replaced: bool | None = None  # as many processes served the role at the reading after as before
+    oom_kill: bool | None = None  # the kernel killed a process for lack of memory in the same batch
+
+
+@dataclass
+class LevelFacts:
+    """What is true of a whole level run of the ramp: this tool's own figures, the machine's, and why the ramp ended."""
+
+    submit_spread_s: float | None = None  # between the first bytes of the first and the last task
+    client_cpu_percent: float | None = None  # of one core, used by this tool
+    ticker_late_ms: float | None = None  # longest oversleeping of this tool's 20 ms ticker
+    client_limited: bool = False  # this tool, and not the service, was the limit
+    oom_kills: int | None = None  # processes the kernel killed for lack of memory meanwhile
+    host_available_min_mb: float | None = None  # MiB
+    stop_reason: str | None = None  # why the ramp ended with this level run
+
+
+@dataclass
+class TaskResult:
+    """One submitted task, one line of the JSONL. Times in seconds, memory in MiB; None is "not measured".
+
+    A batch is the group of tasks released together: one task in the leak phase, a level run in the ramp. What is
+    known only when memory is at rest after it (from `worker_rss_after_mb` to `level`) stands in its last line alone.
+    """
+
+    test_id: str  # "<audio stem>_c<concurrency>_<running number>"
+    phase: str  # leak | concurrency
+    timestamp: str  # local ISO time when the result was known
+    audio_file: str
+    audio_size_mb: float | None  # 10^6 bytes
+    audio_seconds: float | None
+    concurrency: int  # tasks released together
+    status: str  # success | failed | timeout
+    schema: int = SCHEMA
+    batch: int | None = None  # running number of the batch
+    audio_path: str | None = None  # as given on the command line: it tells clips apart, audio_file may not
+    cycle: int | None = None  # leak phase: 0 is the warm-up round, not judged
+    level_run: int | None = None  # ramp: 0 is a warm-up task, 1 a level's first run, 2… its confirmations
+    task_id: str | None = None
+    error_kind: str | None = None
+    error: str | None = None  # in the service's or the system's own words; of tool_fault the traceback
+    error_facts: dict[str, Any] = field(default_factory=dict)  # what this tool knows of the failure
+    processing_time: float | None = None  # from the common release until the task was seen done
+    queue_time: float | None = None  # from its acceptance until first seen processing
+    time_error: float | None = None  # between the last poll that saw it unfinished and the one that saw it done
+    submit_offset: float | None = None  # from the common release to its first byte
+    rtf: float | None = None  # processing_time / audio_seconds
+    empty_text: bool | None = None  # done, but without a word: a silent failure some services show
+    worker_rss_before_mb: float | None = None
+    worker_rss_after_mb: float | None = None
+    worker_rss_delta_mb: float | None = None
+    worker_rss_peak_mb: float | None = None
+    settled: bool | None = None  # whether memory came to rest before the reading after
+    sample_gap_s: float | None = None  # longest time between two looks at the processes, up to the reading after
+    memory: dict[str, RoleMemory] = field(default_factory=dict)
+    busiest_other: Busy | None = None
+    deaths: list[Death] = field(default_factory=list)
+    level: LevelFacts | None = None
+    end: bool = False  # the last line of a run that reached its end
+    settings: dict[str, Any] = field(default_factory=dict)  # on disk in the first line, and where they change
+    host: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+
 
 # ================================================================================= settings and command line
 
@@ -94,13 +217,14 @@ class Settings:
     short_audio: Path = Path("tests/audio/short_audio.wav")
     long_audio: Path = Path("tests/audio/long_audio.wav")
     phase: str = "all"
+    at_once: int | None = None
     min_cycles: int = 10
     max_cycles: int = 20
     tolerance_mb: float = 10.0
     delta_limit_mb: float = 200.0
     settle_timeout: float = 30.0
     start: int = 1
-    step: int = 1
+    step: int | str = 1  # or DOUBLE
     max_concurrency: int = 32
     rtf_limit: float = 1.0
     task_timeout: float = 3600.0
@@ -158,8 +282,12 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     p.add_argument("--url", type=base_url, help="base URL of the API (default %(default)s, or environment ASR_URL)")
     p.add_argument("--short-audio", type=Path, metavar="PATH", help="short clip, also the ramp's (default %(default)s)")
     p.add_argument("--long-audio", type=Path, metavar="PATH", help="long clip (default %(default)s)")
-    p.add_argument("--phase", choices=("all", "leak", "concurrency", "monitor"),
-                   help="what to run (default %(default)s); monitor only records processes until Ctrl-C")
+    p.add_argument("--phase", choices=("all", "leak", "concurrency", "loaded", "monitor"),
+                   help="what to run (default %(default)s): all is leak, then concurrency, then loaded where the ramp "
+                   "left memory behind; monitor only records processes until Ctrl-C")
+    p.add_argument("--at-once", type=whole, metavar="N",
+                   help="tasks released together in the leak phase (default 1) and in the loaded phase (default: the "
+                   "highest stable level)")
 
     leak = p.add_argument_group("leak phase")
     leak.add_argument("--min-cycles", type=whole, metavar="N", help="earliest NO LEAK (default %(default)s)")
@@ -173,7 +301,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
 
     ramp = p.add_argument_group("concurrency ramp")
     ramp.add_argument("--start", type=whole, metavar="N", help="first level (default %(default)s)")
-    ramp.add_argument("--step", type=whole, metavar="N", help="tasks added per level (default %(default)s)")
+    ramp.add_argument("--step", type=step, metavar="N|x2",
+                      help="tasks added per level; x2 doubles, then closes in (default %(default)s)")
     ramp.add_argument("--max-concurrency", type=whole, metavar="N", help="last level (default %(default)s)")
     ramp.add_argument("--rtf-limit", type=number(float, 0), metavar="X",
                       help="the ramp ends where a task's RTF reaches it (default %(default)s; 0: no limit)")
@@ -207,6 +336,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
         p.error(f"--max-concurrency {args['max_concurrency']} is below --start {args['start']}: change one of them")
     if args["no_watch"] and (args["watch"] or args["pid"] or args["phase"] == "monitor"):
         p.error("--no-watch does not go with --watch, --pid or --phase monitor: leave one of them out")
+    if args["phase"] == "loaded" and not args["at_once"]:
+        p.error("--phase loaded alone needs --at-once N: how many tasks to release together in each cycle")
     args["watch"], args["pid"] = by_role(args["watch"]), by_role(args["pid"])
     return Settings(**args)
 
@@ -226,6 +357,11 @@ def number(kind: type, low: float, high: float = math.inf, *, above: bool = Fals
         return value
 
     return parse
+
+
+def step(text: str) -> int | str:
+    whole: int | str = DOUBLE if text == DOUBLE else number(int, 1)(text)
+    return whole
 
 
 def base_url(text: str) -> str:
@@ -264,10 +400,13 @@ def by_role(pairs: Iterable[tuple[str, Any]]) -> dict[str, tuple[Any, ...]]:
     return table
 
 
+NAMED_SECRET = r"(?:password|passwd|secret|token|api[-_]?key|authorization)"
 SECRETS = (
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]*@", re.I), r"\1***@"),  # redis://:password@host
-    (re.compile(r"((?:password|passwd|secret|token|api[-_]?key|authorization)[\"']?\s*[=:\s]\s*(?:bearer\s+)?[\"']?)"
-                r"[^\s\"',&]+", re.I), r"\1***"),
+    # token=…, "password": "…", Authorization: Bearer …; in a sentence a space is not enough ("unexpected token at 3")
+    (re.compile(rf"({NAMED_SECRET}[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?[\"']?)[^\s\"',&]+", re.I),
+     r"\1***"),
+    (re.compile(rf"(--?[\w-]*{NAMED_SECRET}\s+[\"']?)[^\s\"',&]+", re.I), r"\1***"),  # --token …
 )
 
 
@@ -362,6 +501,10 @@ POLL_FLOOR_S = 0.1
 POLL_CEILING_S = 2.0
 POLLS_PER_SECOND = 400  # of all tasks together; one client tops out near 700-900
 POLL_DOUBLINGS = 4  # a failed poll doubles the wait, so often at most: 16 times the floor is near the ceiling
+TIMEOUTS = ("task_timeout", "submit_timeout", "stalled")  # kinds of failure whose status is "timeout"
+TOOL_FAULT = "tool_fault"
+NOT_THE_SERVICES = ("interrupted", TOOL_FAULT)  # kinds of failure that say nothing of the service
+TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
 HORSE_DIED = re.compile(r"work-?horse\b.{0,20}\bterminated|AbandonedJobError", re.I)  # RQ's words for a killed child
 
@@ -387,11 +530,22 @@ class ApiDescription:
 
 
 class TaskError(Exception):
-    """A task came to an end without success: `kind` is one word, the message the service's own words."""
+    """A task came to an end without success.
 
-    def __init__(self, kind: str, words: str) -> None:
+    `kind` is one word, the message what the service or the system said, `facts` what this tool knows of it.
+    """
+
+    def __init__(self, kind: str, words: str = "", **facts: Any) -> None:
         super().__init__(shortened(words))
-        self.kind = kind
+        self.kind, self.facts = kind, facts
+
+
+class BadAnswer(ValueError):
+    """An answer that the API's description does not fit: a problem in a few words, and the service's own words."""
+
+    def __init__(self, problem: str, words: str = "") -> None:
+        super().__init__(f"{problem}: {shortened(words)}" if words else problem)
+        self.problem, self.words = problem, words
 
 
 class PollFailed(Exception):
@@ -420,13 +574,13 @@ class Answer:
         return f"-> {self.location}" if self.location else said
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object; ValueError says what it is instead."""
+        """The body as a JSON object. Raises BadAnswer."""
         try:
             content = json.loads(self.body)
         except (ValueError, RecursionError):
-            raise ValueError(f"the answer is not JSON: {shortened(self.words) or 'empty body'}") from None
+            raise BadAnswer("not JSON" if self.body.strip() else "empty answer", self.words) from None
         if not isinstance(content, dict):
-            raise ValueError(f"the answer is not a JSON object: {shortened(self.words)}")
+            raise BadAnswer("not a JSON object", self.words)
         return content
 
 
@@ -458,10 +612,10 @@ class ApiClient:
         return requests.Request("GET", self.url + path, headers=self.headers).prepare()
 
     def health(self, session: requests.Session) -> dict[str, Any]:
-        """The health page's content. Raises requests.RequestException or ValueError."""
+        """The health page's content. Raises requests.RequestException or BadAnswer."""
         answer = fetch(session, self.get(self.api.health_path), POLL_TIMEOUT_S)
         if answer.code != 200:
-            raise ValueError(f"HTTP {answer.code}: {shortened(answer.words)}")
+            raise BadAnswer(f"HTTP {answer.code}", answer.words)
         return answer.json()
 
     def workers(self, session: requests.Session) -> int | None:
@@ -493,10 +647,10 @@ class ApiClient:
             refused = "refused" in words.lower() or "NewConnectionError" in words
             kind = "submit_timeout" if late else "submit_refused" if refused else "submit_reset"
             raise TaskError(kind, words) from None
-        except ValueError as error:
-            raise TaskError("bad_response", str(error)) from None
+        except BadAnswer as error:
+            raise TaskError("bad_response", error.words, problem=error.problem) from None
         if not isinstance(task_id, (str, int)) or task_id == "":
-            raise TaskError("bad_response", f"no {self.api.id_field} in the answer: {answer.words}")
+            raise TaskError("bad_response", answer.words, problem=f"no {self.api.id_field}")
         return str(task_id)
 
     def question(self, task_id: str) -> requests.PreparedRequest:
@@ -527,7 +681,7 @@ def fetch(session: requests.Session, request: requests.PreparedRequest, timeout:
     """One exchange, whole within `timeout` seconds, without following redirects.
 
     Past `Session.send`, which waits for ever on a redirect's body that trickles. Raises requests.RequestException,
-    and ValueError for an answer that cannot be decoded or is longer than ANSWER_LIMIT.
+    and BadAnswer for one that cannot be decoded or is longer than ANSWER_LIMIT.
     """
     deadline = time.monotonic() + timeout
     body = bytearray()
@@ -541,10 +695,10 @@ def fetch(session: requests.Session, request: requests.PreparedRequest, timeout:
                 if time.monotonic() > deadline:
                     raise requests.Timeout(f"the answer did not end within {timeout:g} s")
                 if len(body) > ANSWER_LIMIT:
-                    raise ValueError(f"the answer is longer than {ANSWER_LIMIT} bytes")
+                    raise BadAnswer(f"longer than {ANSWER_LIMIT} bytes")
             return Answer(response.status_code, bytes(body), response.headers.get("Location"))
     except urllib3.exceptions.DecodeError as error:
-        raise ValueError(str(error)) from None
+        raise BadAnswer("cannot be decoded", str(error)) from None
     except urllib3.exceptions.TimeoutError as error:  # those of reading a body; the adapter translates the others
         raise requests.Timeout(str(error)) from None
     except urllib3.exceptions.HTTPError as error:
@@ -567,12 +721,24 @@ class Outcome:
     status: str  # success | failed | timeout
     error_kind: str | None = None
     error: str | None = None
+    error_facts: dict[str, Any] = field(default_factory=dict)
     task_id: str | None = None
     submit_offset: float | None = None
     processing_time: float | None = None
     queue_time: float | None = None
     time_error: float | None = None
     empty_text: bool | None = None
+
+    def failed(self, kind: str, words: str = "", facts: Mapping[str, Any] | None = None) -> None:
+        """The task ended without success."""
+        self.status = "timeout" if kind in TIMEOUTS else "failed"
+        self.error_kind, self.error, self.error_facts = kind, words or None, dict(facts or {})
+
+    @property
+    def words(self) -> str:
+        """Why it failed, for the screen: its kind, what this tool knows, the words of the service."""
+        known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.error_facts.items())
+        return ": ".join(part for part in (self.error_kind, known, self.error) if part)
 
 
 @dataclass
@@ -596,6 +762,11 @@ class Batch:
             threading.Thread(target=self._task_thread, args=(number, gate), name=f"task-{number}", daemon=True).start()
         gate.wait()
 
+    def ends(self, outcomes: Iterable[Outcome]) -> list[float]:
+        """When each task was last known to be unfinished, on the monotonic clock; one without an end has none."""
+        return [math.inf if o.processing_time is None else self.release_at + o.processing_time - (o.time_error or 0.0)
+                for o in outcomes]
+
     def _stamp_release(self) -> None:
         self.release_at = self.last_progress = time.monotonic()
 
@@ -610,10 +781,9 @@ class Batch:
             try:
                 run_task(self, session, outcome)
             except TaskError as error:
-                outcome.status = "timeout" if error.kind in ("task_timeout", "submit_timeout", "stalled") else "failed"
-                outcome.error_kind, outcome.error = error.kind, str(error)
-            except Exception as error:  # a fault of this tool must show as a result, not as a thread that vanished
-                outcome.error_kind, outcome.error = "bad_response", shortened(f"{type(error).__name__}: {error}")
+                outcome.failed(error.kind, str(error), error.facts)
+            except Exception:  # a fault of this tool: a result of its own kind, not a thread that vanished
+                outcome.failed(TOOL_FAULT, without_secrets(traceback.format_exc()[-TRACEBACK_LIMIT:]))
         self.outcomes.put(outcome)
 
 
@@ -625,7 +795,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
     """
     client, release = batch.client, batch.release_at
     if batch.aborted.is_set():
-        raise TaskError("interrupted", "the test was interrupted before this task was sent")
+        raise TaskError("interrupted", sent=False)
     outcome.submit_offset = time.monotonic() - release
     outcome.task_id = client.submit(session, batch.upload, min(SUBMIT_TIMEOUT_S, batch.task_timeout))
     answered = unfinished_at = batch.last_progress = time.monotonic()
@@ -638,10 +808,10 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             raise TaskError("bad_response", trouble) if trouble and reason.kind == "stalled" else reason
         batch.aborted.wait(poll_wait(time.monotonic() - release, batch.size, failed_polls))
         if batch.aborted.is_set():
-            raise TaskError("interrupted", "the test was interrupted before this task ended")
+            raise TaskError("interrupted", sent=True)
         asked = time.monotonic()
         if asked - release > batch.task_timeout:
-            raise TaskError("task_timeout", f"not done after {batch.task_timeout:g} s; last seen {state}. {trouble}")
+            raise TaskError("task_timeout", trouble, limit_s=batch.task_timeout, last_seen=state)
         reason = batch.given_up(batch.last_progress)
         try:
             seen = client.poll(session, question)
@@ -653,7 +823,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
         if seen is None:
             unknown += 1
             if unknown >= LOST_AFTER:
-                raise TaskError("task_lost", f"accepted as {outcome.task_id}, which the service no longer knows (404)")
+                raise TaskError("task_lost", task_id=outcome.task_id)
             continue
         unknown = 0
         if seen.state != state:
@@ -665,7 +835,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             outcome.processing_time, outcome.time_error = now - release, now - unfinished_at
         if state == "failed":
             kind = "worker_died" if HORSE_DIED.search(seen.words) else "task_failed"
-            raise TaskError(kind, seen.words or "the service gives no reason")
+            raise TaskError(kind, seen.words)
         if state == "done":
             outcome.status, outcome.empty_text = "success", seen.empty_text
             return
@@ -792,6 +962,27 @@ def listens(pid: int, port: int) -> bool:
         return False  # ended, or another user's: nobody tells
 
 
+CPU_FIELDS = slice(11, 15)  # of /proc/PID/stat behind the name: utime, stime, and those of children that have ended
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU a process has used in its life, with that of its children that have ended and been waited for; None: gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return sum(map(int, stat.rpartition(b")")[2].split()[CPU_FIELDS])) / CLOCK_TICKS
+    except (FileNotFoundError, ProcessLookupError):
+        return None if sys.platform == "linux" else other_cpu_seconds(pid)
+
+
+def other_cpu_seconds(pid: int) -> float | None:
+    """The same on systems without /proc."""
+    try:
+        return sum(psutil.Process(pid).cpu_times()[:4])
+    except psutil.Error:
+        return None
+
+
 def ancestors(pid: int) -> list[int]:
     """The process's parents up to the first, nearest first; none where it has ended."""
     try:
@@ -810,15 +1001,21 @@ class Watched:
     started: float  # seconds since the epoch
     line: str
     root: bool  # top of its tree
-    serves: bool  # takes tasks by itself: a root, or a worker below a pool or wrapper, not a work-horse or helper
+    serves: bool  # takes tasks by itself: a root, a worker below a pool, a server's child; not a work-horse or helper
     sample: MemorySample
     tick_peak: float  # RSS peak since the sample before
     high_water: float  # VmHWM at the last sample
     peak: float  # RSS peak in this window
+    parent: int | None = None
     resident: bool = False  # was there when the window opened
     ended: bool = False
     cpu_seconds: float = 0.0  # used at the last scan
     last_row: tuple[float, float] | None = None  # when its last CSV row was written, CPU seconds then
+
+    def for_record(self) -> ProcessMemory:
+        started = datetime.fromtimestamp(self.started).isoformat(timespec="milliseconds")
+        return ProcessMemory(self.process.pid, started, self.name, rounded(self.peak), self.ended, self.resident,
+                             self.root, rounded(self.sample.private))
 
 
 def is_worker(watched: Watched) -> bool:
@@ -948,11 +1145,18 @@ class ProcessTable:
         serves = parent is None or (role == "worker" and plays(PATTERNS["worker"], argv) and not is_worker(parent))
         peak = max(sample.rss, sample.high_water or 0.0)  # new since the last look, so is its peak
         self.alive[pid] = watched = Watched(process, role, name, started, program_line(argv), parent is None, serves,
-                                            sample, peak, 0.0, peak)
+                                            sample, peak, 0.0, peak, parent.process.pid if parent else None)
         for child in below:
             if child.pid not in self.own:
                 self._adopt(child.pid)
         return watched
+
+    def serving(self) -> Counter[str]:
+        """How many processes serve each role; a child of a server that listens with it is a server, too."""
+        for watched in self.alive.values():
+            if watched.role == "api" and not watched.serves:  # a child gets its socket a moment after its birth
+                watched.serves = listens(watched.process.pid, self.port)
+        return Counter(w.role for w in self.alive.values() if w.serves)
 
     def read(self, *, identify: bool = True) -> list[Watched]:
         """Sample every watched process; returns those that have ended since the last time.
@@ -997,24 +1201,70 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Death:
-    """A process that serves a role has ended."""
+class Ending:
+    """A process that serves a role has ended, as the sampler noticed it."""
 
-    at: float
+    at: float  # monotonic
     role: str
-    words: str
+    pid: int
+    name: str
+    root: bool
+    left_work: bool  # a child of it that was born in this window lives on
+
+    def as_death(self, unfinished: int, replaced: bool, oom_kill: bool | None) -> Death:
+        noticed = datetime.now() - timedelta(seconds=time.monotonic() - self.at)
+        return Death(self.role, self.pid, self.name, noticed.isoformat(timespec="milliseconds"), self.root, unfinished,
+                     self.left_work, replaced, oom_kill)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A watched process as the sampler last saw it. Memory in MiB."""
+
+    role: str
+    pid: int
+    name: str
+    line: str
+    root: bool
+    serves: bool
+    rss: float
+    private: float | None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen of the watched processes between two readings. Memory in MiB."""
+
+    processes: Mapping[str, tuple[ProcessMemory, ...]]  # role -> those that ended meanwhile, then those alive
+    peaks: Mapping[str, float]  # role -> highest sum of RSS over its trees
+    endings: tuple[Ending, ...]
+    not_replaced: frozenset[str]  # roles that fewer processes serve than when the window opened
+    available_min: float  # of free memory on the host
+    oom_kills: int | None  # processes the kernel killed for lack of memory
+    longest_gap: float  # seconds between two looks at the processes
+
+
+@dataclass(frozen=True)
+class CpuLook:
+    """CPU seconds used so far, at one moment: who works while tasks run?"""
+
+    at: float  # monotonic
+    roles: Mapping[str, float]  # role -> its processes and their ended children
+    others: Mapping[int, float]  # pid -> CPU seconds, of every process that is not watched
 
 
 @dataclass
 class Window:
-    """What happened to the watched processes between two readings."""
+    """What the sampler gathers between two readings; nothing but the sampler ever holds one."""
 
-    processes: list[Watched]
-    peaks: dict[str, float]  # role -> highest sum of RSS over its trees
-    available_min: float  # MiB of free memory on the host
-    deaths: list[Death]
-    oom_kills: int | None  # the kernel's count when the window opened
-    longest_gap: float = 0.0  # seconds between two looks at the processes
+    ended: list[Watched] = field(default_factory=list)
+    peaks: dict[str, float] = field(default_factory=dict)
+    endings: list[Ending] = field(default_factory=list)
+    reported: int = 0  # of them, the first so many
+    serving: Counter[str] = field(default_factory=Counter)  # processes that served each role when it opened
+    available_min: float = math.inf
+    oom_kills: int | None = None  # the kernel's count when the window opened
+    longest_gap: float = 0.0
 
 
 class Sampler:
@@ -1032,7 +1282,7 @@ class Sampler:
         self._csv = csv_path.open("w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
         self._total = psutil.virtual_memory().total / MIB
-        self.window = Window([], {}, math.inf, [], None)
+        self._window = Window()
         table.scan()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
@@ -1057,7 +1307,7 @@ class Sampler:
             for number in schedule(start, tick, self._stop):
                 now, stamp = time.monotonic(), datetime.now()  # together, however long the look takes
                 with self._changed:
-                    self.window.longest_gap, last = max(self.window.longest_gap, now - last), now
+                    self._window.longest_gap, last = max(self._window.longest_gap, now - last), now
                     self._look(now, scan=number // per_scan > done // per_scan)
                     self._changed.notify_all()
                 if number // self.steps > done // self.steps:  # late rather than never where its own tick was missed
@@ -1067,7 +1317,7 @@ class Sampler:
             with self._changed:
                 self.failure = f"sampling stopped ({error}): memory is not measured from here on"
                 self.table.alive.clear()
-                self.window.peaks.clear()
+                self._window.peaks.clear()
 
     def _look(self, now: float, scan: bool) -> None:
         self.table.scan() if scan else self.table.follow()
@@ -1075,18 +1325,19 @@ class Sampler:
         alive = list(self.table.alive.values())
         rss, private, peaks = role_sums(alive)
         for role, peak in peaks.items():
-            self.window.peaks[role] = max(peak, self.window.peaks.get(role, 0.0))
-        self.window.available_min = min(self.window.available_min, psutil.virtual_memory().available / MIB)
+            self._window.peaks[role] = max(peak, self._window.peaks.get(role, 0.0))
+        self._window.available_min = min(self._window.available_min, psutil.virtual_memory().available / MIB)
         if scan and self._busy([w for w in alive if w.role == "worker"]):
             self._last_busy = now
         self._latest = Reading(now, rss, private, frozenset(self.table.alive))
 
     def _read(self, now: float, *, identify: bool = True) -> None:
         for watched in self.table.read(identify=identify):
-            self.window.processes.append(watched)
+            self._window.ended.append(watched)
             if watched.serves:
-                self.window.deaths.append(Death(now, watched.role, f"{watched.role} process {watched.process.pid} "
-                                                                   f"({watched.name}) ended"))
+                pid = watched.process.pid
+                left_work = any(w.parent == pid and not w.resident for w in self.table.alive.values())
+                self._window.endings.append(Ending(now, watched.role, pid, watched.name, watched.root, left_work))
 
     def _busy(self, workers: Sequence[Watched]) -> bool:
         """Whether any worker or work-horse used CPU since the last scan: a horse that sleeps has hung like a worker."""
@@ -1114,10 +1365,12 @@ class Sampler:
         except OSError as error:  # a full disk must not pass for a quiet machine; memory is measured all the same
             self.failure = f"the CSV ends early: {error}"
 
-    def watched(self) -> list[Watched]:
+    def watched(self) -> list[Look]:
         """The processes watched now, roots before their children."""
         with self._changed:
-            return sorted(self.table.alive.values(), key=lambda w: (ROLES.index(w.role), not w.root, w.started))
+            ordered = sorted(self.table.alive.values(), key=lambda w: (ROLES.index(w.role), not w.root, w.started))
+            return [Look(w.role, w.process.pid, w.name, w.line, w.root, w.serves, w.sample.rss, w.sample.private)
+                    for w in ordered]
 
     def latest(self) -> Reading | None:
         """The newest reading, None before the first."""
@@ -1129,15 +1382,31 @@ class Sampler:
         with self._changed:
             return time.monotonic() - self._last_busy if self._thread.is_alive() else 0.0
 
-    def serving(self) -> int:
-        """Worker processes alive that take tasks."""
+    def serving(self, role: str = "worker") -> int:
+        """Processes alive that take tasks."""
         with self._changed:
-            return sum(w.serves for w in self.table.alive.values() if w.role == "worker")
+            return self.table.serving()[role]
 
-    def deaths(self) -> list[Death]:
-        """Deaths in this window."""
+    def endings(self) -> tuple[Ending, ...]:
+        """Processes that served a role and ended in this window."""
         with self._changed:
-            return list(self.window.deaths)
+            return tuple(self._window.endings)
+
+    def cpu_look(self) -> CpuLook:
+        """Look at every process of the machine: about 15 us each, so only where no task is running."""
+        with self._changed:
+            watched = {pid: w.role for pid, w in self.table.alive.items()}
+        roles: dict[str, float] = {}
+        others: dict[int, float] = {}
+        for pid in psutil.pids():
+            used = cpu_seconds(pid)
+            if used is None or pid in self.table.own:
+                continue
+            if pid in watched:
+                roles[watched[pid]] = roles.get(watched[pid], 0.0) + used
+            else:
+                others[pid] = used
+        return CpuLook(time.monotonic(), roles, others)
 
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
@@ -1161,24 +1430,34 @@ class Sampler:
                     return middle(since[len(since) // 2 :]) if since else Reading(begin, {}, {}, frozenset())
 
     def open_window(self) -> None:
-        """Begin a window: peaks start again from the present memory."""
+        """Begin a window: peaks start again from the present memory; no death goes uncounted between two windows."""
         with self._changed:
             for w in self.table.alive.values():
                 w.resident = True
                 reset_high_water(w.process.pid)
-            self.window = Window([], {}, psutil.virtual_memory().available / MIB, [], oom_kills())
+            unreported = self._window.endings[self._window.reported :]
+            self._window = Window(endings=unreported, oom_kills=oom_kills(),
+                                  available_min=psutil.virtual_memory().available / MIB)
+            self._window.serving = self.table.serving()
+            self._window.serving.update(e.role for e in unreported)
             self._read(time.monotonic())
             for w in self.table.alive.values():
                 w.peak = w.tick_peak = w.sample.rss
-            _, _, self.window.peaks = role_sums(self.table.alive.values())
+            _, _, self._window.peaks = role_sums(self.table.alive.values())
             self._last_busy = time.monotonic()
 
-    def close_window(self) -> Window:
-        """The window so far, with the processes that are alive now after those that ended in it."""
+    def observed(self) -> Observed:
+        """What was seen since the window opened, as a copy; deaths noticed later are reported with the next window."""
         with self._changed:
-            w = self.window
-            return dataclasses.replace(w, processes=[*w.processes, *self.table.alive.values()], deaths=list(w.deaths),
-                                       peaks=dict(w.peaks))
+            window, kills = self._window, oom_kills()
+            window.reported = len(window.endings)
+            processes: dict[str, tuple[ProcessMemory, ...]] = {}
+            for w in (*window.ended, *self.table.alive.values()):
+                processes[w.role] = (*processes.get(w.role, ()), w.for_record())
+            fewer = frozenset((window.serving - self.table.serving()).keys())
+            return Observed(processes, dict(window.peaks), tuple(window.endings), fewer, window.available_min,
+                            None if kills is None or window.oom_kills is None else kills - window.oom_kills,
+                            window.longest_gap)
 
 
 def schedule(start: float, period: float, stop: threading.Event) -> Iterator[int]:
@@ -1227,6 +1506,17 @@ def cpu_percent(watched: Watched, now: float) -> float:
     return 100 * (used - before) / max(0.001, now - since)
 
 
+def busiest_other(before: CpuLook, after: CpuLook) -> Busy | None:
+    """The unwatched process that used most CPU in between; None where none used any."""
+    used = {pid: cpu - before.others.get(pid, 0.0) for pid, cpu in after.others.items()}
+    for pid in sorted(used, key=lambda p: -used[p]):
+        if used[pid] <= 0:
+            return None
+        with contextlib.suppress(psutil.Error):  # it has just ended: the next one will do
+            return Busy(pid, psutil.Process(pid).name(), round(used[pid], 2))
+    return None
+
+
 def oom_kills() -> int | None:
     """Processes the kernel killed for lack of memory since boot; None where it does not say."""
     try:
@@ -1239,119 +1529,107 @@ def oom_kills() -> int | None:
 # ============================================================================================== the result log
 
 
-@dataclass
-class ProcessMemory:
-    """One process of a role's trees while a task (in the ramp: a level) ran. MiB."""
-
-    pid: int
-    started: str  # local ISO time of its creation
-    name: str
-    peak_mb: float | None  # highest RSS
-    ended: bool  # gone before the reading after
-    resident: bool = False  # was there at the reading before: a worker, not a work-horse
-    root: bool = False  # top of a watched tree
-    held_mb: float | None = None  # private memory at its last sample
-
-
-@dataclass
-class RoleMemory:
-    """One role, all its process trees together. MiB; None where it could not be read."""
-
-    before_mb: float | None
-    after_mb: float | None
-    private_before_mb: float | None
-    private_after_mb: float | None
-    peak_mb: float | None
-    processes: list[ProcessMemory] = field(default_factory=list)
-
-
-@dataclass
-class TaskResult:
-    """One submitted task, one line of the JSONL. Times in seconds, memory in MiB; None is "not measured"."""
-
-    test_id: str  # "<audio stem>_c<concurrency>_<running number>"
-    phase: str  # leak | concurrency
-    timestamp: str  # local ISO time when the result was known
-    audio_file: str
-    audio_size_mb: float | None  # 10^6 bytes
-    audio_seconds: float | None
-    concurrency: int  # tasks released together
-    status: str  # success | failed | timeout
-    schema: int = SCHEMA
-    cycle: int | None = None  # leak phase: 0 is the warm-up round, not judged
-    level_run: int | None = None  # ramp: 0 is the warm-up task, 1 a level's first run, 2… its confirmations
-    task_id: str | None = None
-    error_kind: str | None = None
-    error: str | None = None
-    processing_time: float | None = None  # from the common release until the task was seen done
-    queue_time: float | None = None  # from its acceptance until first seen processing
-    time_error: float | None = None  # between the last poll that saw it unfinished and the one that saw it done
-    submit_offset: float | None = None  # from the common release to its first byte
-    rtf: float | None = None  # processing_time / audio_seconds
-    empty_text: bool | None = None  # done, but without a word: a silent failure some services show
-    worker_rss_before_mb: float | None = None
-    worker_rss_after_mb: float | None = None
-    worker_rss_delta_mb: float | None = None
-    worker_rss_peak_mb: float | None = None
-    settled: bool | None = None  # whether memory came to rest before the reading after
-    sample_gap_s: float | None = None  # longest time between two looks at the processes, up to the reading after
-    memory: dict[str, RoleMemory] = field(default_factory=dict)
-    level: dict[str, Any] | None = None  # ramp: what is true of the whole level run, see level_facts()
-    settings: dict[str, Any] = field(default_factory=dict)
-    host: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
-
-
 class CannotRecord(Exception):
     """The results cannot be written any more; the message is one sentence for a person."""
 
 
 class ResultLog:
-    """The JSONL: every line on disk (flushed, fsynced) the moment its result exists. Methods raise CannotRecord."""
+    """The JSONL: opened once, only appended to; a line is flushed and fsynced once and never touched again.
+
+    The last result of a batch becomes a line when it is complete, that is when memory is at rest and it is known
+    whether the run goes on after it. Until then it is safe in `<same name>.pending.json`. Methods raise CannotRecord.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.results: list[TaskResult] = []
-        self._write(path, "x", [])
+        self.path, self.pending = path, path.with_suffix(".pending.json")
+        self.results: list[TaskResult] = []  # in memory every result of a batch has what its last line has on disk
+        self._held: TaskResult | None = None
+        self._said: tuple[dict[str, Any], dict[str, Any]] | None = None  # settings and host on the last line
+        self._whole = 0  # bytes of whole lines on disk
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+        except OSError as error:
+            raise self._cannot(error) from None
 
     def append(self, result: TaskResult) -> None:
-        """Write a result as soon as it is known, its readings at rest still to come."""
+        """Write the line of a result that is complete."""
         self.results.append(result)
-        self._write(self.path, "a", [result])
+        self._write(result)
 
-    def rewrite(self) -> None:
-        """Write the results again, now with the readings after. The file on disk is whole at every moment."""
-        new = self.path.with_suffix(".tmp")
+    def hold(self, result: TaskResult) -> None:
+        """Keep a result that is not complete yet, or more of it, safe on disk until release()."""
+        if result is not self._held:
+            self.release()
+            self.results.append(result)
+            self._held = result
+        new = self.pending.with_suffix(".tmp")
         try:
-            self._write(new, "w", self.results)
-            new.replace(self.path)
-        finally:
-            new.unlink(missing_ok=True)
-
-    def _write(self, path: Path, mode: str, results: Sequence[TaskResult]) -> None:
-        try:
-            with path.open(mode, encoding="utf-8") as file:
-                file.write("".join(result.to_json() + "\n" for result in results))
+            with new.open("w", encoding="utf-8") as file:
+                file.write(self._line(result))
                 file.flush()
                 os.fsync(file.fileno())
+            new.replace(self.pending)
         except OSError as error:
-            raise CannotRecord(f"the test ends early: {path} cannot be written ({error.strerror}). What it holds is "
-                               f"kept; make room (see: df -h {path.parent}) and run it again") from None
+            new.unlink(missing_ok=True)
+            raise self._cannot(error) from None
+
+    def release(self, *, end: bool = False) -> None:
+        """Write the line of the result that is held, if any; `end` says that the run ends with it as it should."""
+        if self._held:
+            held, self._held = self._held, None
+            held.end = end
+            self._write(held)
+            self.pending.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _line(self, result: TaskResult) -> str:
+        """Settings and host stand where they are new."""
+        said = (result.settings, result.host)
+        return (dataclasses.replace(result, settings={}, host={}) if said == self._said else result).to_json() + "\n"
+
+    def _write(self, result: TaskResult) -> None:
+        line = self._line(result).encode()
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+            os.fsync(self._fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # a torn line is skipped when read
+                os.ftruncate(self._fd, self._whole)
+            raise self._cannot(error) from None
+        self._whole += len(line)
+        self._said = (result.settings, result.host)
+
+    def _cannot(self, error: OSError) -> CannotRecord:
+        return CannotRecord(f"the test ends early: {self.path} cannot be written ({error.strerror}). What it holds is "
+                            f"kept; make room (see: df -h {self.path.parent}) and run it again")
 
 
-def role_memory(before: Reading, after: Reading, window: Window) -> dict[str, RoleMemory]:
-    """The record's memory of every role that was watched at either reading or in between."""
-    memory = {}
-    for role in (r for r in ROLES if r in before.rss or r in after.rss or r in window.peaks):
-        memory[role] = RoleMemory(
-            rounded(before.rss.get(role)), rounded(after.rss.get(role)), rounded(before.private.get(role)),
-            rounded(after.private.get(role)), rounded(window.peaks.get(role)),
-            [ProcessMemory(w.process.pid, datetime.fromtimestamp(w.started).isoformat(timespec="milliseconds"), w.name,
-                           rounded(w.peak), w.ended, w.resident, w.root, rounded(w.sample.private))
-             for w in window.processes if w.role == role])
-    return memory
+def role_memory(before: Reading, after: Reading, seen: Observed,
+                cpu: Sequence[CpuLook] = ()) -> dict[str, RoleMemory]:
+    """The record's memory of every role that was watched at either reading or in between.
+
+    `cpu`: looks at the release of the batch, at the end of its last task, and at the reading after.
+    """
+    return {role: RoleMemory(
+        rounded(before.rss.get(role)), rounded(after.rss.get(role)), rounded(before.private.get(role)),
+        rounded(after.private.get(role)), rounded(seen.peaks.get(role)), list(seen.processes.get(role, ())),
+        *cpu_use(role, cpu))
+        for role in ROLES if role in before.rss or role in after.rss or role in seen.peaks}
+
+
+def cpu_use(role: str, looks: Sequence[CpuLook]) -> tuple[float | None, float | None]:
+    """CPU seconds of a role while the batch ran, and percent of a core at rest; None where a death hides them."""
+    used = [look.roles.get(role) for look in looks]
+    if len(used) < 3 or None in used:
+        return None, None
+    release, ended, rest = typing.cast("list[float]", used)
+    at_rest = 100 * (rest - ended) / max(0.1, looks[2].at - looks[1].at)
+    # A process that died meanwhile took its count along: what is left may be less than before.
+    return (round(ended - release, 2) if ended >= release else None, round(at_rest, 1) if rest >= ended else None)
 
 
 def median(values: Sequence[float]) -> float | None:
@@ -1383,6 +1661,11 @@ FAST_STEPS = 4  # every step four tolerances or more: certain in one window ...
 FAST_KEEPS_UP = 0.75  # ... unless it slows down: 0.5 accused a 600 MB warm-up over 8 tasks in 18 % of runs, this in 1 %
 STANDS_OUT = 3  # a jump or fall of this many usual steps has a shape worth naming; smaller ones are noise
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
+HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
+WORK_CPU_S = 0.03  # of a role that works for a task: three of the kernel's clock ticks ...
+WORK_FACTOR = 3  # ... and so many times what it uses at rest, where an idle worker's heartbeat takes 0.1-0.2 % of a core
+WORK_SHARE = 0.9  # of the tasks must show it: where a second worker is not watched, half of them do not
+ROLE_CPU_S = 0.05  # of a role that is no worker, over all tasks: an API takes 2-40 ms for each
 HORSE_SHARE = 0.5  # a child much smaller than its worker (sh, ffmpeg) is a tool of the job, not its work-horse
 
 
@@ -1567,6 +1850,7 @@ def noise_sd(readings: Sequence[float]) -> float:
 def judge_leak(
     results: Sequence[TaskResult],
     *,
+    phase: str = "leak",
     tolerance_mb: float = TOLERANCE_MB,
     min_cycles: int = MIN_CYCLES,
     sampler_gap_s: float | None = None,
@@ -1577,7 +1861,7 @@ def judge_leak(
     it counts without the warm-up round, which is not judged.
     """
     judge = functools.partial(judge_growth, tolerance_mb=tolerance_mb, min_cycles=min_cycles)
-    leak_phase = [result for result in results if result.phase == "leak"]
+    leak_phase = [result for result in results if result.phase == phase]
     watched = {"worker"}.union(*(result.memory for result in leak_phase))
     gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in leak_phase if result.cycle)])
     return {role: judge_role(role, leak_phase, judge, gap_s) for role in ROLES if role in watched}
@@ -1590,6 +1874,8 @@ def judge_role(
     measure, around = readings_of(role, results)
     if all(after is None for _, after in around):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "not_measured", {}, None, None, 0), [], [], [])
+    if idle := without_work(role, results):
+        return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0), [], [], [])
     series, breaks = cut_into_series(role, results, [after for _, after in around])
     growth, readings = decide(series, judge)
     horses = horse_series(results, judge) if role == "worker" else []
@@ -1598,6 +1884,40 @@ def judge_role(
     growth = withhold(growth, breaks, gap_s, count_unsettled(results, readings))
     growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
     return RoleVerdict(role, growth, readings, breaks, horses)
+
+
+def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | None:
+    """Facts of a role whose processes did not do the work: its memory says nothing of the one that did; else None.
+
+    Its processes must have used CPU while tasks ran, clearly more than at rest; a worker so for each task, or it
+    forked a work-horse for it. Judged where the record holds it.
+    """
+    batches = [list(b) for _, b in itertools.groupby((r for r in results if r.status == "success"), lambda r: r.batch)]
+    known = [(b[-1], m, max(r.processing_time or 0.0 for r in b)) for b in batches
+             if (m := b[-1].memory.get(role)) and m.cpu_s is not None and m.rest_cpu_percent is not None]
+    if not known:
+        return None
+    rest = statistics.median(m.rest_cpu_percent or 0.0 for _, m, _ in known) / 100
+
+    def busy(cpu_s: float, seconds: float, least: float) -> bool:
+        return cpu_s >= least and cpu_s > WORK_FACTOR * rest * seconds
+
+    worked = [busy(m.cpu_s or 0.0, seconds, WORK_CPU_S) or (role == "worker" and has_forked(result))
+              for result, m, seconds in known]
+    total = busy(sum(m.cpu_s or 0.0 for _, m, _ in known), sum(seconds for _, _, seconds in known), ROLE_CPU_S)
+    if sum(worked) >= WORK_SHARE * len(worked) or (total and role != "worker"):
+        return None
+    others = Counter[tuple[int, str]]()
+    for result, _, _ in known:
+        if other := result.busiest_other:
+            others[other.pid, other.name] += round(1000 * other.cpu_s)
+    [((pid, name), _)] = others.most_common(1) or [((0, ""), 0)]
+    return {"tasks": len(worked), "worked": sum(worked), "pid": pid or None, "name": name or None}
+
+
+def has_forked(result: TaskResult) -> bool:
+    horse = work_horse(result)
+    return horse is not None and (horse.peak_mb or 0.0) >= HORSE_MB
 
 
 def readings_of(
@@ -1731,8 +2051,21 @@ MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it ha
 MOST_WARM_UP = 16  # tasks at once in the warm-up round, however many workers the service says it has
 
 
+class ToolFault(Exception):
+    """A task thread of this tool broke: what was recorded is kept, and the run ends."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the test a batch stands."""
+
+    phase: str  # leak | concurrency
+    cycle: int | None = None  # leak phase: 0 is the warm-up round
+    level_run: int | None = None  # ramp: 0 is a warm-up task
+
+
 @dataclass
-class Run:
+class StressTest:
     """What both phases work with."""
 
     settings: Settings
@@ -1745,6 +2078,7 @@ class Run:
     aborted: threading.Event
     host: dict[str, Any]
     drained: bool = True  # nothing of the last batch is unfinished
+    batches: int = 0
     uploads: dict[Path, requests.PreparedRequest] = field(default_factory=dict)
 
     def at_rest(self) -> Reading:
@@ -1758,42 +2092,50 @@ class Run:
         """Why waiting for a task is pointless: no worker is left, or all have been idle for the stall time-out."""
         if not self.sampler:
             return None
-        died = [d for d in self.sampler.deaths() if d.role == "worker"]
+        died = [ending for ending in self.sampler.endings() if ending.role == "worker"]
         still = min(time.monotonic() - last_progress, self.sampler.idle_seconds())
         if died and not self.sampler.serving() and time.monotonic() - died[-1].at > RESTART_WAIT_S:
-            return TaskError("worker_died", died[-1].words + "; no worker is left")
+            return TaskError("worker_died", pid=died[-1].pid, name=died[-1].name, workers_left=0)
         if still < self.settings.stall_timeout:
             return None
         if died:
-            return TaskError("worker_died", f"{died[-1].words}; no progress for {still:.0f} s since")
-        return TaskError("stalled", f"no progress for {still:.0f} s while every worker was idle (where one waits so "
-                                    "long for another machine, raise --stall-timeout)")
+            return TaskError("worker_died", pid=died[-1].pid, name=died[-1].name, idle_s=round(still))
+        return TaskError("stalled", idle_s=round(still))
 
-    def batch(self, clip: Clip, size: int, before: Reading, *, phase: str, cycle: int | None = None,
-              level_run: int | None = None) -> tuple[list[TaskResult], Reading]:
-        """Run `size` tasks released together; their results, all on disk, and the reading at rest after them."""
+    def batch(self, clip: Clip, size: int, before: Reading, place: Place) -> tuple[list[TaskResult], Reading]:
+        """Run `size` tasks released together; their results and the reading at rest after them.
+
+        All results are on disk; the last one is held by the log until the next batch begins or the run ends. Raises
+        CannotRecord and ToolFault.
+        """
+        self.log.release()
+        self.batches += 1
         if clip.path not in self.uploads:
             self.uploads[clip.path] = self.client.prepare(clip)
         tasks = Batch(self.client, self.uploads[clip.path], size, self.settings.task_timeout, self.given_up,
                       self.aborted)
         if self.sampler:
             self.sampler.open_window()
+        cpu = [self.sampler.cpu_look()] if self.sampler else []
         meter = ClientMeter()
         tasks.start()
         results: list[TaskResult] = []
         outcomes: list[Outcome] = []
         for outcome in self._collect(tasks, meter):
             outcomes.append(outcome)
-            results.append(self._result(outcome, clip, size, before, phase, cycle, level_run))
-            self.log.append(results[-1])
+            results.append(self._result(outcome, clip, size, before, place))
+            (self.log.hold if len(results) == size else self.log.append)(results[-1])
             self.screen.status(done=f"{len(results)} of {size} done")
             if outcome.error_kind:
-                self.screen.event(f"{results[-1].test_id} {outcome.status}: {outcome.error_kind}: {outcome.error}")
-        facts = meter.level_facts(outcomes)
+                self.screen.event(f"{results[-1].test_id} {outcome.status}: {outcome.words}")
+        level = meter.level_facts(outcomes) if place.phase == "concurrency" else None
+        if self.sampler:
+            cpu.append(self.sampler.cpu_look())
         self._drain(outcomes)
         after = self.at_rest()
-        window = self.sampler.close_window() if self.sampler else None
-        self._complete(results, before, after, window, facts if phase == "concurrency" else None)
+        self._complete(results, before, after, level, cpu, tasks.ends(outcomes))
+        if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
+            raise ToolFault(fault.error)
         return results, after
 
     def _collect(self, tasks: Batch, meter: ClientMeter) -> Iterator[Outcome]:
@@ -1805,63 +2147,62 @@ class Run:
             if self.aborted.is_set():
                 overdue = min(overdue, time.monotonic() + ABORT_GRACE_S)
             if time.monotonic() > overdue:
-                status, kind, words = "timeout", "task_timeout", "the exchange with the API never ended"
-                if self.aborted.is_set():
-                    status, kind, words = "failed", "interrupted", "the test was interrupted before this task ended"
-                yield from (Outcome(number, status, kind, words) for number in sorted(missing))
+                for number in sorted(missing):
+                    outcome = Outcome(number, "failed")
+                    if self.aborted.is_set():
+                        outcome.failed("interrupted", facts={"sent": True})
+                    else:
+                        outcome.failed("task_timeout", facts={"limit_s": tasks.task_timeout, "exchange_ended": False})
+                    yield outcome
                 return
-            outcome = meter.wait_for(tasks.outcomes)
-            if outcome:
-                missing.discard(outcome.number)
-                yield outcome
+            outcome_or_none = meter.wait_for(tasks.outcomes)
+            if outcome_or_none:
+                missing.discard(outcome_or_none.number)
+                yield outcome_or_none
             elif self.sampler:
-                for death in self.sampler.deaths()[announced:]:
-                    self.screen.event(f"WARNING {death.words} while {len(missing)} tasks were unfinished")
+                for ending in self.sampler.endings()[announced:]:
+                    self.screen.event(f"{ending.role} process {ending.pid} ({ending.name}) ended while {len(missing)} "
+                                      "tasks were unfinished")
                     announced += 1
 
-    def _result(self, outcome: Outcome, clip: Clip, size: int, before: Reading, phase: str, cycle: int | None,
-                level_run: int | None) -> TaskResult:
+    def _result(self, outcome: Outcome, clip: Clip, size: int, before: Reading, place: Place) -> TaskResult:
         """The line of one outcome, as far as it is known before memory has come to rest."""
         finished = outcome.processing_time
         return TaskResult(
-            test_id=f"{clip.path.stem}_c{size}_{len(self.log.results) + 1:04d}", phase=phase,
+            test_id=f"{clip.path.stem}_c{size}_{len(self.log.results) + 1:04d}", phase=place.phase, batch=self.batches,
             timestamp=datetime.now().isoformat(timespec="milliseconds"), audio_file=clip.path.name,
-            audio_size_mb=round(clip.size_bytes / 1e6, 3), audio_seconds=round(clip.seconds, 3), concurrency=size,
-            status=outcome.status, cycle=cycle, level_run=level_run, task_id=outcome.task_id,
-            error_kind=outcome.error_kind, error=outcome.error, processing_time=rounded(finished),
-            queue_time=rounded(outcome.queue_time), time_error=rounded(outcome.time_error),
-            submit_offset=rounded(outcome.submit_offset, 4), empty_text=outcome.empty_text,
+            audio_path=str(clip.path), audio_size_mb=round(clip.size_bytes / 1e6, 3),
+            audio_seconds=round(clip.seconds, 3), concurrency=size, status=outcome.status, cycle=place.cycle,
+            level_run=place.level_run, task_id=outcome.task_id, error_kind=outcome.error_kind, error=outcome.error,
+            error_facts=outcome.error_facts, processing_time=rounded(finished), queue_time=rounded(outcome.queue_time),
+            time_error=rounded(outcome.time_error), submit_offset=rounded(outcome.submit_offset, 4),
+            empty_text=outcome.empty_text,
             rtf=rounded(finished / clip.seconds, 4) if finished is not None and outcome.status == "success" else None,
-            worker_rss_before_mb=rounded(before.rss.get("worker")),
-            memory={role: RoleMemory(rounded(mb), None, rounded(before.private.get(role)), None, None)
-                    for role, mb in before.rss.items()},
-            settings=self.settings.for_record(), host=self.host)
+            worker_rss_before_mb=rounded(before.rss.get("worker")), settings=self.settings.for_record(),
+            host=self.host)
 
-    def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, window: Window | None,
-                  facts: dict[str, Any] | None) -> None:
-        """Add what is known only at rest: memory after, peaks, processes, and in the ramp the facts of the level."""
-        if not window:
-            for result in results:
-                result.level = facts
-            if facts:
-                self.log.rewrite()
-            return
-        memory = role_memory(before, after, window)
-        worker = memory.get("worker")
-        if facts is not None:
-            kills, kills_before = oom_kills(), window.oom_kills
-            facts |= {"deaths": [d.words for d in window.deaths],
-                      "host_available_min_mb": rounded(window.available_min),
-                      "oom_kills": None if kills is None or kills_before is None else kills - kills_before}
+    def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, level: LevelFacts | None,
+                  cpu: Sequence[CpuLook], ends: Sequence[float]) -> None:
+        """Add what is known only at rest to the results in memory, and to the one that is held.
+
+        `ends`: the last moments (monotonic) at which each task was known to be unfinished.
+        """
         for result in results:
-            result.memory, result.level = memory, facts
-            result.settled, result.sample_gap_s = after.settled, rounded(window.longest_gap)
-            if worker:
-                result.worker_rss_before_mb, result.worker_rss_after_mb = worker.before_mb, worker.after_mb
-                result.worker_rss_peak_mb = worker.peak_mb
-                if worker.before_mb is not None and worker.after_mb is not None:
-                    result.worker_rss_delta_mb = rounded(worker.after_mb - worker.before_mb)
-        self.log.rewrite()
+            result.level = level
+        if self.sampler:
+            seen = self.sampler.observed()
+            memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_look()])
+            if level:
+                level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
+            oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
+            deaths = [e.as_death(sum(end > e.at for end in ends), e.role not in seen.not_replaced, oom_kill)
+                      for e in seen.endings]
+            for result in results:
+                result.settled, result.sample_gap_s = after.settled, rounded(seen.longest_gap)
+                result.memory, result.deaths = memory, deaths
+                result.busiest_other = busiest_other(cpu[0], cpu[1])
+                add_worker_rss(result, memory.get("worker"))
+        self.log.hold(results[-1])
 
     def _drain(self, outcomes: Sequence[Outcome]) -> None:
         """Wait for accepted tasks that were given up: what still runs would count against the next measurement."""
@@ -1883,6 +2224,14 @@ class Run:
                 self.aborted.wait(POLL_CEILING_S / 2)
 
 
+def add_worker_rss(result: TaskResult, worker: RoleMemory | None) -> None:
+    """The worker's RSS in fields of its own, which are easy to plot."""
+    if worker:
+        result.worker_rss_after_mb, result.worker_rss_peak_mb = worker.after_mb, worker.peak_mb
+        if worker.before_mb is not None and worker.after_mb is not None:
+            result.worker_rss_delta_mb = rounded(worker.after_mb - worker.before_mb)
+
+
 def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> bool:
     try:
         seen = client.poll(session, client.question(task_id))
@@ -1891,62 +2240,86 @@ def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> boo
     return seen is None or seen.state in ("done", "failed")
 
 
-def leak_phase(run: Run) -> None:
-    """Cycles of one short and one long task until the growth rule has decided for every role, or they are used up."""
-    s = run.settings
-    run.screen.phase("leak", f"at least {s.min_cycles}, at most {s.max_cycles} cycles of {run.short.path.name} and "
-                             f"{run.long.path.name}")
-    workers = count_workers(run)
-    before = warm_up(run, run.at_rest(), workers)
-    without_success = 0
+def warm_up(test: StressTest, before: Reading, clips: Sequence[Clip], size: int, more: int,
+            place: Place) -> tuple[list[TaskResult], Reading]:
+    """Tasks that are not judged, so that every worker has loaded its model: each clip, `size` of it at once.
+
+    Which worker takes a task is the service's choice: the first clip goes out up to `more` times again while a worker
+    looks as if it had had no task. The last batch's results, and the reading after it.
+    """
+    results: list[TaskResult] = []
+    for number, clip in enumerate([*clips, *[clips[0]] * more]):
+        if test.aborted.is_set() or (number >= len(clips) and not needs_more(test, results)):
+            break
+        test.screen.status(where=f"{place.phase} phase, warm-up", doing=f"{size} x {clip.path.name}")
+        results, before = test.batch(clip, size, before, place)
+    return results, before
+
+
+def needs_more(test: StressTest, last: Sequence[TaskResult]) -> bool:
+    """Whether a worker has not loaded its model yet and another task may help: one that fails will not."""
+    works = any(result.status == "success" for result in last)
+    return works and test.sampler is not None and unloaded(test.sampler.watched())
+
+
+def unloaded(processes: Iterable[Look]) -> bool:
+    """Whether a worker holds less than half of what the fullest does: it has not loaded its model yet."""
+    held = [look.private or look.rss for look in processes if look.role == "worker" and look.serves]
+    return bool(held) and min(held) < max(held) / 2
+
+
+def leak_phase(test: StressTest) -> None:
+    """Cycles of one short and one long clip until the growth rule has decided for every role, or they are used up."""
+    short, long, size = test.short, test.long, test.settings.at_once or 1
+    workers = count_workers(test)
+    test.screen.phase("leak", f"{size} x {short.path.name} and {long.path.name} per cycle", test.settings)
+    _, before = warm_up(test, test.at_rest(), (short, long), min(max(size, workers), MOST_WARM_UP), MORE_WARM_UPS,
+                        Place("leak", cycle=0))
+
+    def clips(cycle: int) -> tuple[Clip, ...]:
+        # Workers take turns: in one order only, each of two would always get the same clip, and which of the clips
+        # memory follows could not be told from which of the workers it is in.
+        return (short, long) if workers == 1 or cycle % 2 else (long, short)
+
+    run_cycles(test, "leak", before, clips, size)
+
+
+def loaded_phase(test: StressTest, size: int) -> None:
+    """The same level again and again, at rest in between: a high-water mark stays, a leak under load goes on."""
+    test.screen.phase("loaded", f"{size} x {test.short.path.name} per cycle", test.settings)
+    _, before = warm_up(test, test.at_rest(), (test.short,), size, 0, Place("loaded", cycle=0))
+    run_cycles(test, "loaded", before, lambda cycle: (test.short,), size)
+
+
+def run_cycles(test: StressTest, phase: str, before: Reading, clips: Callable[[int], Sequence[Clip]],
+               size: int) -> None:
+    """Cycles of `size` tasks of each clip until the growth rule has decided for every role, or they are used up."""
+    s, without_success = test.settings, 0
     for cycle in range(1, s.max_cycles + 1):
         began = time.monotonic()
         results: list[TaskResult] = []
-        # Workers take turns: in one order only, each of two would always get the same clip, and which of the clips
-        # memory follows could not be told from which of the workers it is in.
-        for clip in (run.short, run.long) if workers == 1 or cycle % 2 else (run.long, run.short):
-            if run.aborted.is_set():
+        for clip in clips(cycle):
+            if test.aborted.is_set():
                 return
-            run.screen.status(where=f"leak phase, cycle {cycle} of at most {s.max_cycles}", doing=clip.path.name)
-            one, before = run.batch(clip, 1, before, phase="leak", cycle=cycle)
-            results += one
-        verdicts = judge_leak(run.log.results, tolerance_mb=s.tolerance_mb, min_cycles=s.min_cycles)
+            test.screen.status(where=f"{phase} phase, cycle {cycle} of at most {s.max_cycles}", doing=clip.path.name)
+            batch, before = test.batch(clip, size, before, Place(phase, cycle=cycle))
+            results += batch
+        verdicts = judge_leak(test.log.results, phase=phase, tolerance_mb=s.tolerance_mb, min_cycles=s.min_cycles)
         decided = all(v.growth.verdict in ("LEAK", "NO LEAK") for v in verdicts.values())
-        run.screen.cycle(cycle, results, verdicts)
-        run.screen.expect((time.monotonic() - began) * (max(s.min_cycles, cycle + 1) - cycle))
+        test.screen.cycle(cycle, results, verdicts)
+        test.screen.expect((time.monotonic() - began) * (max(s.min_cycles, cycle + 1) - cycle))
         without_success = 0 if any(r.status == "success" for r in results) else without_success + 1
         if without_success == GIVE_UP_CYCLES:
-            run.screen.event(f"leak phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
+            test.screen.event(f"{phase} phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
             return
         if decided and (verdicts or cycle >= s.min_cycles):
             return
 
 
-def count_workers(run: Run) -> int:
+def count_workers(test: StressTest) -> int:
     """How many tasks the service works on at once, as far as it says so or can be seen."""
-    with run.client.session() as session:
-        return max(run.client.workers(session) or 1, run.sampler.serving() if run.sampler else 1)
-
-
-def warm_up(run: Run, before: Reading, workers: int) -> Reading:
-    """Cycle 0: each clip as many times at once as there are workers, so that every worker has loaded its model.
-
-    Which worker takes a task is the service's choice: the short clip goes out again while one seems to have had none.
-    """
-    size = min(workers, MOST_WARM_UP)
-    for clip in (run.short, run.long, *[run.short] * MORE_WARM_UPS):
-        done = any(r.audio_file == run.long.path.name for r in run.log.results)
-        if run.aborted.is_set() or (done and not (run.sampler and unloaded(run.sampler.watched()))):
-            break
-        run.screen.status(where="leak phase, warm-up", doing=f"{size} x {clip.path.name}")
-        _, before = run.batch(clip, size, before, phase="leak", cycle=0)
-    return before
-
-
-def unloaded(processes: Iterable[Watched]) -> bool:
-    """Whether a worker holds less than half of what the fullest does: it has not loaded its model yet."""
-    held = [w.sample.private or w.sample.rss for w in processes if w.role == "worker" and w.serves]
-    return bool(held) and min(held) < max(held) / 2
+    with test.client.session() as session:
+        return max(test.client.workers(session) or 1, test.sampler.serving() if test.sampler else 1)
 
 
 # ========================================================================================= the concurrency ramp
@@ -1991,7 +2364,7 @@ class ClientMeter:
             self.latest_s = max(self.latest_s, overslept)
             return None
 
-    def level_facts(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    def level_facts(self, outcomes: Sequence[Outcome]) -> LevelFacts:
         """The instrument's own figures over one level; `client_limited` says whether they spoil it."""
         offsets = [o.submit_offset for o in outcomes if o.submit_offset is not None]
         times = [o.processing_time for o in outcomes if o.processing_time is not None]
@@ -2001,20 +2374,22 @@ class ClientMeter:
                    and spread > max(SPREAD_FLOOR_S, CLIENT_SPREAD * statistics.median(times)))
         limited = limited or (cpu > CLIENT_CPU and time.monotonic() - self.began > 1)
         limited = limited or (self.late > 1 and self.late > TICKER_LATE_SHARE * self.ticks)
-        return {"submit_spread_s": rounded(spread, 4), "client_cpu_percent": round(cpu, 1),
-                "ticker_late_ms": round(1000 * self.latest_s, 1), "client_limited": limited,
-                "deaths": [], "oom_kills": None, "host_available_min_mb": None, "stop_reason": None}
+        return LevelFacts(rounded(spread, 4), round(cpu, 1), round(1000 * self.latest_s, 1), limited)
 
 
 @dataclass(frozen=True)
 class Breach:
-    """What broke first: which task, what, observed and limit (seconds, RTF or words)."""
+    """What broke a level first. Of several tasks that failed at once, one stands for all."""
 
     concurrency: int
     test_id: str | None
-    what: str  # an error_kind, worker_died, rtf_limit or incomplete
-    observed: float | str | None
-    limit: float | str | None
+    what: str  # an error_kind, worker_died, process_died, rtf_limit or incomplete
+    observed: float | None = None  # RTF; or lines, where some are missing
+    limit: float | None = None
+    words: str | None = None  # the service's own
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what this tool knows of the failed task
+    death: Death | None = None
+    oom_kills: int = 0  # processes the kernel killed for lack of memory meanwhile
 
 
 @dataclass(frozen=True)
@@ -2026,112 +2401,165 @@ class LevelRun:
     submitted: int
     succeeded: int
     complete: bool  # as many lines as tasks
-    stable: bool  # complete, all succeeded, no root process died or was replaced
+    stable: bool  # complete, all succeeded, no process that serves crashed
     client_limited: bool
-    interrupted: bool  # before anything failed: it tells nothing of the service, like a client-limited one
+    interrupted: bool  # by the user or a fault of this tool, before anything failed: it tells nothing of the service
     rtf_max: float | None
     breach: Breach | None
 
 
-def judge_level_run(results: Sequence[TaskResult], rtf_limit: float) -> LevelRun:
-    """Judge the lines of one level run (one concurrency, one level_run). `rtf_limit` 0: none."""
+def was_recycled(death: Death, batch: Sequence[TaskResult], known: Collection[str] = ()) -> bool:
+    """Whether a process ended between tasks and was replaced at once, as --max-jobs and --max-requests have it.
+
+    A death is a crash where it cost something: a task of its batch failed, a child was left at work, nothing took its
+    place, the kernel killed for lack of memory. Several tasks at once keep a server busy: there it is recycling only
+    if the role is among the `known` ones that were recycled at one task at a time too.
+    """
+    cost = death.left_work or death.oom_kill or any(r.status != "success" for r in batch)
+    if cost or (death.replaced is False and (death.root or death.unfinished)):
+        return False
+    alone = death.unfinished == 0 or batch[0].concurrency == 1
+    return alone or death.role in known or (death.role == "worker" and death.left_work is False)
+
+
+def crashes_and_recycled(results: Sequence[TaskResult]) -> tuple[list[Death], list[Death]]:
+    """The deaths of a run (or of a part of it), told apart; in order."""
+    batches = [list(batch) for _, batch in itertools.groupby(results, key=lambda r: (r.phase, r.batch))]
+    deaths = [(death, batch) for batch in batches for death in next((r.deaths for r in batch if r.deaths), [])]
+    known = {d.role for d, batch in deaths if batch[0].concurrency == 1 and was_recycled(d, batch)}
+    crashes = [death for death, batch in deaths if not was_recycled(death, batch, known)]
+    return crashes, [death for death, _ in deaths if death not in crashes]
+
+
+def judge_level_run(results: Sequence[TaskResult], rtf_limit: float, recycled: Collection[str] = ()) -> LevelRun:
+    """Judge the lines of one level run (one concurrency, one level_run).
+
+    `rtf_limit` 0: none. `recycled`: roles whose processes are known to be recycled, see was_recycled().
+    """
     size, number = results[0].concurrency, results[0].level_run or 0
     succeeded = [r for r in results if r.status == "success"]
-    failed = [r for r in results if r.status != "success" and r.error_kind != "interrupted"]
+    failed = [r for r in results if r.status != "success" and r.error_kind not in NOT_THE_SERVICES]
     interrupted = len(succeeded) + len(failed) < len(results)
-    deaths = [words for r in results for words in (r.level or {}).get("deaths", [])]
-    kills = max((r.level or {}).get("oom_kills") or 0 for r in results)
-    rtfs = [r.rtf for r in succeeded if r.rtf is not None]
+    level = next((r.level for r in results if r.level), LevelFacts())
+    deaths = [d for d in next((r.deaths for r in results if r.deaths), []) if not was_recycled(d, results, recycled)]
     complete = len(results) == size
-    stable = complete and len(succeeded) == size and not deaths
-    breach = find_breach(size, failed, deaths, kills, succeeded, len(results), rtf_limit)
-    return LevelRun(size, number, len(results), len(succeeded), complete, stable,
-                    any((r.level or {}).get("client_limited") for r in results), interrupted and not failed,
-                    max(rtfs, default=None), breach)
+    rtfs = [r.rtf for r in succeeded if r.rtf is not None]
+    return LevelRun(size, number, len(results), len(succeeded), complete,
+                    stable=complete and len(succeeded) == size and not deaths, client_limited=level.client_limited,
+                    interrupted=interrupted and not failed, rtf_max=max(rtfs, default=None),
+                    breach=find_breach(results, failed, deaths, level.oom_kills or 0, rtf_limit))
 
 
-def find_breach(size: int, failed: Sequence[TaskResult], deaths: Sequence[str], oom_kills: int,
-                succeeded: Sequence[TaskResult], lines: int, rtf_limit: float) -> Breach | None:
+def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], deaths: Sequence[Death], oom_kills: int,
+                rtf_limit: float) -> Breach | None:
     """The first of: a dead process, a failed task, a missing line, an RTF at its limit."""
+    size = results[0].concurrency
     victim = next((r for r in failed if r.error_kind == "worker_died"), failed[0] if failed else None)
-    killer = f" (the kernel ended {oom_kills} for lack of memory meanwhile)" if oom_kills else ""
-    horse = victim is not None and victim.error_kind == "worker_died"
-    if deaths or horse:
-        words = deaths[0] if deaths else victim.error if victim else None
-        what = "worker_died" if horse or any(w.startswith("worker ") for w in deaths) else "process_died"
-        return Breach(size, victim.test_id if victim else None, what, f"{words}{killer}", None)
+    of_victim: dict[str, Any] = {"test_id": victim.test_id, "words": victim.error, "facts": victim.error_facts} if (
+        victim) else {"test_id": None}
+    if deaths:
+        horse = victim is not None and victim.error_kind == "worker_died"
+        what = "worker_died" if horse or any(d.role == "worker" for d in deaths) else "process_died"
+        return Breach(size, what=what, death=deaths[0], oom_kills=oom_kills, **of_victim)
     if victim:
-        return Breach(size, victim.test_id, victim.error_kind or victim.status, f"{victim.error or ''}{killer}", None)
-    if lines != size:
-        return Breach(size, None, "incomplete", f"{lines} lines", f"{size} lines")
-    slowest = max(succeeded, key=lambda r: r.rtf or 0.0, default=None)
+        return Breach(size, what=victim.error_kind or victim.status, oom_kills=oom_kills, **of_victim)
+    if len(results) != size:
+        return Breach(size, None, "incomplete", len(results), size)
+    slowest = max((r for r in results if r.rtf is not None), key=lambda r: r.rtf or 0.0, default=None)
     if slowest and rtf_limit and (slowest.rtf or 0.0) >= rtf_limit:
         return Breach(size, slowest.test_id, "rtf_limit", slowest.rtf, rtf_limit)
     return None
 
 
-def ramp(run: Run) -> None:
+def ramp(test: StressTest) -> Climb:
     """Raise the number of tasks at once until something breaks or a limit is reached, then confirm the answer."""
-    s = run.settings
-    run.screen.phase("concurrency", f"{run.short.path.name}, from {s.start} at once, at most {s.max_concurrency}")
-    climb = Climb(run, run.at_rest())
+    s = test.settings
+    test.screen.event(f"concurrency phase: {test.short.path.name}, from {s.start} at once, at most {s.max_concurrency}")
+    climb = Climb(test, test.at_rest())
     climb.warm_up()
-    climb.workers = run.sampler.serving() if run.sampler else 0
-    good: list[int] = []
-    reason = None
+    climb.workers = test.sampler.serving() if test.sampler else 0
     for size in levels(s):
-        reason = climb.level(size, BASE_RUNS if size == 1 else 1, s.rtf_limit)
-        if reason in (None, "rtf_limit"):
-            good.append(size)
-        if reason:
+        if not climb.try_level(size):
             break
-    climb.stop(reason or "max_concurrency")
-    confirm(climb, good, size if reason in FAILURES else None)
-
-
-def confirm(climb: Climb, good: list[int], failing: int | None) -> None:
-    """Run the failing level once more and the last good one until it has its runs; a failure lowers it by one step."""
-    if failing:
-        if not climb.recovered():
-            return
-        if climb.level(failing, climb.runs[failing] + 1, 0) is None:
-            climb.run.screen.event(f"{failing} at once is flaky: failed, then passed; it counts as failed")
-    while good and climb.recovered():
-        reason = climb.level(good[-1], CONFIRM_RUNS, 0)
-        if reason not in FAILURES:
-            return
-        good.pop()
-        if not failing:  # this, and not what ended the ramp, is why the answer is no higher
-            climb.stop(reason)
-            failing = climb.last[0].concurrency
+    else:
+        climb.stop("max_concurrency")
+    if s.step == DOUBLE:
+        close_in(climb)
+    confirm(climb)
+    return climb
 
 
 def levels(s: Settings) -> list[int]:
     """The levels from the first by steps; the highest asked for is the last whatever the step."""
-    return [*range(s.start, s.max_concurrency, s.step), s.max_concurrency]
+    if isinstance(s.step, int):
+        return [*range(s.start, s.max_concurrency, s.step), s.max_concurrency]
+    doubled = itertools.takewhile(lambda n: n < s.max_concurrency, (s.start << n for n in itertools.count()))
+    return [*doubled, s.max_concurrency]
+
+
+def close_in(climb: Climb) -> None:
+    """Halve the gap between the highest level without a breach and the lowest with one until they are neighbours."""
+    low = max((size for size in climb.good if size < (climb.bad or 0)), default=None)
+    while low and climb.bad and climb.bad - low > 1 and climb.recovered():
+        middle = (low + climb.bad) // 2
+        if climb.try_level(middle):
+            low = middle
+        elif climb.reason == "interrupted":
+            return
+
+
+def confirm(climb: Climb) -> None:
+    """Run the failing level once more and the last good one until it has its runs; a failure lowers it by one step."""
+    failing = climb.bad if climb.reason in FAILURES else None
+    if failing:
+        climb.good = [size for size in climb.good if size < failing]
+        if not climb.recovered():
+            return
+        if climb.level(failing, climb.runs[failing] + 1, 0) is None:
+            climb.test.screen.event(f"{failing} at once is flaky: failed, then passed; it counts as failed")
+    while climb.good and climb.recovered():
+        reason = climb.level(climb.good[-1], CONFIRM_RUNS, 0)
+        if reason not in FAILURES:
+            climb.confirmed = reason is None
+            return
+        failed = climb.good.pop()
+        if not failing:  # this, and not what ended the ramp, is why the answer is no higher
+            climb.stop(reason)
+            failing = failed
 
 
 @dataclass
 class Climb:
     """The ramp so far: what the next level run needs to know of the last one."""
 
-    run: Run
+    test: StressTest
     before: Reading
     workers: int = 0  # that took tasks when it began
     last: list[TaskResult] = field(default_factory=list)  # lines of the last level run
     stable: bool = True  # the last level run was
     runs: dict[int, int] = field(default_factory=dict)  # of each level, those not spoilt by this tool's own limit
     numbers: dict[int, int] = field(default_factory=dict)  # level_run of each level's last run
+    good: list[int] = field(default_factory=list)  # stable levels, in order
+    bad: int | None = None  # the lowest level with a breach, or that could not be run
+    reason: str | None = None  # why
+    confirmed: bool = False  # the highest stable level has all its runs
 
     def warm_up(self) -> None:
         """One task that is not judged, and more, one by one, while a worker has not loaded its model yet."""
-        run = self.run
-        for _ in range(run.sampler.serving() or 1 if run.sampler else 1):
-            run.screen.status(where="concurrency ramp, warm-up")
-            self.last, self.before = run.batch(run.short, 1, self.before, phase="concurrency", level_run=0)
-            self.stable = judge_level_run(self.last, 0).stable
-            if not self.stable or run.aborted.is_set() or not (run.sampler and unloaded(run.sampler.watched())):
-                return
+        workers = self.test.sampler.serving() or 1 if self.test.sampler else 1
+        self.last, self.before = warm_up(self.test, self.before, (self.test.short,), 1, workers - 1,
+                                         Place("concurrency", level_run=0))
+        self.stable = bool(self.last) and judge_level_run(self.last, 0).stable
+
+    def try_level(self, size: int) -> bool:
+        """Run a level of the ascent; whether the ramp may go higher. Where it may not, the reason is recorded."""
+        reason = self.level(size, BASE_RUNS if size == 1 else 1, self.test.settings.rtf_limit)
+        if reason in (None, "rtf_limit"):
+            self.good = sorted([*self.good, size])
+        if reason:
+            self.bad, self.reason = size, reason
+            self.stop(reason)
+        return reason is None
 
     def level(self, size: int, wanted: int, rtf_limit: float) -> str | None:
         """Run a level until it has so many runs. Why the ramp must end with it, None where it need not."""
@@ -2140,11 +2568,11 @@ class Climb:
             if reason := self.blocked(size):
                 return reason
             judged = self._run_once(size, rtf_limit)
-            if self.run.aborted.is_set():
+            if self.test.aborted.is_set():
                 return "interrupted"
             if judged.client_limited:
                 spoilt += 1
-                if spoilt == CLIENT_TRIES or not self.run.drained:
+                if spoilt == CLIENT_TRIES or not self.test.drained:
                     return "client_limited"
                 continue
             self.runs[size] = self.runs.get(size, 0) + 1
@@ -2153,75 +2581,76 @@ class Climb:
         return None
 
     def _run_once(self, size: int, rtf_limit: float) -> LevelRun:
-        run, began = self.run, time.monotonic()
+        test, began = self.test, time.monotonic()
         self.numbers[size] = number = self.numbers.get(size, 0) + 1
-        run.screen.status(where=f"concurrency ramp, {size} at once of at most {run.settings.max_concurrency}, "
-                                f"run {number}")
-        self.last, self.before = run.batch(run.short, size, self.before, phase="concurrency", level_run=number)
-        judged = judge_level_run(self.last, rtf_limit)
+        test.screen.status(where=f"concurrency ramp, {size} at once of at most {test.settings.max_concurrency}, "
+                                 f"run {number}")
+        self.last, self.before = test.batch(test.short, size, self.before, Place("concurrency", level_run=number))
+        _, recycled = crashes_and_recycled(test.log.results)
+        judged = judge_level_run(self.last, rtf_limit, {death.role for death in recycled})
         self.stable = judged.stable
-        run.screen.level(self.last, judged)
-        run.screen.expect(ramp_seconds_left(time.monotonic() - began, size, judged.rtf_max, run.settings))
+        test.screen.level(self.last, judged)
+        test.screen.expect(ramp_seconds_left(time.monotonic() - began, size, judged.rtf_max, test.settings))
         return judged
 
     def blocked(self, size: int) -> str | None:
         """Why a level must not start: the user interrupts, this tool cannot do it, or memory would run short."""
-        run = self.run
-        if run.aborted.is_set():
+        test = self.test
+        if test.aborted.is_set():
             return "interrupted"
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if files != resource.RLIM_INFINITY and size + OWN_FILES > files:
-            run.screen.event(f"ramp ends: {size} connections need more open files than this shell allows ({files}); "
+            test.screen.event(f"ramp ends: {size} connections need more open files than this shell allows ({files}); "
                              f"raise it with: ulimit -n {2 * (size + OWN_FILES)}")
             return "client_limited"
-        available = (self.last[0].level or {}).get("host_available_min_mb")
+        available = self.last[0].level.host_available_min_mb if self.last and self.last[0].level else None
         if available is None:
             return None
         host = psutil.virtual_memory()
         # Free memory at rest less what the last level took at its peak, scaled to this one's tasks.
         taken = max(0.0, host.available / MIB - available)
         predicted = host.available / MIB - taken * size / self.last[0].concurrency
-        reserve = run.settings.memory_reserve / 100 * host.total / MIB
+        reserve = test.settings.memory_reserve / 100 * host.total / MIB
         if predicted >= reserve:
             return None
-        run.screen.event(f"{size} tasks at once would leave about {max(0, predicted):.0f} MB of RAM free, less than "
+        test.screen.event(f"{size} tasks at once would leave about {max(0, predicted):.0f} MB of RAM free, less than "
                          f"the reserve of {reserve:.0f} MB (--memory-reserve)")
         return "memory_reserve"
 
     def stop(self, reason: str) -> None:
-        """Write into the lines of the last level run why the ramp ended after it."""
-        for result in self.last:
-            result.level = (result.level or {}) | {"stop_reason": reason}
-        self.run.log.rewrite()
-        self.run.screen.event(f"ramp ends: {reason}")
+        """Record with the last level run, whose last line is still held, that the ramp ended with it, and why."""
+        if self.last and self.last[-1].level:
+            self.last[-1].level.stop_reason = reason
+            self.test.log.hold(self.last[-1])
+        self.test.screen.event(f"ramp ends: {reason}")
 
     def recovered(self) -> bool:
         """Whether the service is as before the last level run; else lower levels would be blamed for its failure.
 
         After a failure: nothing left over, all workers back, the health page well, and a single task succeeds.
         """
-        run, deadline = self.run, time.monotonic() + RECOVERY_S
+        test, deadline = self.test, time.monotonic() + RECOVERY_S
         if self.stable:
-            return not run.aborted.is_set()
-        while not (well := self._well()) and run.drained and time.monotonic() < deadline and not run.aborted.is_set():
-            run.screen.status(doing="waiting for the service to recover")
-            run.aborted.wait(TICK_S)
-        if run.aborted.is_set():
+            return not test.aborted.is_set()
+        while not (well := self._well()) and test.drained and time.monotonic() < deadline and not test.aborted.is_set():
+            test.screen.status(doing="waiting for the service to recover")
+            test.aborted.wait(TICK_S)
+        if test.aborted.is_set():
             return False
         if well:
             self.warm_up()
         if not self.stable:
-            run.screen.event("WARNING the answer is not confirmed: the service did not recover from its failure "
+            test.screen.event("WARNING the answer is not confirmed: the service did not recover from its failure "
                              "(unfinished tasks, missing workers, or a single task fails)")
         return self.stable
 
     def _well(self) -> bool:
-        run = self.run
-        if not run.drained or (run.sampler and run.sampler.serving() < self.workers):
+        test = self.test
+        if not test.drained or (test.sampler and test.sampler.serving() < self.workers):
             return False
         try:
-            with run.client.session() as session:
-                return str(run.client.health(session).get("status")) not in run.client.api.unhealthy
+            with test.client.session() as session:
+                return str(test.client.health(session).get("status")) not in test.client.api.unhealthy
         except (requests.RequestException, ValueError):
             return False  # that is what we are waiting to end
 
@@ -2230,31 +2659,32 @@ class Climb:
 
 
 class Screen:
-    """What a person sees: a live line on a terminal; elsewhere one plain line with its time per event."""
+    """What a person sees: one line with its time per event, and on a terminal a live line where rich is installed."""
 
     def __init__(self, quiet: bool, sampler: Sampler | None) -> None:
-        self.console = Console(stderr=False, highlight=False)
         self.quiet, self.sampler = quiet, sampler
         self.began = time.monotonic()
         self.where = self.doing = self.done = ""
         self.end: float | None = None  # expected, on the monotonic clock
-        self.live = Live(get_renderable=self._live_line, console=self.console, refresh_per_second=4, transient=True)
+        self.live = None if quiet or not sys.stdout.isatty() else live_display(self._live_line)
 
     def __enter__(self) -> Screen:
-        if self.console.is_terminal and not self.quiet:
+        if self.live:
             self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.live.stop()
+        if self.live:
+            self.live.stop()
 
     def event(self, text: str) -> None:
         """Something that stays on the screen or in the log of a job."""
         if self.quiet:
             return
         line = f"{datetime.now():%H:%M:%S} {text}"
-        if self.console.is_terminal:
-            say(Text(line, style="yellow" if text.startswith("WARNING") else ""), self.console.print)
+        if self.live:
+            style = "yellow" if text.startswith("WARNING") else None
+            say(line, functools.partial(self.live.console.print, style=style, markup=False, highlight=False))
         else:
             say(line)
 
@@ -2266,16 +2696,17 @@ class Screen:
         """How long the present phase is expected to take from now."""
         self.end = time.monotonic() + seconds
 
-    def phase(self, name: str, plan: str) -> None:
+    def phase(self, name: str, plan: str, s: Settings) -> None:
+        """A phase of cycles begins."""
         self.end = None
-        self.event(f"{name} phase: {plan}")
+        self.event(f"{name} phase: {plan}, at least {s.min_cycles}, at most {s.max_cycles} cycles")
 
-    def _live_line(self) -> Text:
+    def _live_line(self) -> str:
         left = "" if self.end is None else f", about {clock(max(0.0, self.end - time.monotonic()))} left"
         reading = self.sampler.latest() if self.sampler else None
         memory = "  ".join(f"{role} {mb:,.0f} MB" for role, mb in (reading.rss if reading else {}).items())
         parts = [self.where, self.doing, self.done, f"{clock(time.monotonic() - self.began)} elapsed{left}", memory]
-        return Text(" · ".join(part for part in parts if part), style="cyan", overflow="ellipsis", no_wrap=True)
+        return " · ".join(part for part in parts if part)
 
     def cycle(self, cycle: int, results: Sequence[TaskResult], verdicts: Mapping[str, RoleVerdict]) -> None:
         """One line per leak cycle: memory at rest after it, and what the rule says so far."""
@@ -2292,9 +2723,23 @@ class Screen:
         times = [r.processing_time for r in results if r.status == "success" and r.processing_time is not None]
         took = f", {statistics.median(times):.1f} s (max {max(times):.1f}), RTF {judged.rtf_max}" if times else ""
         limited = ", this tool was the limit" if judged.client_limited else ""
-        breach = f"; {judged.breach.what}: {shortened(str(judged.breach.observed), 100)}" if judged.breach else ""
+        breach = f"; first breach: {judged.breach.what}" if judged.breach else ""
         self.event(f"{judged.concurrency} at once, run {judged.run}: {judged.succeeded} of {judged.concurrency} done"
                    f"{took}{limited}{breach}")
+
+
+def live_display(line: Callable[[], str]) -> Live | None:
+    """A line at the foot of the terminal that is drawn anew four times a second; None without rich."""
+    try:
+        from rich.live import Live
+        from rich.text import Text
+    except ImportError:
+        return None
+
+    def render() -> Text:
+        return Text(line(), style="cyan", overflow="ellipsis", no_wrap=True)
+
+    return Live(get_renderable=render, refresh_per_second=4, transient=True)
 
 
 def clock(seconds: float) -> str:
@@ -2304,11 +2749,34 @@ def clock(seconds: float) -> str:
 def ramp_seconds_left(took: float, size: int, rtf: float | None, s: Settings) -> float:
     """Expected rest of the ramp, if the service takes tasks one by one: a level's time and RTF grow with its size."""
     end = min(s.max_concurrency, math.ceil(s.rtf_limit * size / rtf)) if rtf and s.rtf_limit else s.max_concurrency
-    levels = range(size + s.step, end + 1, s.step)
-    return took * (sum(levels) / size + (CONFIRM_RUNS - 1) * end / size)
+    to_come = sum(level for level in levels(s) if size < level <= end)
+    return took * (to_come / size + (CONFIRM_RUNS - 1) * end / size)
 
 
 # ======================================================================================================== main
+
+
+def loaded_size(test: StressTest, climb: Climb) -> int | None:
+    """How many tasks at once the loaded cycles take where the ramp left memory behind: a high-water mark or a leak?
+
+    That is where any role holds more at rest than `--delta-limit-mb` above what it held after its first use.
+    """
+    first = [r for r in test.log.results if r.phase == "leak" and r.cycle == 0]
+    if not first or not climb.confirmed:
+        return None
+    held = {role: m.private_after_mb if m.private_after_mb is not None else m.after_mb
+            for role, m in first[-1].memory.items()}
+    now = {**climb.before.rss, **climb.before.private}
+    grown = {role: now[role] - mb for role, mb in held.items() if mb is not None and role in now}
+    over = [role for role, mb in grown.items() if mb > test.settings.delta_limit_mb]
+    for role in over:
+        test.screen.event(f"after the ramp the {role} holds {grown[role]:,.0f} MB more than after its first use: a "
+                          "high-water mark or a leak? Loaded cycles tell")
+    return (test.settings.at_once or climb.good[-1]) if over else None
+
+
+FAULT_HINT = ("This is a fault of this tool and says nothing of the service: please report the lines above. What was "
+              "recorded is kept.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -2324,8 +2792,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except Exception:  # Python's own status for it, 1, would say that the service failed a criterion
         traceback.print_exc()
-        print("This is a fault of this tool and says nothing of the service: please report the lines above. What was "
-              f"recorded is kept in {settings.results_dir}; analyze_stress_test.py judges it.", file=sys.stderr)
+        print(f"{FAULT_HINT} It is in {settings.results_dir}; analyze_stress_test.py judges it.", file=sys.stderr)
         return EXIT_INCONCLUSIVE
 
 
@@ -2346,14 +2813,17 @@ def run_test(s: Settings) -> int:
     with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
-            run = Run(s, client, clips[0], clips[1], sampler, ResultLog(jsonl), screen, aborted, host_facts())
+            test = StressTest(s, client, clips[0], clips[1], sampler, ResultLog(jsonl), screen, aborted, host_facts())
             try:
-                run_phases(run)
+                run_phases(test)
             except CannotRecord as error:
                 cut_short = True
                 screen.event(f"WARNING {error}")
+            except ToolFault as fault:
+                cut_short = True
+                print(f"{fault}\n{FAULT_HINT}", file=sys.stderr)
         else:
-            screen.phase("monitor", "recording until Ctrl-C")
+            screen.event("monitor: recording until Ctrl-C")
             while not aborted.wait(60):
                 if sampler:
                     sampler.open_window()  # forget those that have ended
@@ -2366,12 +2836,20 @@ def run_test(s: Settings) -> int:
     return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
 
 
-def run_phases(run: Run) -> None:
-    """The phases asked for. Raises CannotRecord."""
-    if run.settings.phase in ("all", "leak"):
-        leak_phase(run)
-    if run.settings.phase in ("all", "concurrency") and not run.aborted.is_set():
-        ramp(run)
+def run_phases(test: StressTest) -> None:
+    """The phases asked for; the last line says whether they came to their end. Raises CannotRecord and ToolFault."""
+    try:
+        s = test.settings
+        if s.phase in ("all", "leak"):
+            leak_phase(test)
+        climb = ramp(test) if s.phase in ("all", "concurrency") and not test.aborted.is_set() else None
+        size = s.at_once if s.phase == "loaded" else climb and loaded_size(test, climb)
+        if size and not test.aborted.is_set():
+            loaded_phase(test, size)
+        test.log.release(end=not test.aborted.is_set())
+    finally:
+        test.log.release()
+        test.log.close()
 
 
 def own_use(seconds: float) -> str:
@@ -2452,7 +2930,7 @@ def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], c
     watched = sampler.watched() if sampler else []
     for w in (w for w in watched if w.root):
         program = shortened(" ".join(os.path.basename(word) for word in without_secrets(w.line).split()[:3]), 60)
-        screen.event(f"watching {w.role} {w.process.pid} ({program}): RSS {w.sample.rss:.0f} MB")
+        screen.event(f"watching {w.role} {w.pid} ({program}): RSS {w.rss:.0f} MB")
     if below := sum(not w.root for w in watched):
         screen.event(f"watching {below} processes below them")
     if not sampler:
@@ -2476,7 +2954,7 @@ def report(s: Settings, jsonl: Path | None, resources: Path | None) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def say(line: str | Text, print_line: Callable[[Any], None] = print) -> None:
+def say(line: str, print_line: Callable[[str], None] = print) -> None:
     """Print a line; where the terminal or the reader of a pipe has gone, the test goes on for the sake of its files."""
     try:
         print_line(line)
@@ -2521,7 +2999,7 @@ def self_check() -> int:
             after = sampler.at_rest(10, threading.Event())
             results.append(TaskResult(f"planted_c1_{cycle:04d}", "leak", datetime.now().isoformat(), "planted", None,
                                       None, 1, "success", cycle=cycle, settled=after.settled,
-                                      memory=role_memory(before, after, sampler.close_window())))
+                                      memory=role_memory(before, after, sampler.observed())))
             before = after
         verdicts = judge_leak(results)
     leak, calm = verdicts["worker"].growth, verdicts["api"].growth

@@ -376,7 +376,7 @@ def test_a_killed_worker_is_a_death_within_a_second_its_horse_lives_on_and_the_n
             serving = sampler.serving()
             os.kill(root, signal.SIGKILL)
             workers.started[name].wait()
-            until(lambda: [d for d in sampler.deaths() if str(root) in d.words.split()], 1.0)
+            until(lambda: [d for d in sampler.endings() if d.pid == root], 1.0)
             assert sampler.serving() == serving - 1
             assert sampler.table.alive[horse].role == "worker"  # its memory is still the worker's
             assert not sampler.table.alive[horse].serves
@@ -387,7 +387,7 @@ def test_a_killed_worker_is_a_death_within_a_second_its_horse_lives_on_and_the_n
             until(lambda: sampler.table.alive[new].serves, 1)
             assert sampler.serving() == serving
         until(lambda: horse not in sampler.table.alive)
-        assert [d for d in sampler.deaths() if str(horse) in d.words.split()] == []
+        assert [d for d in sampler.endings() if d.pid == horse] == []
     until(lambda: not titles or psutil.Process(new).cmdline()[0].startswith("rq:worker:"))
 
 
@@ -459,10 +459,10 @@ def test_a_reloaded_server_is_followed_and_no_death(house: House, servers: dict[
         (house.folder / "discovery_service.py").write_text(SERVICE + "# changed\n")
         until(lambda: descendants(supervisor) - before and answers(servers["uvicorn --reload"]))
         until(lambda: descendants(supervisor) <= sampler.table.alive.keys(), 1.0)
-        assert [d for d in sampler.deaths() if d.role == "api"] == []
-        gone = [w for w in sampler.close_window().processes if w.ended and w.role == "api"]
-        assert {w.process.pid for w in gone} & before
-        assert all(w.resident and not w.root for w in gone)
+        assert [d for d in sampler.endings() if d.role == "api"] == []
+        gone = [p for p in sampler.observed().processes["api"] if p.ended]
+        assert {p.pid for p in gone} & before
+        assert all(p.resident and not p.root for p in gone)
 
 
 def test_a_restarted_server_is_found_when_it_listens_again(house: House, servers: dict[str, int]) -> None:
@@ -472,13 +472,13 @@ def test_a_restarted_server_is_found_when_it_listens_again(house: House, servers
     with Sampler(scanned("--url", f"http://127.0.0.1:{servers[name]}"), None, 1.0) as sampler:
         sampler.open_window()
         house.stop(name)
-        until(lambda: [d for d in sampler.deaths() if str(old) in d.words.split()], 1.0)
+        until(lambda: [d for d in sampler.endings() if d.pid == old], 1.0)
         looked = sampler.latest()
         until(lambda: (sampler.latest() or looked).at > (looked.at if looked else 0) + 1.3)  # type: ignore[union-attr]
         assert [w for w in sampler.watched() if w.role == "api"] == []
         new = house.start(name, SERVERS[name](servers[name]))
         until(lambda: answers(servers[name]))
-        until(lambda: [w.process.pid for w in sampler.watched() if w.role == "api"] == [new], 1.5)
+        until(lambda: [w.pid for w in sampler.watched() if w.role == "api"] == [new], 1.5)
 
 
 # ------------------------------------------------------------------------------------- backend and look-alikes

@@ -22,8 +22,8 @@ from memory_leak_stress_test import (
     Batch,
     Clip,
     Outcome,
-    Run,
     Settings,
+    StressTest,
     TaskError,
     poll_wait,
     shortened,
@@ -158,10 +158,10 @@ def outcome_of(service: Service, clip: Clip, **more: Any) -> Outcome:
         pytest.param(answer(b"too many", 429), "submit_http_429", "too many", id="words that are not JSON"),
         pytest.param(answer(b'{"task_id": "12'), "bad_response", 'not JSON: {"task_id": "12', id="cut off"),
         pytest.param(answer(b"<html>Bad gateway</html>"), "bad_response", "not JSON: <html>Bad gateway", id="HTML"),
-        pytest.param(answer(b""), "bad_response", "the answer is not JSON: empty body", id="empty"),
+        pytest.param(answer(b""), "bad_response", "empty answer", id="empty"),
         pytest.param(answer([1]), "bad_response", "not a JSON object", id="a list"),
-        pytest.param(answer({"status": "queued"}), "bad_response", "no task_id in the answer", id="no id"),
-        pytest.param(answer(b"[" * 100_000), "bad_response", "the answer is not JSON", id="nested beyond reason"),
+        pytest.param(answer({"status": "queued"}), "bad_response", "no task_id: {", id="no id"),
+        pytest.param(answer(b"[" * 100_000), "bad_response", "not JSON", id="nested beyond reason"),
         pytest.param(answer(b"plain", Content_Encoding="gzip"), "bad_response", "gzip", id="not encoded as it says"),
         pytest.param(answer(b" " * 5_000_000), "bad_response", "longer than", id="longer than any answer"),
         pytest.param(answer(b"", 307, Location="/elsewhere"), "submit_http_307", "-> /elsewhere", id="a redirect"),
@@ -181,7 +181,7 @@ def test_a_submission_that_is_not_accepted_says_how(
     service.submit = reply
     outcome = outcome_of(service, clip, task_timeout=1.0)
     assert (outcome.error_kind, outcome.task_id) == (kind, None)
-    assert words in str(outcome.error)
+    assert words in outcome.words
     assert outcome.status == ("timeout" if kind == "submit_timeout" else "failed")
     assert outcome.submit_offset is not None
 
@@ -280,7 +280,7 @@ def test_a_failed_task_keeps_the_services_words_and_a_killed_horse_is_told_by_th
     service.polls = [answer({"status": "failed", "error": words})]
     outcome = outcome_of(service, clip)
     assert (outcome.status, outcome.error_kind) == ("failed", kind)
-    assert outcome.error == (words or "the service gives no reason")
+    assert outcome.error == words, "and nothing in their place"
     assert outcome.processing_time is not None
 
 
@@ -295,14 +295,14 @@ def test_a_task_that_does_not_end_times_out(service: Service, clip: Clip) -> Non
     service.polls = [STATES["processing"]]
     outcome = outcome_of(service, clip, task_timeout=0.5)
     assert (outcome.status, outcome.error_kind) == ("timeout", "task_timeout")
-    assert "last seen processing" in str(outcome.error)
+    assert outcome.error_facts == {"limit_s": 0.5, "last_seen": "processing"}
 
 
 def test_why_a_task_was_given_up_is_its_result_unless_the_service_answers_nonsense(
     service: Service, clip: Clip
 ) -> None:
     def stalled(_: float) -> TaskError:
-        return TaskError("stalled", "no progress")
+        return TaskError("stalled", idle_s=3)
 
     service.polls = [STATES["processing"]]
     assert outcome_of(service, clip, given_up=stalled).error_kind == "stalled"
@@ -315,8 +315,23 @@ def test_why_a_task_was_given_up_is_its_result_unless_the_service_answers_nonsen
 def test_a_task_that_ended_before_its_worker_did_is_still_a_success(service: Service, clip: Clip) -> None:
     """The polls are a moment apart: the last look comes after the reason to stop."""
     service.polls = [STATES["done"]]
-    outcome = outcome_of(service, clip, given_up=lambda _: TaskError("worker_died", "no worker is left"))
+    outcome = outcome_of(service, clip, given_up=lambda _: TaskError("worker_died", workers_left=0))
     assert (outcome.status, outcome.error_kind) == ("success", None)
+
+
+def test_a_fault_of_the_tool_is_a_result_of_its_own_kind_with_its_traceback(
+    service: Service, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise KeyError("s3cr3t")
+
+    batch = batch_of(service.url, clip)
+    monkeypatch.setenv("ASR_API_TOKEN", "s3cr3t")
+    monkeypatch.setattr(batch.client, "submit", broken)
+    outcome = outcomes_of(batch)[0]
+    assert (outcome.status, outcome.error_kind) == ("failed", "tool_fault")
+    assert str(outcome.error).startswith("Traceback")
+    assert "KeyError: '***'" in str(outcome.error)
 
 
 def test_an_interruption_ends_tasks_that_wait(service: Service, clip: Clip) -> None:
@@ -334,8 +349,9 @@ def test_a_thread_that_never_comes_back_still_has_its_result(
     batch = batch_of(service.url, clip, size=2, task_timeout=0.1)
     batch.release_at = time.monotonic()
     batch.outcomes.put(Outcome(1, "success"))
-    run = Run(Settings(), cast(Any, None), clip, clip, None, cast(Any, None), cast(Any, None), threading.Event(), {})
-    outcomes = list(run._collect(batch, instrument.ClientMeter()))
+    test = StressTest(Settings(), cast(Any, None), clip, clip, None, cast(Any, None), cast(Any, None),
+                      threading.Event(), {})
+    outcomes = list(test._collect(batch, instrument.ClientMeter()))
     assert [(o.number, o.error_kind) for o in outcomes] == [(1, None), (0, "task_timeout")]
 
 
@@ -392,6 +408,26 @@ def test_no_secret_gets_into_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shortened("redis://:pw@host s3cr3t token=abc") == "redis://***@host *** token=***"
 
 
+@pytest.mark.parametrize(("said", "shown"), [
+    ('{"password": "hunter2", "user": "me"}', '{"password": "***", "user": "me"}'),
+    ("api-key: hunter2", "api-key: ***"),
+    ("Authorization: Bearer hunter2", "Authorization: Bearer ***"),
+    ('"authorization": "Bearer hunter2"', '"authorization": "Bearer ***"'),
+    ("Authorization: Basic hunter2", "Authorization: Basic ***"),
+    ("worker --token hunter2 -v", "worker --token *** -v"),
+    ("worker --redis-password 'hunter2'", "worker --redis-password '***'"),
+    # a word of an error is evidence
+    ("unexpected token at position 3", "unexpected token at position 3"),
+    ("invalid token '<' in JSON", "invalid token '<' in JSON"),
+    ("the secret store does not answer", "the secret store does not answer"),
+    ("your password has expired", "your password has expired"),
+    ("missing authorization header; bearer scheme wanted", "missing authorization header; bearer scheme wanted"),
+    ("tokens: 448", "tokens: 448"),
+])
+def test_a_secret_goes_and_the_words_of_an_error_stay(said: str, shown: str) -> None:
+    assert shortened(said) == shown
+
+
 def test_an_interruption_before_the_release_sends_nothing(service: Service, clip: Clip) -> None:
     batch = batch_of(service.url, clip)
     batch.aborted.set()
@@ -416,8 +452,8 @@ def test_tasks_given_up_are_waited_for_until_they_end(
 
     service.polls = [STATES["processing"], STATES[state]]
     client, settings = ApiClient(service.url, ApiDescription()), Settings(stall_timeout=2.5)
-    run = Run(settings, client, clip, clip, None, cast(Any, None), cast(Any, Quiet()), threading.Event(), {})
-    run._drain([Outcome(0, "timeout", "task_timeout", task_id="t"), Outcome(1, "failed", "task_lost", task_id="u"),
-                Outcome(2, "success", task_id="v", processing_time=1.0)])
-    assert run.drained is drained
+    test = StressTest(settings, client, clip, clip, None, cast(Any, None), cast(Any, Quiet()), threading.Event(), {})
+    test._drain([Outcome(0, "timeout", "task_timeout", task_id="t"), Outcome(1, "failed", "task_lost", task_id="u"),
+                 Outcome(2, "success", task_id="v", processing_time=1.0)])
+    assert test.drained is drained
     assert {path for _, path, _, _ in service.seen} == {"/api/v1/asr/result/t"}

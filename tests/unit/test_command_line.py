@@ -141,4 +141,4 @@ def test_a_fault_of_the_tool_is_never_a_failed_criterion(
     assert main(["--results-dir", str(tmp_path)]) == 3
     said = capsys.readouterr().err
     assert "ZeroDivisionError" in said
-    assert f"What was recorded is kept in {tmp_path}" in said
+    assert f"What was recorded is kept. It is in {tmp_path}" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -12,7 +13,6 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from rich.console import Console
 
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import PATTERNS, ProcessTable, Program, Settings, parse_command_line, plays, program_line
@@ -314,15 +314,14 @@ def test_the_monitor_needs_something_to_watch(monkeypatch: pytest.MonkeyPatch) -
 def announced(table: ProcessTable) -> str:
     """What announce() prints of a table."""
     printed = io.StringIO()
-    screen = instrument.Screen(False, None)
-    screen.console = Console(file=printed, width=300, force_terminal=True, color_system=None)
-    instrument.announce(screen, instrument.Sampler(table, None, 1.0), [], [])
+    with contextlib.redirect_stdout(printed):
+        instrument.announce(instrument.Screen(False, None), instrument.Sampler(table, None, 1.0), [], [])
     return printed.getvalue()
 
 
 @pytest.mark.parametrize("secret", [
     "redis://:hunter2@localhost:6379/0", "redis://:hunter2@localhost:6379", "--url=redis://:hunter2@localhost:6379",
-    "redis://user:hunter2@localhost", "--password=hunter2", "password=hunter2", "api_key=hunter2",
+    "redis://user:hunter2@localhost", "--password=hunter2", "password=hunter2", "api_key=hunter2", "--token hunter2",
 ])
 def test_no_password_of_a_command_line_is_announced(secret: str) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", secret]) as child:

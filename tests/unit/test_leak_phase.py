@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 import memory_leak_stress_test as instrument
-from memory_leak_stress_test import Clip, MemorySample, Reading, Settings, leak_phase, unloaded, warm_up
+from memory_leak_stress_test import Clip, Look, Place, Reading, Settings, leak_phase, unloaded, warm_up
 
 SHORT, LONG = Clip(Path("short.wav"), 1, 1.0), Clip(Path("long.wav"), 1, 3.0)
 
 
 def worker(private: float, *, serves: bool = True, role: str = "worker") -> Any:
-    return SimpleNamespace(role=role, serves=serves, sample=MemorySample(private + 20, private, None))
+    return Look(role, 1, "rq", "rq worker", True, serves, private + 20, private)
 
 
-class PretendedRun:
+class PretendedTest:
     """What leak_phase() and warm_up() ask of a run; `sent` is what was submitted: (cycle, clip, tasks at once)."""
 
     def __init__(self, workers: list[Any]) -> None:
@@ -29,15 +29,16 @@ class PretendedRun:
         self.screen = SimpleNamespace(phase=ignore, status=ignore, event=ignore, cycle=ignore, expect=ignore)
         self.log = SimpleNamespace(results=[])
         self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers))
-        self.sent: list[tuple[int, str, int]] = []
+        self.sent: list[tuple[int | None, str, int]] = []
+        self.status = "success"
 
     def at_rest(self) -> Reading:
         return Reading(0.0, {}, {}, frozenset())
 
-    def batch(self, clip: Clip, size: int, before: Reading, *, phase: str, cycle: int) -> tuple[list[Any], Reading]:
-        assert phase == "leak"
-        self.sent.append((cycle, clip.path.stem, size))
-        self.log.results.append(SimpleNamespace(audio_file=clip.path.name, status="success"))
+    def batch(self, clip: Clip, size: int, before: Reading, place: Place) -> tuple[list[Any], Reading]:
+        assert place.phase == "leak"
+        self.sent.append((place.cycle, clip.path.stem, size))
+        self.log.results.append(SimpleNamespace(audio_file=clip.path.name, status=self.status))
         return self.log.results[-1:], before
 
 
@@ -45,10 +46,11 @@ def ignore(*_: object, **__: object) -> None:
     pass
 
 
-def sent_in_warm_up(workers: list[Any]) -> list[tuple[int, str, int]]:
-    run: Any = PretendedRun(workers)
-    warm_up(run, run.at_rest(), len(workers))
-    return list(run.sent)
+def sent_in_warm_up(workers: list[Any], status: str = "success") -> list[tuple[int, str, int]]:
+    test: Any = PretendedTest(workers)
+    test.status = status
+    warm_up(test, test.at_rest(), (SHORT, LONG), len(workers), instrument.MORE_WARM_UPS, Place("leak", cycle=0))
+    return list(test.sent)
 
 
 def test_every_worker_is_warmed_up_with_both_clips() -> None:
@@ -58,6 +60,10 @@ def test_every_worker_is_warmed_up_with_both_clips() -> None:
 def test_a_worker_that_has_not_loaded_its_model_gets_more_tasks_but_not_for_ever() -> None:
     more = [(0, "short", 2)] * instrument.MORE_WARM_UPS
     assert sent_in_warm_up([worker(300), worker(30)]) == [(0, "short", 2), (0, "long", 2), *more]
+
+
+def test_a_service_whose_tasks_fail_is_not_warmed_up_again() -> None:
+    assert sent_in_warm_up([worker(300), worker(30)], "failed") == [(0, "short", 2), (0, "long", 2)]
 
 
 @pytest.mark.parametrize(("others", "expected"), [
@@ -72,8 +78,8 @@ def test_a_worker_with_less_than_half_of_the_fullest_has_not_loaded(others: list
 def test_workers_that_take_turns_meet_both_clips(workers: int, second: list[str],
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instrument, "judge_leak", lambda *_, **__: {})
-    run: Any = PretendedRun([worker(300)] * workers)
-    run.client = SimpleNamespace(session=threading.Lock, workers=lambda _: workers)
-    leak_phase(run)
-    assert [clip for cycle, clip, _ in run.sent if cycle == 1] == ["short", "long"]
-    assert [clip for cycle, clip, _ in run.sent if cycle == 2] == second
+    test: Any = PretendedTest([worker(300)] * workers)
+    test.client = SimpleNamespace(session=threading.Lock, workers=lambda _: workers)
+    leak_phase(test)
+    assert [clip for cycle, clip, _ in test.sent if cycle == 1] == ["short", "long"]
+    assert [clip for cycle, clip, _ in test.sent if cycle == 2] == second

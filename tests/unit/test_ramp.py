@@ -15,16 +15,22 @@ import pytest
 
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import (
+    Breach,
     Climb,
-    MemorySample,
+    Death,
+    LevelFacts,
+    Look,
     Outcome,
+    Place,
     Reading,
-    Run,
     Settings,
+    StressTest,
     TaskResult,
+    crashes_and_recycled,
     judge_level_run,
     levels,
     ramp,
+    was_recycled,
 )
 from stress_report.concurrency import highest_but_outliers, judge_ramp, throughput
 from stress_report.findings import Knee, Ramp
@@ -34,13 +40,13 @@ AUDIO_S = 10.0
 
 
 def task(size: int, run: int = 1, *, taken: float = 2.0, error: str | None = None, words: str | None = None,
-         level: dict[str, Any] | None = None, time_error: float = 0.0) -> TaskResult:
+         level: LevelFacts | None = None, deaths: Sequence[Death] = (), time_error: float = 0.0) -> TaskResult:
     """One line of the ramp: 10 s of audio, done after `taken` seconds unless `error` names a kind of failure."""
     done = error is None
     return TaskResult("clip_c1_0001", "concurrency", "2026-01-01T00:00:00", "clip.wav", 0.3, AUDIO_S, size,
                       "success" if done else "failed", level_run=run, error_kind=error, error=words,
                       processing_time=taken if done else None, rtf=taken / AUDIO_S if done else None,
-                      time_error=time_error, level=level)
+                      time_error=time_error, level=level, deaths=list(deaths))
 
 
 def level_run(size: int, run: int = 1, *, step: float = 2.0, **more: Any) -> list[TaskResult]:
@@ -56,47 +62,89 @@ def test_a_level_is_stable_when_all_its_tasks_succeeded() -> None:
     assert (judged.stable, judged.complete, judged.breach, judged.rtf_max) == (True, True, None, 0.6)
 
 
+WORKER_DIED = Death("worker", 7, "rq", "2026-01-01T00:00:00.000")
+API_DIED = Death("api", 8, "uvicorn", "2026-01-01T00:00:00.000")
+ID = "clip_c1_0001"
+
+
 @pytest.mark.parametrize(
-    ("lines", "what", "observed"),
+    ("lines", "breach"),
     [
-        pytest.param([task(2), task(2, error="submit_http_500", words="503: busy")], "submit_http_500", "503: busy",
-                     id="a refused submission is a failed task"),
-        pytest.param([task(2), task(2, error="task_failed", words="file does not exist")], "task_failed",
-                     "file does not exist", id="the service's own words are kept"),
-        pytest.param(level_run(2, level={"deaths": ["worker process 7 (rq) ended"]}), "worker_died",
-                     "worker process 7 (rq) ended", id="a worker died though all tasks succeeded"),
-        pytest.param(level_run(2, level={"deaths": ["api process 7 (uvicorn) ended"]}), "process_died",
-                     "api process 7 (uvicorn) ended", id="the API died though all tasks succeeded"),
-        pytest.param([task(2), task(2, error="worker_died", words="Work-horse terminated")], "worker_died",
-                     "Work-horse terminated", id="a work-horse died"),
-        pytest.param([task(2, error="bad_response", words="refused", level={"deaths": ["api process 7 ended"]})] * 2,
-                     "process_died", "api process 7 ended", id="what died explains what failed"),
-        pytest.param([task(3), task(3)], "incomplete", "2 lines", id="a missing line"),
-        pytest.param([task(2), task(2, taken=10.0)], "rtf_limit", 1.0, id="an RTF that reaches its limit"),
+        pytest.param([task(2), task(2, error="submit_http_500", words="503: busy")],
+                     Breach(2, ID, "submit_http_500", words="503: busy"), id="a refused submission is a failed task"),
+        pytest.param([task(2), task(2, error="task_failed", words="file does not exist")],
+                     Breach(2, ID, "task_failed", words="file does not exist"), id="the service's own words are kept"),
+        pytest.param([task(2), task(2, error="task_failed", words="worker process 7 (rq) ended")],
+                     Breach(2, ID, "task_failed", words="worker process 7 (rq) ended"), id="words are no death"),
+        pytest.param(level_run(2, deaths=[WORKER_DIED]), Breach(2, None, "worker_died", death=WORKER_DIED),
+                     id="a worker died though all tasks succeeded"),
+        pytest.param(level_run(2, deaths=[API_DIED]), Breach(2, None, "process_died", death=API_DIED),
+                     id="the API died though all tasks succeeded"),
+        pytest.param([task(2), task(2, error="worker_died", words="Work-horse terminated")],
+                     Breach(2, ID, "worker_died", words="Work-horse terminated"), id="a work-horse died"),
+        pytest.param([task(2, error="bad_response", words="refused", deaths=[API_DIED])] * 2,
+                     Breach(2, ID, "process_died", words="refused", death=API_DIED), id="what died explains failures"),
+        pytest.param([task(3), task(3)], Breach(3, None, "incomplete", 2, 3), id="a missing line"),
+        pytest.param([task(2), task(2, taken=10.0)], Breach(2, ID, "rtf_limit", 1.0, 1.0),
+                     id="an RTF that reaches its limit"),
+        pytest.param(level_run(2, deaths=[WORKER_DIED], level=LevelFacts(oom_kills=1)),
+                     Breach(2, None, "worker_died", death=WORKER_DIED, oom_kills=1),
+                     id="killed for lack of memory, where the kernel counts it"),
+        pytest.param([task(1, error="worker_died", words="signal 9", level=LevelFacts(oom_kills=2))],
+                     Breach(1, ID, "worker_died", words="signal 9", oom_kills=2), id="so was a work-horse"),
     ],
 )
-def test_the_first_breach_of_a_level_is_named(lines: list[TaskResult], what: str, observed: Any) -> None:
+def test_the_first_breach_of_a_level_is_named(lines: list[TaskResult], breach: Breach) -> None:
     judged = judge_level_run(lines, rtf_limit=1.0)
-    assert judged.breach is not None
-    assert (judged.breach.what, judged.breach.observed) == (what, observed)
-    assert judged.stable is (what == "rtf_limit"), "slow is not broken"
+    assert judged.breach == breach
+    assert judged.stable is (breach.what == "rtf_limit"), "slow is not broken"
 
 
-def test_an_oom_kill_is_told_from_another_death_where_the_kernel_shows_it() -> None:
-    facts = {"deaths": ["worker process 7 (rq) ended"], "oom_kills": 1}
-    judged = judge_level_run(level_run(2, level=facts), rtf_limit=1.0)
-    assert judged.breach is not None
-    assert judged.breach.observed == "worker process 7 (rq) ended (the kernel ended 1 for lack of memory meanwhile)"
-    horse = [task(1, error="worker_died", words="Work-horse terminated; signal 9", level={"oom_kills": 2})]
-    judged = judge_level_run(horse, rtf_limit=1.0)
-    assert judged.breach is not None
-    assert "signal 9 (the kernel ended 2 for lack of memory" in str(judged.breach.observed)
+ENDED = Death("worker", 7, "rq", "2026-01-01T00:00:00.000", unfinished=0, left_work=False, replaced=True,
+              oom_kill=False)
+DONE, FAILED = [task(1)], [task(1, error="task_failed")]
+THREE = level_run(3)
 
 
-def test_an_interrupted_level_is_neither_stable_nor_broken() -> None:
-    judged = judge_level_run([task(2), task(2, error="interrupted")], rtf_limit=1.0)
+@pytest.mark.parametrize(("change", "batch", "recycled"), [
+    pytest.param({}, DONE, True, id="between tasks, and replaced"),
+    pytest.param({"unfinished": 1}, DONE, True, id="after its task, which the next poll saw done"),
+    pytest.param({"oom_kill": None}, DONE, True, id="where the kernel does not count what it kills"),
+    pytest.param({}, FAILED, False, id="its task failed"),
+    pytest.param({"left_work": True}, DONE, False, id="a work-horse is left at work"),
+    pytest.param({"oom_kill": True}, DONE, False, id="the kernel killed for lack of memory"),
+    pytest.param({"replaced": False}, DONE, False, id="nothing took its place"),
+    pytest.param({"replaced": False, "root": False}, DONE, True, id="one child fewer between tasks"),
+    pytest.param({"replaced": False, "root": False, "unfinished": 2}, THREE, False, id="one child fewer under load"),
+    pytest.param({"unfinished": 2}, THREE, True, id="a worker after its share, others wait in the queue"),
+    pytest.param({"unfinished": 2, "left_work": None}, THREE, False, id="not known what it left"),
+    pytest.param({"role": "api", "unfinished": 2}, THREE, False, id="a busy server"),
+    pytest.param({"role": "api"}, THREE, True, id="a server after all tasks"),
+    pytest.param({"role": "api", "unfinished": 1}, DONE, True, id="a server at one task, which succeeded"),
+])
+def test_recycling_between_tasks_is_told_from_a_crash(change: dict[str, Any], batch: list[TaskResult],
+                                                      recycled: bool) -> None:
+    assert was_recycled(dataclasses.replace(ENDED, **change), batch) is recycled
+
+
+def in_batch(number: int, lines: list[TaskResult], *deaths: Death) -> list[TaskResult]:
+    return [dataclasses.replace(line, batch=number, deaths=list(deaths)) for line in lines]
+
+
+def test_a_server_known_to_be_recycled_may_be_so_under_load_too() -> None:
+    alone, busy = dataclasses.replace(ENDED, role="api", pid=1), dataclasses.replace(ENDED, role="api", unfinished=2)
+    assert crashes_and_recycled(in_batch(1, DONE) + in_batch(2, THREE, busy)) == ([busy], [])
+    results = in_batch(1, DONE, alone) + in_batch(2, THREE, busy)
+    assert crashes_and_recycled(results) == ([], [alone, busy]), "each once, though every line of a batch has it"
+    assert judge_level_run(results[1:], 0, {"api"}).stable
+    assert not judge_level_run(results[1:], 0).stable
+
+
+@pytest.mark.parametrize("kind", ["interrupted", "tool_fault"])
+def test_an_interrupted_level_is_neither_stable_nor_broken(kind: str) -> None:
+    judged = judge_level_run([task(2), task(2, error=kind)], rtf_limit=1.0)
     assert (judged.stable, judged.interrupted, judged.breach) == (False, True, None)
-    judged = judge_level_run([task(2, error="task_failed"), task(2, error="interrupted")], rtf_limit=1.0)
+    judged = judge_level_run([task(2, error="task_failed"), task(2, error=kind)], rtf_limit=1.0)
     assert not judged.interrupted, "what failed before the interruption did fail"
 
 
@@ -117,11 +165,13 @@ class QuietScreen:
 
 
 class KeptLog:
+    """Results are looked at in memory."""
+
     def __init__(self) -> None:
         self.results: list[TaskResult] = []
 
-    def rewrite(self) -> None:
-        """Results are looked at in memory."""
+    def hold(self, result: TaskResult) -> None:
+        assert result is self.results[-1], "only the last line can still be completed"
 
 
 class HealthyClient:
@@ -136,8 +186,8 @@ class HealthyClient:
 
 
 @dataclasses.dataclass
-class Scripted(Run):
-    """A Run whose batches are answered by a script: (size, run) -> lines. Warm-ups and probes are run 0."""
+class Scripted(StressTest):
+    """A test whose batches are answered by a script: (size, run) -> lines. Warm-ups and probes are run 0."""
 
     script: Callable[[int, int], list[TaskResult]] = level_run
     sequence: list[tuple[int, int]] = dataclasses.field(default_factory=list)
@@ -145,11 +195,13 @@ class Scripted(Run):
     def at_rest(self) -> Reading:
         return Reading(0.0, {}, {}, frozenset())
 
-    def batch(self, clip: Any, size: int, before: Reading, *, phase: str, cycle: int | None = None,
-              level_run: int | None = None) -> tuple[list[TaskResult], Reading]:
-        assert level_run is not None
-        self.sequence.append((size, level_run))
-        results = self.script(size, level_run)
+    def batch(self, clip: Any, size: int, before: Reading, place: Place) -> tuple[list[TaskResult], Reading]:
+        assert place.level_run is not None
+        self.sequence.append((size, place.level_run))
+        results = self.script(size, place.level_run)
+        level = results[0].level or LevelFacts()
+        for result in results:
+            result.level = level
         self.log.results += results
         return results, before
 
@@ -208,7 +260,7 @@ def test_the_warm_up_goes_on_one_by_one_until_every_worker_has_loaded_its_model(
     looks = iter(held)
 
     def watched() -> list[Any]:
-        return [SimpleNamespace(role="worker", serves=True, sample=MemorySample(mb, mb, None)) for mb in next(looks)]
+        return [Look("worker", 1, "rq", "rq worker", True, True, mb, mb) for mb in next(looks)]
 
     run = climber(level_run, max_concurrency=1)
     run.sampler = cast(Any, SimpleNamespace(watched=watched, serving=lambda: 3))
@@ -277,7 +329,7 @@ def test_the_level_that_reaches_the_rtf_limit_is_the_last_and_still_stable() -> 
 
 def test_a_worker_that_died_ends_the_ramp_though_all_tasks_succeeded() -> None:
     def script(size: int, run: int) -> list[TaskResult]:
-        return level_run(size, run, level={"deaths": ["worker process 7 (rq) ended"]} if size == 3 else None)
+        return level_run(size, run, deaths=[WORKER_DIED] if size == 3 else [])
 
     _, judged = climbed(script, start=2)
     assert (judged.max_stable, judged.stop_reason) == (2, "worker_died")
@@ -285,7 +337,7 @@ def test_a_worker_that_died_ends_the_ramp_though_all_tasks_succeeded() -> None:
 
 def limited(runs: Sequence[int], error: str | None = None) -> Callable[[int, int], list[TaskResult]]:
     """In those runs of level 3 this tool was the limit."""
-    return lambda size, run: (level_run(size, run, level={"client_limited": True}, error=error)
+    return lambda size, run: (level_run(size, run, level=LevelFacts(client_limited=True), error=error)
                               if size == 3 and run in runs else level_run(size, run))
 
 
@@ -341,8 +393,8 @@ def test_the_ramp_stops_before_a_level_that_would_take_the_memory_kept_in_reserv
         available: int = 8000 * 1024 * 1024
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    run, judged = climbed(lambda size, number: level_run(size, number, level={
-        "host_available_min_mb": 8000.0 - 1600.0 * size}), start=2)
+    run, judged = climbed(lambda size, number: level_run(size, number, level=LevelFacts(
+        host_available_min_mb=8000.0 - 1600.0 * size)), start=2)
     # After 3 at once 8,000 - 4,800 are free at the lowest; 4 would leave 1,600, less than 1,638.
     assert run.sequence == [PROBE, (2, 1), (3, 1), (3, 2), (3, 3)]
     assert (judged.max_stable, judged.stop_reason) == (3, "memory_reserve")
@@ -437,23 +489,23 @@ def test_a_level_with_a_missing_line_is_incomplete_and_never_stable() -> None:
 # ------------------------------------------------------------------------------------------- the tool's own limit
 
 
-def facts(offsets: Sequence[float], turnaround: float) -> dict[str, Any]:
+def facts(offsets: Sequence[float], turnaround: float) -> LevelFacts:
     outcomes = [Outcome(n, "success", submit_offset=o, processing_time=turnaround) for n, o in enumerate(offsets)]
     return instrument.ClientMeter().level_facts(outcomes)
 
 
 def test_tasks_that_were_not_sent_together_make_the_level_the_tools() -> None:
-    assert facts([0.0, 0.11], turnaround=1.0)["client_limited"]
-    assert not facts([0.0, 0.09], turnaround=1.0)["client_limited"]
-    assert not facts([0.0, 0.04], turnaround=0.2)["client_limited"], "a scheduler's moment is no lateness"
+    assert facts([0.0, 0.11], turnaround=1.0).client_limited
+    assert not facts([0.0, 0.09], turnaround=1.0).client_limited
+    assert not facts([0.0, 0.04], turnaround=0.2).client_limited, "a scheduler's moment is no lateness"
 
 
 def test_one_hiccup_is_no_limit_but_a_starved_ticker_is() -> None:
     meter = instrument.ClientMeter()
     meter.ticks, meter.late = 50, 1  # one in a short level is already more than its share
-    assert not meter.level_facts([])["client_limited"]
+    assert not meter.level_facts([]).client_limited
     meter.ticks, meter.late = 1000, 30
-    assert meter.level_facts([])["client_limited"]
+    assert meter.level_facts([]).client_limited
 
 
 @pytest.mark.parametrize(

@@ -38,33 +38,56 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_every_line_is_on_disk_when_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_line_is_on_disk_when_append_returns_and_is_never_touched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
     log = ResultLog(tmp_path / "run.jsonl")
-    for number in (1, 2):
-        log.append(result(number))
-        assert [line["test_id"] for line in lines(log.path)] == [f"a_c1_{n:04d}" for n in range(1, number + 1)]
-        assert synced[-1] == log.path.stat().st_size
+    with log.path.open(encoding="utf-8") as follower:  # as tail -f does
+        for number in (1, 2):
+            log.append(result(number))
+            assert json.loads(follower.read())["test_id"] == f"a_c1_{number:04d}"
+            assert synced[-1] == log.path.stat().st_size
 
 
-def test_readings_that_come_later_replace_the_lines_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_result_of_a_batch_is_safe_until_it_is_complete(tmp_path: Path) -> None:
     log = ResultLog(tmp_path / "run.jsonl")
-    for number in (1, 2):
-        log.append(result(number))
-    log.results[1].settled = True
-    seen: list[int] = []
-    replace = Path.replace
-
-    def watched(old: Path, new: Path) -> Path:
-        seen.append(len(lines(old)))
-        return replace(old, new)
-
-    monkeypatch.setattr(Path, "replace", watched)
-    log.rewrite()
-    assert seen == [2]  # complete before it takes the old one's place
+    log.append(result(1, batch=1))
+    held = result(2, batch=1)
+    log.hold(held)
+    assert [line["test_id"] for line in lines(log.path)] == ["a_c1_0001"]
+    assert [(line["test_id"], line["settled"]) for line in lines(log.pending)] == [("a_c1_0002", None)]
+    held.settled = True
+    log.hold(held)
+    assert [(line["test_id"], line["settled"]) for line in lines(log.pending)] == [("a_c1_0002", True)]
+    assert log.results == [result(1, batch=1), held], "held twice, counted once"
+    log.release()
     assert [line["settled"] for line in lines(log.path)] == [None, True]
     assert [file.name for file in tmp_path.iterdir()] == ["run.jsonl"]
+    log.release()
+    assert len(lines(log.path)) == 2, "nothing is held any more"
+
+
+def test_the_next_held_result_completes_the_one_before_and_the_last_line_tells_the_end(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path / "run.jsonl")
+    for number in (1, 2, 3):
+        log.hold(result(number))
+    log.release(end=True)
+    assert [(line["test_id"], line["end"]) for line in lines(log.path)] == [
+        ("a_c1_0001", False), ("a_c1_0002", False), ("a_c1_0003", True)]
+
+
+def test_settings_and_host_stand_in_the_first_line_and_where_they_change(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path / "run.jsonl")
+    log.append(result(1, settings={"url": "a"}, host={"cpus": 2}))
+    log.append(result(2, settings={"url": "a"}, host={"cpus": 2}))
+    log.hold(result(3, settings={"url": "b"}, host={"cpus": 2}))
+    assert lines(log.pending)[0]["settings"] == {"url": "b"}
+    log.release()
+    log.append(result(4, settings={"url": "b"}, host={"cpus": 2}))
+    assert [(line["settings"], line["host"]) for line in lines(log.path)] == [
+        ({"url": "a"}, {"cpus": 2}), ({}, {}), ({"url": "b"}, {"cpus": 2}), ({}, {})]
 
 
 def test_a_file_that_exists_is_never_written_over(tmp_path: Path) -> None:
@@ -87,17 +110,38 @@ def small_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("small_files")
-def test_a_full_disk_is_one_sentence_and_what_was_written_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_what_was_written_stays_whole(tmp_path: Path) -> None:
     log = ResultLog(tmp_path / "run.jsonl")
     log.append(result(1))
-    log.append(result(2))
-    for one in log.results:
-        one.error = "x" * 900
     with pytest.raises(CannotRecord, match="cannot be written") as full:
-        log.rewrite()
+        log.append(result(2, error="x" * 1500))  # its first part still fits
     assert "df -h" in str(full.value)
-    assert [line["test_id"] for line in lines(log.path)] == ["a_c1_0001", "a_c1_0002"]
-    assert [file.name for file in tmp_path.iterdir()] == ["run.jsonl"]
+    assert [line["test_id"] for line in lines(log.path)] == ["a_c1_0001"], "cut back to the last whole line"
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_held_result_outlives_a_disk_that_fills_before_its_line_is_written(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path / "run.jsonl")
+    log.append(result(1))
+    log.hold(result(2, error="x" * 900))
+    with pytest.raises(CannotRecord):
+        log.release()
+    assert [line["test_id"] for line in lines(log.path)] == ["a_c1_0001"]
+    assert [line["test_id"] for line in lines(log.pending)] == ["a_c1_0002"]
+    log.release()
+    assert [line["test_id"] for line in lines(log.pending)] == ["a_c1_0002"], "nor does the end of the run remove it"
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_result_that_cannot_be_held_leaves_the_one_before_as_it_was(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path / "run.jsonl")
+    held = result(1)
+    log.hold(held)
+    held.error = "x" * 3000
+    with pytest.raises(CannotRecord):
+        log.hold(held)
+    assert [line["error"] for line in lines(log.pending)] == [None]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.jsonl", "run.pending.json"]
 
 
 def test_two_runs_of_one_second_get_files_of_their_own(tmp_path: Path) -> None:

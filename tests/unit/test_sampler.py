@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +35,6 @@ from memory_leak_stress_test import (
     role_sums,
     schedule,
 )
-from stress_report import findings
-from stress_report.judging import in_words
 
 NEVER = threading.Event()
 
@@ -316,36 +314,37 @@ def test_peaks_start_anew_with_each_window(child: Child) -> None:
         sampler.open_window()
         base = child.memory().rss
         child.say("spike 50 0.25")
-        until(lambda: sampler.close_window().peaks["worker"] > base + 48)
-        [process] = sampler.close_window().processes
-        assert process.peak == close_to(base + 50)
+        until(lambda: sampler.observed().peaks["worker"] > base + 48)
+        [process] = sampler.observed().processes["worker"]
+        assert process.peak_mb == close_to(base + 50)
         sampler.open_window()
         looked = sampler.latest()
         until(lambda: sampler.latest() is not looked)
-        window = sampler.close_window()
+        window = sampler.observed()
         assert window.peaks["worker"] == close_to(base)
-        assert window.processes[0].peak == close_to(base)
+        assert window.processes["worker"][0].peak_mb == close_to(base)
         child.say("spike 30 0.01")  # below the peak of the window before
-        until(lambda: sampler.close_window().peaks["worker"] > base + 28)
+        until(lambda: sampler.observed().peaks["worker"] > base + 28)
 
 
 def test_a_childs_last_held_memory_and_peak_outlive_it(child: Child) -> None:
     with Sampler(table_of(worker=child.pid), None, 1.0) as sampler:
         sampler.open_window()
         born = child.say("fork 60 30")
-        until(lambda: born in {w.process.pid for w in sampler.watched()})
+        until(lambda: born in {w.pid for w in sampler.watched()})
         held = read_memory(psutil.Process(born))
         assert held
         child.say("end")
-        until(lambda: born not in {w.process.pid for w in sampler.watched()})
-        ended, parent = sampler.close_window().processes
-        assert (ended.process.pid, ended.ended, ended.resident, ended.root) == (born, True, False, False)
-        assert ended.sample.private == held.private
-        assert ended.peak > held.rss + 25
-        assert (parent.process.pid, parent.ended, parent.resident, parent.root) == (child.pid, False, True, True)
-        assert sampler.deaths() == []  # a work-horse's end is no death
+        until(lambda: born not in {w.pid for w in sampler.watched()})
+        ended, parent = sampler.observed().processes["worker"]
+        assert (ended.pid, ended.ended, ended.resident, ended.root) == (born, True, False, False)
+        assert ended.held_mb == pytest.approx(held.private, abs=0.001)
+        assert ended.peak_mb is not None
+        assert ended.peak_mb > held.rss + 25
+        assert (parent.pid, parent.ended, parent.resident, parent.root) == (child.pid, False, True, True)
+        assert sampler.endings() == ()  # a work-horse's end is no death
         sampler.open_window()
-        assert [w.process.pid for w in sampler.close_window().processes] == [child.pid]
+        assert [p.pid for p in sampler.observed().processes["worker"]] == [child.pid]
 
 
 def test_sums_are_per_role_and_leave_out_what_is_unknown() -> None:
@@ -487,33 +486,64 @@ def test_the_end_of_a_serving_process_is_a_death_of_this_window_only(child: Chil
     with Sampler(table_of(worker=other.pid, api=child.pid), None, 1.0) as sampler:
         sampler.open_window()
         assert sampler.serving() == 1
-        begin = time.monotonic()
+        begin, clock = datetime.now(), time.monotonic()
         other.end()
-        until(sampler.deaths, 1.0)
-        [death] = sampler.deaths()
-        assert death.role == "worker"
-        assert death.words.startswith(f"worker process {other.pid} (")
-        assert isinstance(in_words(death.words), findings.Note), "else a report in Chinese has it in English"
-        assert begin <= death.at <= time.monotonic()
+        until(sampler.endings, 1.0)
+        [ending] = sampler.endings()
+        assert (ending.role, ending.pid, ending.name) == ("worker", other.pid, "python")
+        assert (ending.root, ending.left_work) == (True, False)
+        assert clock <= ending.at <= time.monotonic()
+        death = ending.as_death(2, False, None)
+        assert begin - timedelta(milliseconds=5) <= datetime.fromisoformat(death.at) <= datetime.now()
+        assert (death.role, death.pid, death.unfinished, death.replaced) == ("worker", other.pid, 2, False)
         assert sampler.serving() == 0
-        assert [w.ended for w in sampler.close_window().processes if w.process.pid == other.pid] == [True]
+        seen = sampler.observed()
+        assert seen.endings == (ending,)
+        assert seen.not_replaced == {"worker"}
+        assert [p.ended for p in seen.processes["worker"]] == [True]
         sampler.open_window()
-        assert sampler.deaths() == []
+        assert sampler.endings() == ()
 
 
 def test_a_death_between_the_last_look_and_a_new_window_is_not_lost(child: Child) -> None:
     sampler = Sampler(table_of(worker=child.pid), None, 1.0)  # not started: nobody looks but open_window()
     child.end()
     sampler.open_window()
-    assert [d.role for d in sampler.deaths()] == ["worker"]
-    [gone] = sampler.close_window().processes
+    assert [d.role for d in sampler.endings()] == ["worker"]
+    assert sampler.observed().not_replaced == {"worker"}
+    [gone] = sampler.observed().processes["worker"]
     assert (gone.ended, gone.resident, gone.root) == (True, True, True)
+
+
+def test_a_death_after_a_windows_report_is_reported_with_the_next_window(child: Child) -> None:
+    with Sampler(table_of(worker=child.pid), None, 1.0) as sampler:
+        sampler.open_window()
+        assert sampler.observed().endings == ()
+        child.end()
+        until(sampler.endings)
+        sampler.open_window()
+        assert [d.pid for d in sampler.observed().endings] == [child.pid]
+        assert sampler.observed().not_replaced == {"worker"}
+        sampler.open_window()
+        assert sampler.observed().endings == ()
+
+
+def test_what_was_observed_does_not_change_any_more(child: Child) -> None:
+    with Sampler(table_of(worker=child.pid), None, 1.0) as sampler:
+        sampler.open_window()
+        seen = sampler.observed()
+        before = dataclasses.asdict(seen)
+        child.say("keep 50")
+        until(lambda: sampler.observed().peaks["worker"] > seen.peaks["worker"] + 40)
+        child.end()
+        until(sampler.endings)
+        assert dataclasses.asdict(seen) == before
 
 
 def test_a_window_knows_the_free_memory_of_the_host_from_the_start(child: Child) -> None:
     sampler = Sampler(table_of(worker=child.pid), None, 1.0)
     sampler.open_window()
-    assert math.isfinite(sampler.close_window().available_min)
+    assert math.isfinite(sampler.observed().available_min)
 
 
 def test_idle_seconds_grow_while_workers_sleep_and_start_again_with_work(child: Child,
@@ -633,7 +663,7 @@ def test_the_longest_gap_is_between_looks_and_not_between_csv_rows(child: Child,
     clock.left = 120
     sampler._run()
     assert clock.now > 120
-    assert sampler.window.longest_gap == pytest.approx(0.2)
+    assert sampler.observed().longest_gap == pytest.approx(0.2)
 
 
 def test_a_hole_between_looks_is_the_longest_gap(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -643,7 +673,7 @@ def test_a_hole_between_looks_is_the_longest_gap(child: Child, monkeypatch: pyte
     monkeypatch.setattr(sampler, "_look", lambda *_, **__: setattr(clock, "now", clock.now + 7 * (clock.left == 20)))
     sampler._stop = clock  # type: ignore[assignment]
     sampler._run()
-    assert sampler.window.longest_gap == pytest.approx(7.0)
+    assert sampler.observed().longest_gap == pytest.approx(7.0)
 
 
 # ------------------------------------------------------------------------------------------------ the CSV
@@ -729,7 +759,7 @@ def test_where_sampling_stops_nothing_passes_for_a_measurement(child: Child, mon
         stopped = sampler.at_rest(60, NEVER)
         assert time.monotonic() - begin < 5
         assert (stopped.settled, dict(stopped.rss), dict(stopped.private)) == (False, {}, {})
-        assert sampler.close_window().peaks == {}
+        assert sampler.observed().peaks == {}
         assert sampler.idle_seconds() == 0.0  # nobody looked: no worker may be called idle
 
 
