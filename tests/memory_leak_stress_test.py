@@ -198,6 +198,11 @@ class TaskResult:
     settings: dict[str, Any] = field(default_factory=dict)  # on disk in the first line, and where they change
     host: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def clip(self) -> str:
+        """What tells its clip from others."""
+        return self.audio_path or self.audio_file
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
 
@@ -1662,10 +1667,10 @@ FAST_KEEPS_UP = 0.75  # ... unless it slows down: 0.5 accused a 600 MB warm-up o
 STANDS_OUT = 3  # a jump or fall of this many usual steps has a shape worth naming; smaller ones are noise
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
 HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
-WORK_CPU_S = 0.03  # of a role that works for a task: three of the kernel's clock ticks ...
-WORK_FACTOR = 3  # ... and so many times what it uses at rest, where an idle worker's heartbeat takes 0.1-0.2 % of a core
-WORK_SHARE = 0.9  # of the tasks must show it: where a second worker is not watched, half of them do not
-ROLE_CPU_S = 0.05  # of a role that is no worker, over all tasks: an API takes 2-40 ms for each
+WORK_FACTOR = 3  # a role that works uses so many times what it uses at rest (an idle worker: 0.1-0.2 % of a core)
+ROLE_CPU_S = 0.05  # ... and at least this over all tasks: an API takes 2-40 ms for each
+TELLING_CPU_S = 0.05  # five of the kernel's clock ticks: a clip that takes less of them cannot show it task by task
+WORK_SHARE = 0.9  # of the others: where a second worker is not watched, half of them do not show it
 HORSE_SHARE = 0.5  # a child much smaller than its worker (sh, ffmpeg) is a tool of the job, not its work-horse
 
 
@@ -1889,30 +1894,38 @@ def judge_role(
 def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | None:
     """Facts of a role whose processes did not do the work: its memory says nothing of the one that did; else None.
 
-    Its processes must have used CPU while tasks ran, clearly more than at rest; a worker so for each task, or it
-    forked a work-horse for it. Judged where the record holds it.
+    Over all tasks its processes must have used clearly more CPU than at rest, or have forked work-horses; a worker so
+    for each task long enough to show it. Judged where the record holds it, from as many batches as a slope needs.
     """
     batches = [list(b) for _, b in itertools.groupby((r for r in results if r.status == "success"), lambda r: r.batch)]
-    known = [(b[-1], m, max(r.processing_time or 0.0 for r in b)) for b in batches
-             if (m := b[-1].memory.get(role)) and m.cpu_s is not None and m.rest_cpu_percent is not None]
-    if not known:
+    uses = [Use(b[-1], m.cpu_s, m.rest_cpu_percent / 100, max(r.processing_time or 0.0 for r in b)) for b in batches
+            if (m := b[-1].memory.get(role)) and m.cpu_s is not None and m.rest_cpu_percent is not None]
+    if len(uses) < WINDOW:
         return None
-    rest = statistics.median(m.rest_cpu_percent or 0.0 for _, m, _ in known) / 100
-
-    def busy(cpu_s: float, seconds: float, least: float) -> bool:
-        return cpu_s >= least and cpu_s > WORK_FACTOR * rest * seconds
-
-    worked = [busy(m.cpu_s or 0.0, seconds, WORK_CPU_S) or (role == "worker" and has_forked(result))
-              for result, m, seconds in known]
-    total = busy(sum(m.cpu_s or 0.0 for _, m, _ in known), sum(seconds for _, _, seconds in known), ROLE_CPU_S)
-    if sum(worked) >= WORK_SHARE * len(worked) or (total and role != "worker"):
+    at_rest = statistics.mean(use.at_rest for use in uses)
+    most = {use.last.clip: max(u.cpu_s for u in uses if u.last.clip == use.last.clip) for use in uses}
+    telling = [use for use in uses if role == "worker" and most[use.last.clip] >= TELLING_CPU_S]
+    worked = sum(use.cpu_s > WORK_FACTOR * at_rest * use.seconds or has_forked(use.last) for use in telling)
+    cpu_s, seconds = sum(use.cpu_s for use in uses), sum(use.seconds for use in uses)
+    in_all = (cpu_s >= ROLE_CPU_S and cpu_s > WORK_FACTOR * at_rest * seconds) or any(has_forked(u.last) for u in uses)
+    if in_all and worked >= WORK_SHARE * len(telling):
         return None
     others = Counter[tuple[int, str]]()
-    for result, _, _ in known:
-        if other := result.busiest_other:
+    for other in (use.last.busiest_other for use in uses):
+        if other:
             others[other.pid, other.name] += round(1000 * other.cpu_s)
-    [((pid, name), _)] = others.most_common(1) or [((0, ""), 0)]
-    return {"tasks": len(worked), "worked": sum(worked), "pid": pid or None, "name": name or None}
+    pid, name = others.most_common(1)[0][0] if others else (None, None)
+    return {"tasks": len(telling) or len(uses), "worked": worked, "pid": pid, "name": name}
+
+
+@dataclass(frozen=True)
+class Use:
+    """CPU that a role used for a batch."""
+
+    last: TaskResult
+    cpu_s: float
+    at_rest: float  # share of a core, afterwards
+    seconds: float  # until its last task was done
 
 
 def has_forked(result: TaskResult) -> bool:

@@ -79,6 +79,11 @@ def test_a_wrong_command_line_is_one_sentence(
     assert sentence in refusal(argv.split(), capsys)
 
 
+def test_the_step_is_a_number_or_doubling() -> None:
+    assert parse_command_line(["--step", "3"]).step == 3
+    assert parse_command_line(["--step", "x2"]).step == "x2"
+
+
 def test_patterns_and_pids_are_kept_by_role() -> None:
     settings = parse_command_line(
         ["--watch", "worker=celery", "--watch", "worker=a=b", "--pid", "api=7", "--pid", "api=8"]

@@ -1,4 +1,4 @@
-"""The order of the leak phase's tasks and its warm-up round, on a service that is only pretended."""
+"""Cycles, their warm-up and the tasks of each, on a service that is only pretended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from typing import Any
 import pytest
 
 import memory_leak_stress_test as instrument
-from memory_leak_stress_test import Clip, Look, Place, Reading, Settings, leak_phase, unloaded, warm_up
+from memory_leak_stress_test import (
+    Clip,
+    Look,
+    Place,
+    Reading,
+    RoleMemory,
+    Settings,
+    TaskResult,
+    leak_phase,
+    loaded_phase,
+    loaded_size,
+    unloaded,
+    warm_up,
+)
 
 SHORT, LONG = Clip(Path("short.wav"), 1, 1.0), Clip(Path("long.wav"), 1, 3.0)
 
@@ -31,12 +44,13 @@ class PretendedTest:
         self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers))
         self.sent: list[tuple[int | None, str, int]] = []
         self.status = "success"
+        self.phases: set[str] = set()
 
     def at_rest(self) -> Reading:
         return Reading(0.0, {}, {}, frozenset())
 
     def batch(self, clip: Clip, size: int, before: Reading, place: Place) -> tuple[list[Any], Reading]:
-        assert place.phase == "leak"
+        self.phases.add(place.phase)
         self.sent.append((place.cycle, clip.path.stem, size))
         self.log.results.append(SimpleNamespace(audio_file=clip.path.name, status=self.status))
         return self.log.results[-1:], before
@@ -83,3 +97,41 @@ def test_workers_that_take_turns_meet_both_clips(workers: int, second: list[str]
     leak_phase(test)
     assert [clip for cycle, clip, _ in test.sent if cycle == 1] == ["short", "long"]
     assert [clip for cycle, clip, _ in test.sent if cycle == 2] == second
+
+
+def test_tasks_released_together_in_the_leak_phase_and_in_the_loaded_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instrument, "judge_leak", lambda *_, **__: {})
+    test: Any = PretendedTest([worker(300)])
+    test.client = SimpleNamespace(session=threading.Lock, workers=lambda _: 1)
+    test.settings = Settings(min_cycles=2, max_cycles=2, at_once=4)
+    leak_phase(test)
+    assert test.sent == [(0, "short", 4), (0, "long", 4)] + [(n, clip, 4) for n in (1, 2) for clip in ("short", "long")]
+    test.sent.clear()
+    loaded_phase(test, 5)
+    assert test.sent == [(0, "short", 5), (1, "short", 5), (2, "short", 5)]
+    assert test.phases == {"leak", "loaded"}
+
+
+def after_first_use(**mb: float) -> TaskResult:
+    """The last result of the warm-up round: private memory of each role."""
+    memory = {role: RoleMemory(None, held + 30, None, held, None) for role, held in mb.items()}
+    return TaskResult("long_c1_0002", "leak", "2026-01-01T00:00:00", "long.wav", 1.0, 3.0, 1, "success", cycle=0,
+                      memory=memory)
+
+
+@pytest.mark.parametrize(("now", "at_once", "confirmed", "size"), [
+    pytest.param({"worker": 440.0, "api": 60.0}, None, True, None, id="within the limit"),
+    pytest.param({"worker": 510.0, "api": 60.0}, None, True, 6, id="the worker holds more"),
+    pytest.param({"worker": 300.0, "api": 290.0}, None, True, 6, id="the API holds more"),
+    pytest.param({"worker": 510.0, "api": 60.0}, 3, True, 3, id="as many as the user asks for"),
+    pytest.param({"worker": 510.0, "api": 60.0}, None, False, None, id="no level is known to be stable"),
+    pytest.param({"api": 60.0}, None, True, None, id="the worker is gone"),
+])
+def test_loaded_cycles_follow_where_the_ramp_left_memory_behind(now: dict[str, float], at_once: int | None,
+                                                                confirmed: bool, size: int | None) -> None:
+    test: Any = PretendedTest([])
+    test.settings = Settings(at_once=at_once, delta_limit_mb=200)
+    test.log.results = [after_first_use(worker=300.0, api=60.0)]
+    reading = Reading(0.0, {role: mb + 500 for role, mb in now.items()}, now, frozenset())
+    climb: Any = SimpleNamespace(before=reading, good=[1, 2, 6], confirmed=confirmed)
+    assert loaded_size(test, climb) == size

@@ -375,12 +375,42 @@ def test_an_interruption_ends_the_ramp_and_leaves_the_answer_of_the_levels_befor
 
 @pytest.mark.parametrize(
     ("start", "step", "highest", "expected"),
-    [(1, 1, 4, [1, 2, 3, 4]), (3, 1, 5, [3, 4, 5]), (1, 4, 12, [1, 5, 9, 12]), (2, 3, 8, [2, 5, 8]), (4, 1, 4, [4])],
+    [(1, 1, 4, [1, 2, 3, 4]), (3, 1, 5, [3, 4, 5]), (1, 4, 12, [1, 5, 9, 12]), (2, 3, 8, [2, 5, 8]), (4, 1, 4, [4]),
+     (1, "x2", 16, [1, 2, 4, 8, 16]), (3, "x2", 20, [3, 6, 12, 20]), (4, "x2", 4, [4])],
 )
-def test_levels_go_by_steps_and_end_at_the_highest_asked_for(
-    start: int, step: int, highest: int, expected: list[int]
+def test_levels_go_by_steps_or_double_and_end_at_the_highest_asked_for(
+    start: int, step: int | str, highest: int, expected: list[int]
 ) -> None:
     assert levels(Settings(start=start, step=step, max_concurrency=highest)) == expected
+
+
+def from_level(level: int, *, flaky: Sequence[tuple[int, int]] = ()) -> Callable[[int, int], list[TaskResult]]:
+    """Tasks fail from that level on, and in those (level, run)s below it."""
+    def script(size: int, run: int) -> list[TaskResult]:
+        return level_run(size, run, error="task_failed" if size >= level or (size, run) in flaky else None)
+
+    return script
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [
+    (7, [1, 1, 1, 2, 4, 8, 6, 7, 7, 6, 6]),  # 8 and 7 fail, 6 is the answer
+    (8, [1, 1, 1, 2, 4, 8, 6, 7, 8, 7, 7]),
+    (5, [1, 1, 1, 2, 4, 8, 6, 5, 5, 4, 4]),
+    (2, [1, 1, 1, 2, 2]),  # neighbours already; level 1 has its three runs
+])
+def test_doubling_closes_in_on_the_limit_and_confirms_it(limit: int, sizes: list[int]) -> None:
+    run = climber(from_level(limit), step="x2", max_concurrency=32)
+    climb = ramp(run)
+    assert [size for size, number in run.sequence if number] == sizes
+    assert (climb.good[-1], climb.bad, climb.confirmed) == (limit - 1, limit, True)
+    reasons = [(r.concurrency, r.level.stop_reason) for r in run.log.results if r.level and r.level.stop_reason]
+    assert reasons[-1] == (limit, "failure"), "the last one recorded is why the answer is no higher"
+
+
+def test_a_level_between_that_fails_in_its_confirmation_is_not_the_answer() -> None:
+    run = climber(from_level(7, flaky=[(6, 2)]), step="x2", max_concurrency=8)
+    climb = ramp(run)
+    assert (climb.good, climb.confirmed) == ([1, 2, 4], True)
 
 
 def test_the_ramp_stops_before_a_level_that_would_take_the_memory_kept_in_reserve(
