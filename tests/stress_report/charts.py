@@ -126,7 +126,7 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
         for series in usage:
             colours.setdefault(series.role, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
             draw_role(axes, series, times, colours[series.role], pen)
-    ends = {(r.phase, r.cycle, r.concurrency, r.level_run, r.audio_file): (wall, r.worker_rss_after_mb)
+    ends = {(r.phase, r.cycle, r.concurrency, r.level_run, r.clip): (wall, r.worker_rss_after_mb)
             for r in judged.run.results  # tasks released together share the reading after the last of them
             if r.settled and r.worker_rss_after_mb is not None and (wall := wall_seconds(r.timestamp)) is not None}
     settled = [(first.at_wall(wall) + SETTLE_S, mb) for wall, mb in ends.values()]

@@ -6,8 +6,16 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from memory_leak_stress_test import Breach, LevelRun, TaskResult, judge_level_run, median
-from stress_report.findings import Knee, Level, Ramp, plain
+from memory_leak_stress_test import (
+    NOT_THE_SERVICES,
+    Breach,
+    LevelRun,
+    TaskResult,
+    crashes_and_recycled,
+    judge_level_run,
+    median,
+)
+from stress_report.findings import MOST_WORDS, Failure, Knee, Level, Ramp, plain
 from stress_report.recording import RecordedRun
 
 REAL_TIME = 1.0  # RTF from which a task takes longer than its recording
@@ -26,7 +34,7 @@ def judge_ramp(run: RecordedRun) -> Ramp:
     for level_run, results in judged:
         by_level.setdefault(level_run.concurrency, []).append((level_run, results))
     levels = [judge_level(size, runs) for size, runs in sorted(by_level.items())]
-    good = stable_levels(levels, leap=run.setting("step") if run.lost else None)
+    good = stable_levels(levels, run.setting("step") if run.lost else None)
     max_stable = highest_stable(levels, good)
     tasks = good[-1].succeeded if good else 0
     return Ramp(levels, max_stable, highest_in_real_time(levels, good, max_stable), find_knee(levels, by_level),
@@ -41,17 +49,19 @@ def judged_runs(run: RecordedRun) -> LevelRuns:
         number = 1 if result.level_run is None else result.level_run
         if number:  # 0 is the warm-up task
             groups.setdefault((result.concurrency, number), []).append(result)
-    return [(judge_level_run(results, run.setting("rtf_limit")), results) for results in groups.values()]
+    recycled = {death.role for death in crashes_and_recycled(run.results)[1]} if run.schema > 1 else set()
+    return [(judge_level_run(results, run.setting("rtf_limit"), recycled), results) for results in groups.values()]
 
 
-def stable_levels(levels: Sequence[Level], leap: float | None) -> list[Level]:
+def stable_levels(levels: Sequence[Level], step: int | str | None) -> list[Level]:
     """The levels from the lowest up to the first that is not stable.
 
-    `leap`: where results were lost, a step wider than this may hide a level that failed.
+    `step`: where results were lost, the step between levels; a wider one may hide a level that failed.
     """
     good: list[Level] = []
     for level in levels:
-        hidden = bool(good) and leap is not None and level.concurrency - good[-1].concurrency > leap
+        last = good[-1].concurrency if good else level.concurrency
+        hidden = step is not None and level.concurrency > (2 * last if isinstance(step, str) else last + step)
         if not level.stable or level.client_limited or hidden:
             break
         good.append(level)
@@ -169,7 +179,7 @@ def judge_level(size: int, judged: LevelRuns) -> Level:
         stable=all(stable),
         complete=all(level_run.complete for level_run, _ in judged),
         flaky=not stable[0] and any(stable),
-        interrupted=any(r.error_kind == "interrupted" for _, results in judged for r in results),
+        interrupted=any(r.error_kind in NOT_THE_SERVICES for _, results in judged for r in results),
         rtf_known=sum(r.rtf is not None for _, results in judged for r in results if r.status == "success"),
     )
 
@@ -193,13 +203,13 @@ STOPS = ("failure", "worker_died", "rtf_limit", "memory_reserve", "max_concurren
 
 def stop_reason(run: RecordedRun, judged: LevelRuns) -> str | None:
     """Why the ramp ended: as recorded, else what its last level shows; a file that just ends was interrupted."""
-    recorded = [(r.level or {}).get("stop_reason") for r in run.results]
+    recorded = [r.level.stop_reason for r in run.results if r.level]
     if found := [reason for reason in recorded if reason in STOPS]:
-        return str(found[-1])
+        return found[-1]
     if not judged:
         return None
     last, results = judged[-1]
-    if any(r.error_kind == "interrupted" for r in results):
+    if any(r.error_kind in NOT_THE_SERVICES for r in results):
         return "interrupted"
     if last.breach and last.breach.what in ("worker_died", "process_died", "rtf_limit"):
         return last.breach.what.replace("process", "worker")
@@ -208,11 +218,15 @@ def stop_reason(run: RecordedRun, judged: LevelRuns) -> str | None:
     return None if run.legacy else "interrupted"
 
 
-def failure_kinds(results: Iterable[TaskResult]) -> list[tuple[str, int, str]]:
-    """Kinds of failure with their counts and the service's words, the most frequent first."""
-    words: dict[str, Counter[str]] = {}
+def failure_kinds(results: Iterable[TaskResult]) -> list[tuple[str, int, list[Failure]]]:
+    """Kinds of failure with their counts and their two most frequent failures, the most frequent kind first."""
+    kinds: dict[str, Counter[str]] = {}
+    failures: dict[str, Failure] = {}  # by what is the same in equal ones
     for r in results:
         if r.status != "success":
-            words.setdefault(r.error_kind or r.status, Counter())[plain(r.error or "", 300)] += 1
-    kinds = sorted(words.items(), key=lambda item: -item[1].total())
-    return [(kind, said.total(), " / ".join(text for text, _ in said.most_common(2) if text)) for kind, said in kinds]
+            kind = r.error_kind or r.status
+            failure = Failure(kind, plain(r.error, MOST_WORDS) if r.error else None, r.error_facts)
+            failures.setdefault(str(failure), failure)
+            kinds.setdefault(kind, Counter())[str(failure)] += 1
+    most = sorted(kinds.items(), key=lambda item: -item[1].total())
+    return [(kind, seen.total(), [failures[key] for key, _ in seen.most_common(2)]) for kind, seen in most]

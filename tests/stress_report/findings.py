@@ -37,6 +37,16 @@ MEMORY_CRITERIA = CRITERIA[:3]  # observed and limit in MB
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a task failed: what the tool knows of it, and the words of the service or the system."""
+
+    kind: str
+    words: str | None
+    facts: Mapping[str, Any]
+    test_id: str | None = None  # where one task is meant
+
+
+@dataclass(frozen=True)
 class Criterion:
     """One criterion. `observed` and `limit` in MB (MiB), MB per cycle, tasks, deaths or RTF, as its id says."""
 

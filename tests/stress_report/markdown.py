@@ -27,7 +27,6 @@ from stress_report.saying import (
     num,
     observed_text,
     ramp_sentence,
-    seen_of,
     three_sentences,
     together,
 )
@@ -160,7 +159,7 @@ def run_part(judged: Judged, say: Words) -> list[str]:
              ("files", " + ".join([run.path.name, *(s.path.name for s in run.samples if s.path != run.path)]))]
     known = [(say(key), say("unknown") if value is None else str(value)) for key, value in facts]
     lines = table(columns(say, "what", "value"), known, 2)
-    clips = Counter((r.audio_file, num(r.audio_seconds), num(r.audio_size_mb, 2)) for r in run.results)
+    clips = Counter((run.clip_names[r.clip], num(r.audio_seconds), num(r.audio_size_mb, 2)) for r in run.results)
     if clips:
         rows = [(*clip, str(count)) for clip, count in clips.items()]
         lines += shortened_table(columns(say, "clip", "length", "size", "tasks"), rows, say)
@@ -248,8 +247,8 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
     tasks = judged.run.phase("leak")
     others = [role for role in ROLES[1:] if any(role in r.memory for r in tasks)]
     rows_of_tasks = [
-        (str(r.cycle), clip_text(r, say), num(r.worker_rss_before_mb), num(r.worker_rss_after_mb),
-         num(r.worker_rss_delta_mb, sign=True), num(r.worker_rss_peak_mb), num(r.rtf, 3),
+        (str(r.cycle), clip_text(r, judged.run.clip_names[r.clip], say), num(r.worker_rss_before_mb),
+         num(r.worker_rss_after_mb), num(r.worker_rss_delta_mb, sign=True), num(r.worker_rss_peak_mb), num(r.rtf, 3),
          say(YES_NO[r.settled]),
          *(num(r.memory[role].after_mb) if role in r.memory else "–" for role in others)) for r in shortened(tasks)]
     headers = columns(say, "cycle", "clip", "rss_before", "rss_after", "delta", "task_peak", "rtf", "settled")
@@ -260,10 +259,10 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
 YES_NO = {True: "yes", False: "no", None: "none"}
 
 
-def clip_text(result: TaskResult, say: Words) -> str:
+def clip_text(result: TaskResult, clip: str, say: Words) -> str:
     """The clip of a task, and what became of a task that did not succeed."""
     failed = result.status != "success"
-    return f"{result.audio_file} – {say.kind(result.error_kind or result.status)}" if failed else result.audio_file
+    return f"{clip} – {say.kind(result.error_kind or result.status)}" if failed else clip
 
 
 def role_lines(v: RoleFindings, say: Words) -> Iterator[str]:
@@ -280,7 +279,7 @@ def role_lines(v: RoleFindings, say: Words) -> Iterator[str]:
 
 def horses_table(worker: RoleFindings | None, say: Words) -> list[str]:
     horses: Sequence[HorseFigures] = worker.horses if worker else []
-    rows = [(h.audio_file, say("leak_" + h.growth.verdict), str(h.jobs), pair(h.peak_median_mb, h.peak_max_mb, 1),
+    rows = [(h.clip, say("leak_" + h.growth.verdict), str(h.jobs), pair(h.peak_median_mb, h.peak_max_mb, 1),
              pair(h.held_median_mb, h.held_max_mb, 1), num(h.growth.mb_per_cycle, 2, sign=True)) for h in horses]
     if not rows:
         return []
@@ -311,7 +310,8 @@ def ramp_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str
     empty = judged.run.empty_texts
     if kinds:
         lines += sentences([say("failures_head")])
-        failures = [(say.kind(kind), words, str(count)) for kind, count, words in kinds]
+        failures = [(say.kind(kind), " / ".join(filter(None, map(say.failure, most))), str(count))
+                    for kind, count, most in kinds]
         lines += table(columns(say, "kind", "said", "count"), failures, 2)
     elif judged.run.results:
         lines += sentences([say("no_failures")])
@@ -351,7 +351,7 @@ def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
     breach = ramp.first_breach
     if breach:
         yield say("breach", level=breach.concurrency, what=say.kind(breach.what), task=breach.test_id or "–",
-                  observed=seen_of(breach.observed), limit=seen_of(breach.limit))
+                  observed=say.observed(breach), limit=say.limit(breach))
     else:
         yield say("no_breach")
     if incomplete := [str(level.concurrency) for level in ramp.levels if not level.complete]:

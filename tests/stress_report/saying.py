@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memory_leak_stress_test import Breach, GrowthVerdict
+from memory_leak_stress_test import Breach, Death, GrowthVerdict
 from stress_report.concurrency import failure_kinds, work_together
-from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Note, Ramp, plain
-from stress_report.judging import Judged, in_words, memory_missing, ramp_missing
+from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Failure, Note, Ramp, plain
+from stress_report.judging import Judged, memory_missing, ramp_missing
 from stress_report.memory import RoleFindings
 from stress_report.words import LANGUAGES, WORDS
+
+SHORT_WORDS = 120  # characters of what was seen of a breach, where it is only mentioned
 
 
 class FigureFormat(string.Formatter):
@@ -55,13 +57,60 @@ class Words:
         key = "kind_submit_http" if name.startswith("submit_http_") else f"kind_{name}"
         return self("kind", meaning=self(key), name=name) if key in WORDS else plain(name)
 
+    def death(self, death: Death) -> str:
+        """Which process ended; of an old record's odd sentence only the words are known."""
+        return self("death", **vars(death)) if death.role else plain(death.name)
+
+    def failure(self, failure: Failure) -> str:
+        """What the tool knows of a failed task, then the words of the service; empty where there are neither."""
+        known = [self._known(failure, name) for name in failure.facts]
+        said = [*filter(None, known), plain(failure.words or "")]
+        if failure.kind == "task_failed" and not any(said):
+            return self("no_reason")
+        return self("semicolon").join(filter(None, said))
+
+    def _known(self, failure: Failure, name: str) -> str | None:
+        """One fact in words. The facts of a later version have none yet: then they are left out."""
+        facts = {key: f"{value:g}" if isinstance(value, float) else plain(str(value))
+                 for key, value in failure.facts.items() if value is not None}
+        value = failure.facts[name]
+        if value is None:
+            return None
+        for key in (f"fact_{failure.kind}_{name}", f"fact_{name}_{str(value).lower()}", f"fact_{name}"):
+            if key in WORDS:
+                return self(key, **{"name": "–", **facts, "problem": self._problem(facts.get("problem", ""))})
+        return None
+
+    def _problem(self, problem: str) -> str:
+        """What is wrong with an answer, by the tool's name for it."""
+        return self(f"problem_{problem}") if f"problem_{problem}" in WORDS else problem
+
+    def observed(self, breach: Breach) -> str:
+        """What was seen of a breach: a figure, a death, what became of a task."""
+        if breach.what == "incomplete":
+            return self("lines", count=int(breach.observed or 0))
+        if breach.observed is not None:
+            return num(breach.observed, 2)
+        words = self.death(breach.death) if breach.death else self.failure(
+            Failure(breach.what, breach.words, breach.facts))
+        return self("killed", words=words, count=breach.oom_kills) if breach.oom_kills else words or "–"
+
+    def limit(self, breach: Breach) -> str:
+        if breach.what == "incomplete":
+            return self("lines", count=int(breach.limit or 0))
+        return num(breach.limit, 2)
+
     def _fact(self, value: Any) -> Any:
         """Facts that are themselves said in words: a list is clauses, a tuple is an enumeration."""
         if isinstance(value, Note):
             return self.note(value)
         if isinstance(value, Breach):
-            observed = seen_of(value.observed, 120)
+            observed = plain(self.observed(value), SHORT_WORDS)
             return self("breach_short", level=value.concurrency, what=self.kind(value.what), observed=observed)
+        if isinstance(value, Death):
+            return self.death(value)
+        if isinstance(value, Failure):
+            return self("crashed_task", task=value.test_id, words=self.failure(value) or self.kind(value.kind))
         if isinstance(value, list):
             return self("semicolon").join(self._fact(item) for item in value)
         if isinstance(value, tuple):
@@ -72,12 +121,8 @@ class Words:
 def reason(growth: GrowthVerdict, say: Words) -> str:
     """Why a verdict is what it is."""
     suffix = say("rss_suffix") if growth.facts.get("measure") == "rss" and growth.verdict != "NOT MEASURED" else ""
-    return say(f"reason_{growth.reason}", **growth.facts) + suffix
-
-
-def seen_of(seen: float | str | None, limit: int = MOST_WORDS) -> Note | str:
-    """What was seen of a breach: a figure or words."""
-    return in_words(seen, limit) if isinstance(seen, str) else num(seen, 2)
+    key = "no_work_other" if growth.reason == "no_work" and growth.facts.get("pid") else growth.reason
+    return say(f"reason_{key}", **growth.facts) + suffix
 
 
 def num(value: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -244,12 +289,13 @@ def advice(judged: Judged) -> str:
 def advice_facts(judged: Judged) -> dict[str, Any]:
     """What the sentences of the table name."""
     run, leaking, growth = judged.run, first_leaking(judged), undecided_growth(judged)
-    longest = max(run.phase("leak"), key=lambda r: r.audio_seconds or 0.0).audio_file if run.phase("leak") else ""
+    longest = max(run.phase("leak"), key=lambda r: r.audio_seconds or 0.0, default=None)
     cycles = int(run.setting("max_cycles"))
     needed = max(int(growth.facts.get(key) or 0) for key in ("needed", "enough")) if growth else 0
     wanting = [c for c in judged.criteria if c.asked and c.status in WANTING["inconclusive"]] or judged.criteria
     return {"file": run.path.name, "role": leaking.role if leaking else None,
-            "clip": leaking.follows if leaking and leaking.follows not in (None, "both") else longest,
+            "clip": leaking.follows if leaking and leaking.follows not in (None, "both") else (
+                run.clip_names[longest.clip] if longest else ""),
             "level": judged.ramp.first_breach.concurrency if judged.ramp.first_breach else None,
             "slow_level": criterion(judged, "rtf_under_load").text.facts.get("level"),
             "cycles": max(cycles, needed), "most": max(2 * cycles, needed),

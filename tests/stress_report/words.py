@@ -31,6 +31,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead_stands_none": ("the service does not stand even one task", "服务连单个任务也无法稳定完成"),
     "at_least": ("at least {count}", "{count} 以上"),
     "lead_stands_open": ("how many tasks at once the service stands is not known", "服务的稳定并发数尚不清楚"),
+    "cut_tool_fault": ("The test tool itself broke, which says nothing of the service: the run never passes as a "
+        "whole.",
+        "测试工具自身出错，与服务无关，因此整体不能算通过。"),
     "cut_interrupted": ("The run was interrupted: it never passes as a whole.", "测试中途被中断，因此整体不能算通过。"),
     "cut_early": ("The record ends before the ramp began: it never passes as a whole.",
         "记录在并发测试开始前就已结束，因此整体不能算通过。"),
@@ -104,6 +107,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "killed": ("{words} (the kernel ended {count} for lack of memory meanwhile)",
         "{words}（期间内核因内存不足杀掉 {count} 个进程）"),
     "crash_text": ("{count} in all: {first}", "共 {count} 次：{first}"),
+    "crash_recycled": ("none crashed; {count} {count:|process was|processes were} replaced between tasks (the "
+        "first: {first})",
+        "没有意外退出；有 {count} 个进程在任务之间被替换（第一个：{first}）"),
+    "crashed_task": ("{task}: {words}", "{task}：{words}"),
     "crash_unread": ("none seen, but {count} {count:|result is missing or does|results are missing or do} not say "
         "which processes were alive",
         "未发现进程退出，但有 {count} 条结果缺失，或没有记录当时哪些进程在运行"),
@@ -317,6 +324,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "clips": ("clip lengths", "音频时长"),
     "phase": ("phases", "测试阶段"),
     "phase_all": ("leak phase, concurrency ramp", "泄漏测试、并发测试"),
+    "phase_loaded": ("loaded cycles", "并发负载循环"),
     "phase_leak": ("leak phase", "泄漏测试"),
     "phase_concurrency": ("concurrency ramp", "并发测试"),
     "when": ("when", "时间"),
@@ -436,6 +444,26 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind_process_died": ("service process died", "服务进程退出"),
     "kind_rtf_limit": ("RTF reached its limit", "RTF 达到上限"),
     "kind_incomplete": ("results missing", "结果不完整"),
+    "kind_tool_fault": ("fault of the test tool", "测试工具自身出错"),
+    "no_reason": ("the service gives no reason", "服务没有给出原因"),
+    "fact_stalled_idle_s": ("no progress for {idle_s} s while every worker was idle (where one waits so long for "
+        "another machine, raise --stall-timeout)",
+        "所有 worker 都空闲，{idle_s} 秒没有任何进展（若 worker 确实要这么久等待另一台机器，请调大 --stall-timeout）"),
+    "fact_worker_died_pid": ("worker process {pid} ({name}) ended", "worker 进程 {pid}（{name}）退出"),
+    "fact_worker_died_idle_s": ("no progress for {idle_s} s since", "此后 {idle_s} 秒没有任何进展"),
+    "fact_workers_left_0": ("no worker is left", "已没有 worker"),
+    "fact_limit_s": ("not done after {limit_s} s", "{limit_s} 秒后仍未完成"),
+    "fact_last_seen": ("last seen {last_seen}", "最后一次查询时状态为 {last_seen}"),
+    "fact_exchange_ended_false": ("the exchange with the API never ended", "与 API 的通信始终没有结束"),
+    "fact_sent_false": ("the test was interrupted before this task was sent", "测试在提交此任务之前被中断"),
+    "fact_sent_true": ("the test was interrupted before this task ended", "测试在此任务结束之前被中断"),
+    "fact_task_lost_task_id": ("accepted as {task_id}, which the service no longer knows (404)",
+        "已受理为 {task_id}，但服务已查无此任务（404）"),
+    "fact_problem": ("{problem}", "{problem}"),
+    "problem_not JSON": ("the answer is not JSON", "答复不是 JSON"),
+    "problem_not a JSON object": ("the answer is not a JSON object", "答复不是 JSON 对象"),
+    "problem_empty answer": ("the answer is empty", "答复为空"),
+    "problem_cannot be decoded": ("the answer cannot be decoded", "答复无法解码"),
     "failures_head": ("Failures, all phases:", "失败汇总（全部阶段）："),
     "no_failures": ("No task failed.", "没有任务失败。"),
     "empty_text": ("{count} {count:|task was|tasks were} done without a word of text: a silent failure, or clips "
@@ -476,6 +504,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "skip_no_object": ("not a JSON object", "不是 JSON 对象"),
     "skip_too_large": ("nested too deep, or a number too large", "嵌套过深，或数值过大"),
     "skip_id_twice": ("test_id used twice", "test_id 重复"),
+    "skip_pending": ("the pending result cannot be read", "待写入的结果无法读取"),
     "skip_unknown": ("unknown phase or status", "phase 或 status 的值未知"),
     "skip_missing": ("{name} is missing", "缺少 {name}"),
     "skip_range": ("{name} is out of range", "{name} 超出范围"),
@@ -486,6 +515,16 @@ WORDS: dict[str, tuple[str, str]] = {
         "{count:|result is missing: its running number stands|results are missing: their running numbers stand} in "
         "no line",
         "缺少 {count} 条结果：其流水号没有出现在任何一行"),
+    "pending_joined": ("the test ended before the line of {task} was written; the result was taken from {file}",
+        "测试结束时 {task} 的那一行还没有写入；该结果取自 {file}"),
+    "pending_unsettled": ("the test ended before the line of {task} was written; the result was taken from {file}, "
+        "and its memory at rest is missing",
+        "测试结束时 {task} 的那一行还没有写入；该结果取自 {file}，缺少任务后的稳定内存读数"),
+    "pending_unreadable": ("{file} cannot be read: the last result before the test ended is lost",
+        "{file} 无法读取：测试结束前的最后一条结果已丢失"),
+    "settings_lost": ("the line that holds the settings is missing: limits are the defaults",
+        "缺少记录设置的那一行：限值采用默认值"),
+    "old_memory_zero": ("memory is 0 in every line, so it was not measured", "每一行的内存都是 0，说明没有测到"),
     "csv_missing": ("{file} is not beside the results: no chart over time, and holes in the sampling cannot be seen",
         "结果文件所在目录中没有 {file}，因此无法绘制内存随时间变化的图，也无法检查采样空缺"),
     "not_watched": ("processes were not watched (--no-watch), so there is no CSV",
@@ -600,10 +639,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "never by less than {smallest_step:.1f}, without slowing down",
         "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），其中增长最少的一轮也有 {smallest_step:.1f} "
         "MB，且没有放缓"),
-    "reason_horses_leak": ("each job on {audio_file} held {slope:.1f} MB more when it ended than the job before (at "
-        "least {low:.1f}), though each had its own process: what it loads keeps growing",
-        "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽然各在独立进程中"
-        "运行，加载的内容却越来越多"),
+    "reason_horses_leak": ("each job on {clip} held {slope:.1f} MB more when it ended than the job before (at least "
+        "{low:.1f}), though each had its own process: what it loads keeps growing",
+        "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽然各在独立进程中运行，"
+        "加载的内容却越来越多"),
     "reason_no_growth": ("no growth above {high:.1f} MB per cycle over the last {window} of {cycles} cycles: 1 GB "
         "of free memory lasts at least {cycles_per_gb} {cycles_per_gb:|cycle|cycles}; jumps rarer than one in "
         "{rarest:.1f} cycles cannot be excluded",
@@ -650,11 +689,18 @@ WORDS: dict[str, tuple[str, str]] = {
         "{cycles} 次读数中有 {unsettled} 次内存没有稳定下来：请避免其他负载，或调大 --settle-timeout"),
     "reason_sampler_gap": ("memory went unwatched for {gap_s:.1f} s: a process may have died and come back unseen",
         "内存有 {gap_s:.1f} s 未被监控：期间可能有进程退出后又重启而未被察觉"),
-    "reason_horses_growing": ("each job on {audio_file} held {slope:.1f} MB more when it ended than the job before, "
-        "in {cycles} {cycles:|job|jobs}: more cycles show whether that goes on",
-        "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任务：需要更多轮次看是"
-        "否持续"),
+    "reason_horses_growing": ("each job on {clip} held {slope:.1f} MB more when it ended than the job before, in "
+        "{cycles} {cycles:|job|jobs}: more cycles show whether that goes on",
+        "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任务：需要更多轮次看是否持续"),
     "reason_not_measured": ("the memory of this role was never read", "没有读到该角色的内存"),
+    "reason_no_work": ("its processes used no more CPU while tasks ran than at rest ({worked} of {tasks} tasks show "
+        "work): another process did the work",
+        "任务运行时其进程的 CPU 用量并不高于空闲时（{tasks} 个任务中只有 {worked} 个显示有工作）：真正执行任务的是别"
+        "的进程"),
+    "reason_no_work_other": ("its processes used no more CPU while tasks ran than at rest ({worked} of {tasks} "
+        "tasks show work): the work seems to be done by process {pid} ({name}), see --watch and --pid",
+        "任务运行时其进程的 CPU 用量并不高于空闲时（{tasks} 个任务中只有 {worked} 个显示有工作）：真正执行任务的似乎"
+        "是进程 {pid}（{name}），请用 --watch 或 --pid 指定"),
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
         "结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} MB"),

@@ -22,7 +22,7 @@ import guides
 import make_examples
 import memory_leak_stress_test as instrument
 from guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
-from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
+from memory_leak_stress_test import LevelFacts, ProcessMemory, RoleMemory, TaskResult
 from stress_report import findings
 from stress_report.concurrency import KNEE_SHARE, STOPS
 from stress_report.judging import DELTA_BAD_MB, GOOD_LEVEL, NEEDED_LEVEL
@@ -166,8 +166,8 @@ def field_names(kind: Any) -> list[str]:
 
 @both
 def test_every_field_of_the_results_is_explained_and_no_other(guide: Path) -> None:
-    level = list(instrument.ClientMeter().level_facts([]))
-    written = [*field_names(TaskResult), *field_names(RoleMemory), *field_names(ProcessMemory), *level]
+    written = [*field_names(TaskResult), *field_names(RoleMemory), *field_names(ProcessMemory),
+               *field_names(LevelFacts)]
     explained = section(guide, RESULTS).keys
     assert Counter(explained) == Counter(written) - Counter(["peak_mb"])  # of a role and of a process: one row for both
 
@@ -295,7 +295,8 @@ def recorded(folder: Path) -> Path:
 
     failed = {"status": "failed", "error_kind": "task_failed", "error": "no", "rtf": None, "processing_time": None}
     lines = [line(n, phase="leak", cycle=n) for n in range(8)]
-    lines += [line(8, phase="concurrency", level_run=1, level={}), line(9, phase="concurrency", level_run=2, **failed)]
+    lines += [line(8, phase="concurrency", level_run=1, level=LevelFacts()),
+              line(9, phase="concurrency", level_run=2, **failed)]
     path = folder / "memory_leak_stress_test_20251209_233015.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -58,12 +58,12 @@ def test_growth_of_work_horses_follows_their_clip(cycles: int, reason: str) -> N
 def test_figures_of_work_horses_by_clip() -> None:
     found = worker(leak_run([30.0] * 10, first=30, warm=30, make=forking(lambda cycle: 620.0 + cycle % 2)))
     short, long = found.horses
-    assert (short.audio_file, short.jobs, short.held_median_mb, short.held_max_mb) == (SHORT, 10, 400.0, 400.0)
-    assert (long.audio_file, long.jobs, long.held_median_mb, long.held_max_mb) == (LONG, 10, 620.5, 621.0)
+    assert (short.clip, short.jobs, short.held_median_mb, short.held_max_mb) == (SHORT, 10, 400.0, 400.0)
+    assert (long.clip, long.jobs, long.held_median_mb, long.held_max_mb) == (LONG, 10, 620.5, 621.0)
     assert (long.peak_median_mb, long.peak_max_mb, long.growth.verdict) == (900.0, 900.0, "NO LEAK")
 
 
 def test_work_horses_without_a_last_reading_are_counted_all_the_same() -> None:
     found = worker(leak_run([30.0] * 10, make=forking(lambda cycle: None)))
-    long = next(series for series in found.horses if series.audio_file == LONG)
+    long = next(series for series in found.horses if series.clip == LONG)
     assert (long.jobs, long.held_median_mb, long.held_max_mb) == (10, None, None)

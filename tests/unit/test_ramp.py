@@ -202,6 +202,8 @@ class Scripted(StressTest):
         level = results[0].level or LevelFacts()
         for result in results:
             result.level = level
+        for result in results:
+            result.batch = len(self.sequence)
         self.log.results += results
         return results, before
 
@@ -506,7 +508,7 @@ def test_a_level_that_failed_or_that_the_tool_limited_is_no_knee() -> None:
 
     assert knee(rising).level == 5
     assert knee([*rising[:-1], task(5, error="task_failed")]).level == 4
-    limited = [dataclasses.replace(result, level={"client_limited": True}) for result in rising[10:]]
+    limited = [dataclasses.replace(result, level=LevelFacts(client_limited=True)) for result in rising[10:]]
     assert knee([*rising[:10], *limited]).level == 4
 
 

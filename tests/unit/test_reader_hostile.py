@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import html
 import json
 import math
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from memory_leak_stress_test import Death, LevelFacts
 from stress_report import findings, markdown, recording
 from stress_report.charts import MOST_POINTS, joined, thinned, write_charts
 from stress_report.judging import judge
@@ -90,8 +92,10 @@ def test_words_of_the_service_and_names_are_shown_as_text(tmp_path: Path, words:
         result.audio_file, result.error = f"{words}.wav", words
         result.settings = result.settings | {"url": words, "short_audio": words, "phase": "all"}
         result.host = {"name": words, "cpus": words, "memory_mb": words, "python": [words], "system": {words: words}}
-        result.level = {"deaths": [words], "stop_reason": words, "client_limited": words} if result.level else None
-        result.memory["worker"].processes[0].name = words
+        result.level = LevelFacts(stop_reason=words) if result.level else None
+        result.deaths, result.error_facts = [Death(words, 7, words, words)], {"last_seen": words, words: words}
+        processes = result.memory["worker"].processes
+        processes[0] = dataclasses.replace(processes[0], name=words)
     row = sample_rows(range(9), ("NAME", 300, 50.0), ("rq", 100, 60.0))
     quoted = '"' + re.sub(r"[\r\n]", " ", words[:500]).replace('"', '""') + '"'
     report = report_of(record(tmp_path, results, csv=CSV_HEAD + row.replace("NAME", quoted)), language)

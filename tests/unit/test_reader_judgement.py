@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from memory_leak_stress_test import TaskResult
+from memory_leak_stress_test import Death, ProcessMemory, TaskResult
 from stress_report import findings, markdown
 from stress_report.comparison import compare
 from stress_report.concurrency import failure_kinds
+from stress_report.findings import Failure
 from stress_report.saying import Words, headline, memory_sentence, next_sentence, ramp_sentence
 from stress_report.summary import summary
 from stress_report.words import LANGUAGES, WORDS
@@ -25,6 +26,7 @@ from unit.reader_runs import (
     leak_phase,
     level,
     memory,
+    moment,
     ramp,
     sample_rows,
     statuses,
@@ -127,7 +129,7 @@ def replaced_worker(results: list[TaskResult]) -> list[TaskResult]:
 
 
 def api_dies(results: list[TaskResult]) -> list[TaskResult]:
-    return results + ramp(level(6, facts={"deaths": ["api process 200 (uvicorn) ended"]}), stop="worker_died")
+    return results + ramp(level(6, deaths=[Death("api", 200, "uvicorn", moment(0))]), stop="worker_died")
 
 
 MISSING: list[tuple[str, Callable[[], list[TaskResult]], dict[str, Any], str, str]] = [
@@ -160,7 +162,6 @@ MISSING: list[tuple[str, Callable[[], list[TaskResult]], dict[str, Any], str, st
     ("most long tasks failed", lambda: long_tasks_fail(healthy()), {}, "long_audio_delta", "inconclusive"),
     ("tasks failed in the leak phase", lambda: long_tasks_fail(healthy()), {}, "no_cumulative_growth", "inconclusive"),
     ("a line does not say who was alive", lambda: without_memory(healthy()), {}, "no_worker_crash", "inconclusive"),
-    ("a worker was replaced", lambda: replaced_worker(healthy()), {}, "no_worker_crash", "fail"),
     ("a worker was replaced: baseline", lambda: replaced_worker(healthy()), {}, "return_to_baseline", "inconclusive"),
     ("a worker was replaced: growth", lambda: replaced_worker(healthy()), {}, "no_cumulative_growth", "inconclusive"),
     ("the API died in the ramp", lambda: api_dies(healthy()), {}, "no_worker_crash", "fail"),
@@ -179,6 +180,21 @@ def test_missing_evidence_is_no_pass(
 ) -> None:
     run = judged(tmp_path, results(), **how)
     assert (statuses(run) | {"verdict": run.verdict})[what] == expected
+
+
+def test_a_worker_replaced_between_tasks_is_said_and_is_no_crash(tmp_path: Path) -> None:
+    crash = judged(tmp_path, replaced_worker(healthy())).criteria[4]
+    assert (crash.status, crash.observed) == ("pass", 0)
+    assert Words("en").note(crash.text) == (
+        "none crashed; 2 processes were replaced between tasks (the first: worker process 100 (rq) ended)")
+
+
+def test_a_process_that_is_gone_without_another_in_its_place_is_a_crash(tmp_path: Path) -> None:
+    results = leak_phase(api=[50.0] * 12)
+    for number, result in enumerate(results):
+        second = ProcessMemory(201, "2026-03-02T08:00:00.000", "uvicorn", 50.0, False, resident=True, root=True)
+        result.memory["api"].processes += [second] if number < 9 else []
+    assert [(c.status, c.observed) for c in judged(tmp_path, results).criteria[4:5]] == [("fail", 1)]
 
 
 def test_tasks_that_the_tool_made_slow_are_not_held_against_the_service(tmp_path: Path) -> None:
@@ -259,7 +275,8 @@ def test_a_passing_hiccup_of_the_tool_does_not_hide_the_runs_without_it(tmp_path
 
 def test_failures_are_counted_by_kind_with_the_words_of_the_service(tmp_path: Path) -> None:
     run = judged(tmp_path, ramp(level(1), level(4, failed=3), stop="failure"))
-    assert failure_kinds(run.run.results) == [("submit_refused", 3, "queue is full")]
+    assert failure_kinds(run.run.results) == [
+        ("submit_refused", 3, [Failure("submit_refused", "queue is full", {})])]
 
 
 @pytest.mark.parametrize(("seconds_at", "says"), [
@@ -287,7 +304,7 @@ def test_bound_of_the_failure_rate(tmp_path: Path, size: int) -> None:
      "limit: –", "连接被拒绝（submit_refused）；任务：short_c3_0004；观测到：queue is full；限值：–"),
     (lambda: level(3, lines=2), "results missing (incomplete); task: –; observed: 2 lines; limit: 3 lines",
      "结果不完整（incomplete）；任务：–；观测到：2 行；限值：3 行"),
-    (lambda: level(3, facts={"deaths": ["api process 7 (a (b)) ended"], "oom_kills": 1}),
+    (lambda: level(3, deaths=[Death("api", 7, "a (b)", moment(0))], facts={"oom_kills": 1}),
      "service process died (process_died); task: –; observed: api process 7 (a (b)) ended (the kernel ended 1 for lack "
      "of memory meanwhile); limit: –",
      "服务进程退出（process_died）；任务：–；观测到：api 进程 7（a (b)）退出（期间内核因内存不足杀掉 1 个进程）；"
@@ -302,11 +319,11 @@ def test_a_breach_is_said_in_words_of_the_report(
 
 
 def test_deaths_are_said_in_words_of_the_report(tmp_path: Path) -> None:
-    facts = {"deaths": ["worker process 100 (rq) ended", "something else"]}
-    run = judged(tmp_path, ramp(level(1), level(2, facts=facts), stop="worker_died"))
+    deaths = [Death("worker", 100, "rq", moment(0)), Death("api", 200, "uvicorn", moment(1))]
+    run = judged(tmp_path, ramp(level(1), level(2, deaths=deaths), stop="worker_died"))
     english, chinese = (Words(language).note(run.criteria[4].text) for language in LANGUAGES)
-    assert english == "2 in all: worker process 100 (rq) ended; something else"
-    assert chinese == "共 2 次：worker 进程 100（rq）退出；something else"
+    assert english == "2 in all: worker process 100 (rq) ended; api process 200 (uvicorn) ended"
+    assert chinese == "共 2 次：worker 进程 100（rq）退出；api 进程 200（uvicorn）退出"
 
 
 # ---------------------------------------------------------------------------------------------- the comparison

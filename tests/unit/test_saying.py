@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memory_leak_stress_test import TaskResult
+from memory_leak_stress_test import Death, TaskResult
 from stress_report.judging import judge
 from stress_report.recording import read_run
 from stress_report.saying import ADVICE, FIGURES, Words, advice, next_sentence
@@ -75,11 +75,11 @@ def held_after_the_ramp() -> list[TaskResult]:
 
 
 FIVE = [level(size) for size in range(1, 6)]
-DEATH = {"deaths": ["worker process 100 (rq) ended"]}
+DEATHS = [Death("worker", 100, "rq", "2026-03-02T09:00:00.000")]
 ADVISED: list[tuple[str, list[TaskResult]]] = [
     ("next_leak_go", backend_leaks()),
     ("next_leak", leak_phase(LEAKING) + ramp(*FIVE)),
-    ("next_crash", leak_phase() + ramp(*FIVE, level(6, facts=DEATH), stop="worker_died")),
+    ("next_crash", leak_phase() + ramp(*FIVE, level(6, deaths=DEATHS), stop="worker_died")),
     ("next_high_delta", changed(healthy(), lambda r: r.audio_file == "long.wav", worker_rss_delta_mb=300.0)),
     ("next_concurrency", leak_phase() + ramp(level(1), level(2), level(3, failed=1), stop="failure")),
     ("next_slow", changed(healthy(), lambda r: r.concurrency == 2, rtf=1.5)),
@@ -122,5 +122,5 @@ def test_every_row_of_the_advice_has_a_test() -> None:
 
 
 def test_a_leak_comes_before_a_crash(tmp_path: Path) -> None:
-    results = leak_phase(LEAKING) + ramp(level(1, facts=DEATH), stop="worker_died")
+    results = leak_phase(LEAKING) + ramp(level(1), level(2, deaths=DEATHS), stop="worker_died")
     assert advice(judged(tmp_path, results)) == "next_leak"
