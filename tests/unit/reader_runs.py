@@ -86,7 +86,7 @@ def with_settings(results: list[TaskResult], **settings: Any) -> list[TaskResult
 
 def numbered(results: Sequence[TaskResult]) -> list[TaskResult]:
     """With the ids and batch numbers that the instrument gives: a batch is the tasks released together."""
-    batches = itertools.groupby(results, lambda r: (r.phase, r.cycle, r.audio_file, r.concurrency, r.level_run))
+    batches = itertools.groupby(results, lambda r: (r.phase, r.cycle, r.clip, r.concurrency, r.level_run))
     in_order = [dataclasses.replace(r, batch=number) for number, (_, batch) in enumerate(batches, 1) for r in batch]
     return [dataclasses.replace(r, test_id=f"{Path(r.audio_file).stem}_c{r.concurrency}_{number:04d}")
             for number, r in enumerate(in_order, 1)]
