@@ -11,12 +11,25 @@ from typing import Any
 import pytest
 
 from memory_leak_stress_test import Death, LevelFacts, ResultLog, TaskResult
+from stress_report import findings, recording
 from stress_report.findings import Note
 from stress_report.judging import judge
 from stress_report.recording import OF_A_BATCH, RecordedRun, read_run
 from stress_report.saying import Words, next_sentence
 from stress_report.summary import summary
-from unit.reader_runs import healthy, leak_phase, level, numbered, ramp
+from stress_report.words import LANGUAGES
+from unit.reader_checks import report_of
+from unit.reader_runs import (
+    CSV_HEAD,
+    healthy,
+    leak_phase,
+    level,
+    moment,
+    numbered,
+    ramp,
+    record,
+    sample_rows,
+)
 
 NAME = "memory_leak_stress_test_20260302_090000.jsonl"
 BLANK = TaskResult("", "leak", "", "", None, None, 1, "success")
@@ -46,9 +59,6 @@ def read(folder: Path, text: str, pending: str | None = None) -> RecordedRun:
 
 def keys(run: RecordedRun) -> list[str]:
     return [note.key for note in run.notes if note.key != "csv_missing"]
-
-
-# ------------------------------------------------------------------------------------------------ a batch's facts
 
 
 def test_every_task_of_a_batch_gets_what_its_last_line_knows(tmp_path: Path) -> None:
@@ -84,9 +94,6 @@ def test_the_last_line_tells_whether_the_run_reached_its_end(
     results = healthy()
     results[-1].end = end
     assert read(tmp_path, "".join(as_written([dataclasses.replace(r, schema=schema) for r in results]))).ended is ended
-
-
-# ------------------------------------------------------- what a test that was killed leaves (DESIGN: the crash table)
 
 
 def held(**changes: Any) -> str:
@@ -150,9 +157,6 @@ def test_what_the_log_of_the_instrument_writes_is_read_back(tmp_path: Path) -> N
     log.close()
     run = read_run(tmp_path / NAME, None)
     assert (run.results, run.ended) == (whole, True)
-
-
-# -------------------------------------------------------------------------------------------------- facts and words
 
 
 def failed(kind: str, facts: dict[str, Any], words: str | None = None, run: int = 1) -> list[TaskResult]:
@@ -225,9 +229,6 @@ def test_a_fault_of_the_tool_neither_breaks_a_level_nor_lets_the_run_pass(tmp_pa
     assert "the test tool itself broke" in Words("en").note(Note("cut_tool_fault")).lower()
 
 
-# ------------------------------------------------------------------------------------------------------- schema 1
-
-
 def schema_1(results: Sequence[TaskResult]) -> list[str]:
     """The lines of schema 1, as far as they differ: deaths in English sentences within the level."""
     lines = []
@@ -269,9 +270,6 @@ def test_sentences_of_schema_1_become_facts(tmp_path: Path) -> None:
         (errors["task_failed"], {})]
 
 
-# ----------------------------------------------------------------------------------------------------------- clips
-
-
 def test_clips_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
     results = [dataclasses.replace(r, audio_path=f"/data/{r.audio_file.removesuffix('.wav')}/talk.wav",
                                    audio_file="talk.wav") for r in leak_phase([300.0, 700.0] + [
@@ -294,3 +292,102 @@ def test_a_clip_is_shown_by_its_base_name_and_as_much_of_its_path_as_it_takes(
     results = [dataclasses.replace(result, audio_path=path, audio_file=Path(path).name)
                for path, result in zip(paths, leak_phase(), strict=False)]
     assert list(read(tmp_path, "".join(as_written(results))).clip_names.values()) == names
+
+
+@pytest.mark.parametrize(("line", "why"), [
+    ('{"test_id": "torn', "not JSON"), ("[1, 2]", "not a JSON object"), ("null", "not a JSON object"),
+    ("\x00\xff garbage", "not JSON"), ("[" * 100_000, "nested too deep"), ("9" * 5000, "number too large"),
+    ('{"phase": "leak", "test_id": "a"}', "is missing")])
+def test_a_line_that_cannot_be_read_is_counted_with_its_reason(tmp_path: Path, line: str, why: str) -> None:
+    path = record(tmp_path, healthy(), more=line + "\n")
+    run = recording.read_run(path, None)
+    assert len(run.results) == len(healthy())
+    say, chinese = map(Words, LANGUAGES)
+    assert [count for reason, count in run.skipped.items() if why in say.note(reason)] == [1]
+    assert "skipped: 1" in report_of(path)
+    assert not any(say.note(reason) in report_of(path, chinese.language) for reason in run.skipped)
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("processing_time", "fast"), ("rtf", True), ("cycle", -1), ("cycle", 1e9), ("cycle", None), ("concurrency", 0),
+    ("status", "maybe"), ("phase", "other"), ("memory", []), ("memory", {"worker": 5}), ("test_id", 7),
+    ("audio_seconds", 0), ("audio_seconds", -5.0), ("worker_rss_delta_mb", 1e300), ("settings", "none")])
+def test_a_field_of_the_wrong_kind_costs_its_line_alone(tmp_path: Path, field: str, value: Any) -> None:
+    content = json.loads(numbered(leak_phase())[-1].to_json()) | {"test_id": "x"} | {field: value}
+    run = recording.read_run(record(tmp_path, leak_phase(), more=json.dumps(content) + "\n"), None)
+    assert (len(run.results), run.skipped.total()) == (len(leak_phase()), 1)
+
+
+def test_nan_is_no_measurement(tmp_path: Path) -> None:
+    path = record(tmp_path, leak_phase())
+    path.write_text(path.read_text().replace('"rtf": 0.1', '"rtf": NaN').replace('"delta_mb": 0.0', '"delta_mb": NaN'))
+    run = recording.read_run(path, None)
+    assert {result.rtf for result in run.results} == {None}
+
+
+def test_a_line_that_stands_there_twice_counts_once_and_a_double_id_never(tmp_path: Path) -> None:
+    path = record(tmp_path, leak_phase())
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[3], lines[4].replace('"success"', '"failed"')]))
+    run = recording.read_run(path, None)
+    assert (len(run.results), run.duplicates, run.skipped) == (len(lines), 1, {findings.Note("skip_id_twice"): 1})
+    assert "1 line stands there twice and counts once" in report_of(path)
+
+
+def test_lost_lines_show_by_their_running_numbers(tmp_path: Path) -> None:
+    path = record(tmp_path, healthy(), drop=[4, 9])
+    assert recording.read_run(path, None).missing == 2
+    assert "2 results are missing" in report_of(path)
+
+
+def samples(folder: Path, rows: str) -> recording.Samples:
+    path = folder / "samples.csv"
+    path.write_text(rows, encoding="utf-8", newline="")
+    return recording.read_samples(path)
+
+
+def test_a_torn_last_row_and_garbage_are_skipped_and_counted(tmp_path: Path) -> None:
+    good = sample_rows(range(5), ("rq", 100, 50.0))
+    bad = "garbage\n,,,,,,\n1,2\n2026-03-02T09:00:05,5.0,rq,100,nan,50,1\n2026-03-02T09:00:05,5.0,rq,x,1,50,1\n"
+    torn = "2026-03-02T09:00:06,6.0,rq,100,1.0,50.0,1.0"  # no line end: the last figure may lack digits
+    found = samples(tmp_path, CSV_HEAD + good + bad + torn)
+    assert (found.rows, found.skipped) == (5, 6)
+
+
+def test_figures_are_right_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording.Figures, "MOST", 3)
+    values = [1.5, 2.5, 3.5, 1.5, 4.5, 5.5, 1.5, 2.5]
+    rows = "".join(sample_rows([second], ("rq", 100, mb), cpu=10 * mb) for second, mb in enumerate(values))
+    bad = [f"{moment(9)},9.0,rq,100,{cpu},{rss},1.0\n" for cpu, rss in (("-1", 5), ("nan", 5), (5, "inf"), (5, 2e9))]
+    found = samples(tmp_path, CSV_HEAD + rows + 2 * "".join(bad)).processes[0]
+    assert (list(found.rss), list(found.cpu)) == (values, [10 * mb for mb in values])
+
+
+def test_rows_that_go_back_in_time_are_skipped(tmp_path: Path) -> None:
+    found = samples(tmp_path, CSV_HEAD + sample_rows([0, 1, 2, 1, 3], ("rq", 100, 50.0)))
+    assert (list(found.elapsed), found.skipped) == ([0, 1, 2, 3], 1)
+
+
+def test_one_garbled_time_does_not_hide_what_comes_after(tmp_path: Path) -> None:
+    garbled = "2026-03-02T09:00:03.000,99999999.00,rq,100,1.0,50.0,1.0\n"
+    rows = sample_rows([0, 1, 2], ("rq", 100, 50.0)) + garbled + sample_rows([4, 5], ("rq", 100, 50.0))
+    found = samples(tmp_path, CSV_HEAD + rows)
+    assert (list(found.elapsed), found.skipped, found.gaps) == ([0, 1, 2, 4, 5], 1, [])
+
+
+def test_holes_are_found_and_a_process_that_comes_back_is_another_one(tmp_path: Path) -> None:
+    found = samples(tmp_path, CSV_HEAD + sample_rows([0, 1, 2, 12, 13], ("rq", 100, 50.0)) + sample_rows(
+        range(14, 18), ("rq", 101, 50.0)) + sample_rows([18], ("rq", 100, 70.0)))
+    assert found.gaps == [(2.0, 10.0)]
+    assert [(p.pid, list(p.rss)) for p in found.processes] == [(100, [50.0] * 5), (101, [50.0] * 4), (100, [70.0])]
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_a_jump_of_the_clock_moves_no_sample(tmp_path: Path, jump: int) -> None:
+    before = sample_rows(range(10), ("rq", 100, 50.0))
+    after = [f"{moment(second + jump)},{second:.2f},rq,100,50.0,50.0,1.0\n" for second in range(10, 20)]
+    found = samples(tmp_path, CSV_HEAD + before + "".join(after))
+    assert (len(found.clock), found.gaps, found.skipped) == (2, [], 0)
+    end = recording.wall_seconds(after[-1][:23])
+    assert end is not None
+    assert found.at_wall(end) == pytest.approx(19)

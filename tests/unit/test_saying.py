@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from memory_leak_stress_test import Death, TaskResult
+from stress_report import markdown
 from stress_report.judging import judge
 from stress_report.recording import read_run
-from stress_report.saying import ADVICE, FIGURES, Words, advice, next_sentence
+from stress_report.saying import ADVICE, FIGURES, Words, advice, headline, next_sentence, ramp_sentence
 from stress_report.words import LANGUAGES, WORDS
 from unit.reader_runs import (
     CSV_HEAD,
@@ -24,6 +25,7 @@ from unit.reader_runs import (
     judged,
     leak_phase,
     level,
+    moment,
     ramp,
     sample_rows,
 )
@@ -54,9 +56,6 @@ def test_no_english_sentence_has_a_count_that_may_be_one_before_a_fixed_plural()
     fixed = re.compile(r"(?<!of )\{(?!window|stable|knee|needed|enough|parallelism|rarest)\w+(?::,)?\} (?:\w+ )?"
                        rf"(?:{nouns})\b")  # never below 2: a window, levels, what the rule asks for; no counts: ratios
     assert {key: found.group(0) for key, (english, _) in WORDS.items() if (found := fixed.search(english))} == {}
-
-
-# --------------------------------------------------------------------------------------------- what to do next
 
 
 def changed(results: Sequence[TaskResult], which: Callable[[TaskResult], object], **fields: Any) -> list[TaskResult]:
@@ -124,3 +123,53 @@ def test_every_row_of_the_advice_has_a_test() -> None:
 def test_a_leak_comes_before_a_crash(tmp_path: Path) -> None:
     results = leak_phase(LEAKING) + ramp(level(1), level(2, deaths=DEATHS), stop="worker_died")
     assert advice(judged(tmp_path, results)) == "next_leak"
+
+
+@pytest.mark.parametrize(("seconds_at", "says"), [
+    (lambda n: 2.0 * n, "together_not"), (lambda n: 2.0, "together_yes"),
+    (lambda n: 1.0 * max(2, n), "together_waits")])
+def test_stable_levels_are_put_in_words_that_tell_a_queue_from_concurrency(
+    tmp_path: Path, seconds_at: Callable[[int], float], says: str
+) -> None:
+    run = judged(tmp_path, ramp(*(level(n, processing_time=seconds_at(n)) for n in range(1, 9))))
+    said = ramp_sentence(run, Words("en"))
+    begin = WORDS[says][0].partition("{")[0]
+    assert begin in said
+    assert ("one after another" in headline(run, Words("en"))) == (says == "together_not")
+
+
+@pytest.mark.parametrize(("last", "english", "chinese"), [
+    (lambda: level(3, failed=1), "connection refused (submit_refused); task: short_c3_0004; observed: queue is full; "
+     "limit: –", "连接被拒绝（submit_refused）；任务：short_c3_0004；观测到：queue is full；限值：–"),
+    (lambda: level(3, lines=2), "results missing (incomplete); task: –; observed: 2 lines; limit: 3 lines",
+     "结果不完整（incomplete）；任务：–；观测到：2 行；限值：3 行"),
+    (lambda: level(3, deaths=[Death("api", 7, "a (b)", moment(0))], facts={"oom_kills": 1}),
+     "service process died (process_died); task: –; observed: api process 7 (a (b)) ended (the kernel ended 1 for lack "
+     "of memory meanwhile); limit: –",
+     "服务进程退出（process_died）；任务：–；观测到：api 进程 7（a (b)）退出（期间内核因内存不足杀掉 1 个进程）；"
+     "限值：–"),
+])
+def test_a_breach_is_said_in_words_of_the_report(
+    tmp_path: Path, last: Callable[[], list[TaskResult]], english: str, chinese: str
+) -> None:
+    run = judged(tmp_path, ramp(level(1), level(2), last(), stop="failure"))
+    for language, words in zip(LANGUAGES, (english, chinese), strict=True):
+        assert any(words in line for line in markdown.ramp_lines(run.ramp, Words(language)))
+
+
+def test_deaths_are_said_in_words_of_the_report(tmp_path: Path) -> None:
+    deaths = [Death("worker", 100, "rq", moment(0)), Death("api", 200, "uvicorn", moment(1))]
+    run = judged(tmp_path, ramp(level(1), level(2, deaths=deaths), stop="worker_died"))
+    english, chinese = (Words(language).note(run.criteria[4].text) for language in LANGUAGES)
+    assert english == "2 in all: worker process 100 (rq) ended; api process 200 (uvicorn) ended"
+    assert chinese == "共 2 次：worker 进程 100（rq）退出；api 进程 200（uvicorn）退出"
+
+
+def test_failed_tasks_of_the_leak_phase_stand_on_the_first_screen(tmp_path: Path) -> None:
+    results = healthy()
+    for result in results[3:22:2]:
+        result.status, result.error_kind, result.error = "failed", "task_failed", "CUDA out of memory"
+    run, say = judged(tmp_path, results), Words("en")
+    assert "10 of 22 tasks of the leak phase failed" in headline(run, say)
+    assert "Nothing failed" not in headline(run, say)
+    assert "see why tasks of the leak phase fail" in next_sentence(run, say)
