@@ -63,10 +63,11 @@ if typing.TYPE_CHECKING:
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
-    "TaskResult", "RoleMemory", "ProcessMemory", "Settings", "CSV_COLUMNS", "ROLES", "VERSION", "median", "host_facts",
+    "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
+    "ROLES", "VERSION", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth", "readings_of",
-    "Breach", "LevelRun", "judge_level_run",
+    "Breach", "LevelRun", "judge_level_run", "was_recycled", "crashes_and_recycled",
     # exit statuses
     "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
 ]
@@ -1733,7 +1734,7 @@ class GrowthVerdict:
 class HorseSeries:
     """Work-horses of one clip over the leak phase, in order of their jobs, judged by what each last held."""
 
-    audio_file: str
+    clip: str
     horses: list[ProcessMemory]
     growth: GrowthVerdict
 
@@ -1927,7 +1928,7 @@ def judge_role(
     series, breaks = cut_into_series(role, results, [after for _, after in around])
     growth, readings = decide(series, judge)
     horses = horse_series(results, judge) if role == "worker" else []
-    clips = {result.audio_file for result in results if result.cycle}
+    clips = {result.clip for result in results if result.cycle}
     growth = consider_horses(growth, horses, clips)
     growth = withhold(growth, breaks, gap_s, count_unsettled(results, readings))
     growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
@@ -2068,12 +2069,12 @@ def withhold(
 def consider_horses(growth: GrowthVerdict, horses: Sequence[HorseSeries], clips: set[str]) -> GrowthVerdict:
     """What work-horses add: memory ends with each of them, unless each new one holds more than the one before."""
     for horse in horses:
-        facts = horse.growth.facts | {"audio_file": horse.audio_file}
+        facts = horse.growth.facts | {"clip": horse.clip}
         if horse.growth.verdict == "LEAK" and growth.verdict != "LEAK":
             return dataclasses.replace(horse.growth, reason="horses_leak", facts=facts)
         if horse.growth.reason == "unconfirmed" and growth.verdict == "NO LEAK":
             return dataclasses.replace(horse.growth, reason="horses_growing", facts=facts)
-    if growth.verdict == "NO LEAK" and {horse.audio_file for horse in horses} == clips:
+    if growth.verdict == "NO LEAK" and {horse.clip for horse in horses} == clips:
         return dataclasses.replace(growth, reason="fork_per_job")
     return growth
 
@@ -2086,7 +2087,7 @@ def horse_series(
     for result in results:
         horse = work_horse(result)
         if result.cycle and result.status == "success" and horse:
-            horses.setdefault(result.audio_file, []).append(horse)
+            horses.setdefault(result.clip, []).append(horse)
     return [HorseSeries(clip, jobs, judge([horse.held_mb for horse in jobs if horse.held_mb is not None]))
             for clip, jobs in horses.items()]
 

@@ -1,4 +1,4 @@
-"""Records of the older tool: no phase, the RSS of one process, a CSV that may show that it was the wrong one."""
+"""Records of older tools: no phase, the RSS of one process, a CSV that may show that it was the wrong one."""
 
 from __future__ import annotations
 
