@@ -46,10 +46,18 @@ class Recorded:
         level: dict[str, Any] = next(x for x in self.ramp["levels"] if x["concurrency"] == size)
         return level
 
+    def counted(self, size: int) -> list[dict[str, Any]]:
+        """The lines of a level but for the runs in which the tool was the limit: those are repeated."""
+        lines = [x for x in self.lines if x["concurrency"] == size and x["level_run"]]
+        limited = {x["level_run"] for x in lines if x["level"] and x["level"]["client_limited"]}
+        return [x for x in lines if x["level_run"] not in limited]
+
+    def runs(self, size: int) -> int:
+        return len({x["level_run"] for x in self.counted(size)})
+
     def kinds(self, size: int) -> Counter[str]:
-        """Of the tasks of the judged runs of a level: success or error_kind."""
-        judged = [x for x in self.lines if x["concurrency"] == size and x["level_run"]]
-        return Counter(x["error_kind"] or x["status"] for x in judged)
+        """Of the tasks of a level: success or error_kind."""
+        return Counter(x["error_kind"] or x["status"] for x in self.counted(size))
 
     def words(self, kind: str) -> str:
         return str(next(x["error"] for x in self.lines if x["error_kind"] == kind))
@@ -59,6 +67,7 @@ class Recorded:
         runs = Counter((x["concurrency"], x["level_run"]) for x in self.lines if x["level_run"])
         assert runs
         assert all(count == size for (size, _), count in runs.items()), runs
+        assert {x["concurrency"]: x["runs"] for x in self.ramp["levels"]} == Counter(size for size, _ in runs)
         assert len({x["test_id"] for x in self.lines}) == len(self.lines)
 
 
@@ -122,6 +131,13 @@ SCENARIOS: dict[str, Scenario] = {  # those that take longest first
 
 
 def record(scenario: Scenario) -> Recorded:
+    """A scenario, once more where this machine was so busy that the tool itself was the limit of a level."""
+    recorded = record_once(scenario)
+    busy = any(level["client_limited"] for level in recorded.ramp["levels"])
+    return record_once(scenario) if busy else recorded
+
+
+def record_once(scenario: Scenario) -> Recorded:
     with tempfile.TemporaryDirectory(prefix="ramp_test_") as name:
         folder = Path(name)
         clip = build_clip(folder / "clip.wav", scenario.seconds)
@@ -166,8 +182,8 @@ def test_the_highest_level_that_a_service_takes_is_found_where_it_refuses_more(
     assert run.ramp["first_breach"]["concurrency"] == 5
     assert run.ramp["first_breach"]["what"] == "submit_http_500"
     assert "503: Service busy, 4 tasks in the queue" in run.ramp["first_breach"]["observed"]
-    assert run.level(5)["runs"] == 2, "the failing level is run once more"
-    assert run.level(4)["runs"] == 3, "the last good level is confirmed"
+    assert run.runs(5) == 2, "the failing level is run once more"
+    assert run.runs(4) == 3, "the last good level is confirmed"
     assert run.kinds(5) == {"success": 8, "submit_http_500": 2}
     assert next(c for c in run.summary["criteria"] if c["id"] == "min_concurrency")["status"] == "pass"
 
@@ -190,7 +206,7 @@ def test_one_failed_task_makes_a_level_unstable(started: dict[str, Future[Record
     assert run.ramp["stop_reason"] == "failure"
     assert run.kinds(5) == {"success": 8, "task_failed": 2}
     assert "planted failure: the model ran out of memory" in run.words("task_failed")
-    assert run.level(4)["runs"] == 3
+    assert run.runs(4) == 3
 
 
 def test_a_killed_worker_ends_the_ramp(started: dict[str, Future[Recorded]]) -> None:
@@ -213,7 +229,7 @@ def test_a_killed_work_horse_counts_as_a_worker_that_died(started: dict[str, Fut
     assert run.ramp["stop_reason"] == "worker_died"
     assert "signal 9" in run.words("worker_died")
     assert run.kinds(4) == {"success": 6, "worker_died": 2}
-    assert run.level(3)["runs"] == 3, "its worker forks another horse, so the level below can be confirmed"
+    assert run.runs(3) == 3, "its worker forks another horse, so the level below can be confirmed"
 
 
 def test_a_worker_that_a_supervisor_restarts_has_died_all_the_same(started: dict[str, Future[Recorded]]) -> None:
@@ -225,7 +241,7 @@ def test_a_worker_that_a_supervisor_restarts_has_died_all_the_same(started: dict
     assert "no progress for" in run.words("worker_died")
     # The API goes on to call the dead worker's task unfinished, and so to count it with those of a lower level.
     assert "not confirmed" in run.output
-    assert run.level(3)["runs"] == 1
+    assert run.runs(3) == 1
 
 
 def test_tasks_survive_an_api_that_is_killed_and_restarted_while_they_are_polled(
@@ -270,7 +286,7 @@ def test_a_queue_is_told_from_concurrency(started: dict[str, Future[Recorded]]) 
     for run in (one, two):
         run.assert_every_task_has_its_line()
         assert run.ramp["max_stable"] == 4, "a queue takes everything"
-        assert run.level(1)["runs"] == 3, "the base of every ratio"
+        assert run.runs(1) == 3, "the base of every ratio"
     assert one.ramp["knee"] == 1
     assert one.ramp["effective_parallelism"] == pytest.approx(1.0, abs=0.2)
     assert "one after another" in " ".join(one.output.split())
