@@ -111,9 +111,10 @@ def test_what_is_read_back_after_a_kill(point: str, lines: int, pending: bool, r
     with wave.open(str(tmp_path / "clip.wav"), "wb") as clip:
         clip.setparams((1, 2, 16000, 0, "NONE", "NONE"))
         clip.writeframes(bytes(32000))
+    clips = ["--short-audio", str(tmp_path / "clip.wav"), "--long-audio", str(tmp_path / "clip.wav")]
     command = [sys.executable, "-c", KILLED, point, "--url", url, "--phase", "concurrency", "--no-watch", "--start",
-               str(SIZE), "--max-concurrency", str(SIZE), "--rtf-limit", "0", "--short-audio", tmp_path / "clip.wav",
-               "--long-audio", tmp_path / "clip.wav", "--results-dir", tmp_path, "--no-report"]
+               str(SIZE), "--max-concurrency", str(SIZE), "--rtf-limit", "0", *clips, "--results-dir", str(tmp_path),
+               "--no-report"]
     environment = os.environ | {"PYTHONPATH": str(TESTS)}
     killed = subprocess.run(command, env=environment, capture_output=True, timeout=RUN_TIMEOUT_S, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
