@@ -154,7 +154,8 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     f"an answer: {problem}": functools.partial(failed, "bad_response", problem=problem)
     for problem in ("not JSON", "not a JSON object", "empty answer", "cannot be decoded", "HTTP 500")}
 LINES_OF_NO_USE = ("{", "[1]", "null", "9" * 5000, '{"phase": "leak", "test_id": "a"}')
-BAD_FIELDS: tuple[dict[str, Any], ...] = ({"status": 1}, {"phase": "x"}, {"cycle": -1}, {"test_id": "short_c1_0001"})
+BAD_FIELDS: tuple[dict[str, Any], ...] = ({"status": 1}, {"phase": "x"}, {"cycle": -1},
+                                        {"test_id": "short_c1_0001", "rtf": 0.5})
 CSVS = ("", CSV_HEAD + sample_rows(range(90_000, 90_009), ("rq", 100, 1.0)),
         CSV_HEAD + sample_rows(range(9), ("rq", 100, 1.0)),
         CSV_HEAD + sample_rows(range(2200), ("rq", 100, 1.0)) + "x\n",
