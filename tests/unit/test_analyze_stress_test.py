@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +130,13 @@ def test_a_csv_alone_gives_its_resources_and_no_verdict(tmp_path: Path, capsys: 
     assert "700.0 / 700.0 / 700.0" in report
     assert "nothing is judged" in report
     assert "![" in report
+
+
+def test_copied_without_its_rooms_it_ends_with_one_sentence_and_no_verdict(tmp_path: Path) -> None:
+    for name in ("analyze_stress_test.py", "memory_leak_stress_test.py"):
+        shutil.copy(Path(reader.__file__).with_name(name), tmp_path)
+    ended = subprocess.run([sys.executable, str(tmp_path / "analyze_stress_test.py"), str(tmp_path / "run.jsonl")],
+                           capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "the folder stress_report beside this script" in ended.stderr
+    assert "Traceback" not in ended.stderr
