@@ -54,6 +54,7 @@ from memory_leak_stress_test import (
     EXIT_PASS,
     EXIT_USAGE,
     GAP_S,
+    GROWTH_AFTERWARDS,
     GROWTH_REASONS,
     ROLES,
     SETTLE_S,
@@ -67,6 +68,7 @@ from memory_leak_stress_test import (
     RoleVerdict,
     Settings,
     TaskResult,
+    afterwards,
     judge_leak,
     judge_level_run,
     median,
@@ -1786,25 +1788,28 @@ WORDS: dict[str, tuple[str, str]] = {
 }
 
 REASONS_ZH = {  # of GROWTH_REASONS, whose English stands in the instrument
-    "steady_growth": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），此前 {window} 轮每轮 "
-    "{earlier:.1f} MB",
-    "fast_growth": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），其中增长最少的一轮也有 "
-    "{smallest_step:.1f} MB，且没有放缓",
+    "steady_growth": "在全部 {cycles} 轮中，最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），累计 "
+    "{grown:.0f} MB，没有停止的迹象；容量比这更大的缓存看起来也是这样：可用 --min-cycles {longer} 继续",
+    "fast_growth": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），每一轮都不少于 "
+    "{smallest_step:.1f} MB，累计 {grown:.0f} MB，没有停止的迹象；容量比这更大的缓存，或更晚才回收的堆，看起来也是"
+    "这样：可用 --min-cycles {longer} 继续",
     "horses_leak": "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽"
     "然各在独立进程中运行，加载的内容却越来越多",
     "no_growth": "在全部 {cycles} 轮中，最近 {window} 轮每轮增长不超过 {high:.1f} MB，即 1 GB 空闲内存至少可用 "
     "{cycles_per_gb} 轮；但不能排除平均 {rarest:.1f} 轮以上才出现一次的跳增",
+    "small_growth": "每轮增长 {slope:.1f} MB，确定高于 {low:.1f}、低于 {high:.1f}，未超过容差 {tolerance:g}；"
+    "1 GB 空闲内存可用 {cycles_per_gb} 轮",
     "fork_per_job": "每个任务在独立进程中运行，内存不会跨任务累积；外层 worker 在全部 {cycles} 轮中，最近 "
     "{window} 轮每轮增长不超过 {high:.1f} MB",
     "too_few": "只有 {cycles} 个读数，至少还需要 {more} 个",
-    "unconfirmed": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），但此前 {window} 轮尚未证实："
-    "要区分泄漏与预热，需要 {needed} 轮或更多",
+    "unconfirmed": "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}）：要区分泄漏与预热，需要 {needed} "
+    "轮或更多",
     "one_jump": "{net:.1f} MB 的增长中有一次跳增 {step:.1f} MB：需要更多轮次看它是否再次出现",
-    "slowing_down": "增长在放缓，每轮从 {earlier:.1f} MB 降到 {slope:.1f} MB：可能是预热，也可能是内存分配"
+    "slowing_down": "增长在放缓，每轮从 {earlier:.1f} MB 降到 {now:.1f} MB：可能是预热，也可能是内存分配"
     "器的 arena；请增加轮数，或为 worker 设置 MALLOC_ARENA_MAX=2",
     "swings": "内存有涨有落：净增 {net:.1f} MB 期间曾回落 {fall_back:.1f} MB；请检查缓存与垃圾回收，或增加轮数",
-    "rises_not_over": "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过，而此前两次上升最长相隔 "
-    "{gap} 轮：还需平稳 {more} 轮",
+    "rises_not_over": "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过（共 {jumps} 次，平均 "
+    "{size:.1f} MB）：是否已经停止，总共要 {enough} 轮才能看出",
     "too_noisy": "每轮增长在 {low:.1f} 至 {high:.1f} MB 之间：读数波动达 {sd:.1f} MB，总共约需 {enough} 轮才能判定",
     "replaced": "第 {cycle} 轮有被监控的进程退出或被替换，它占用的内存随之消失",
     "failed_task": "第 {cycle} 轮有任务失败；此后只有 {cycles} 个连续读数，还需要 {more} 个",
@@ -1816,6 +1821,11 @@ REASONS_ZH = {  # of GROWTH_REASONS, whose English stands in the instrument
     "not_measured": "没有读到该角色的内存",
 }
 WORDS |= {f"reason_{key}": (GROWTH_REASONS[key], chinese) for key, chinese in REASONS_ZH.items()}
+AFTERWARDS_ZH = {  # of GROWTH_AFTERWARDS
+    "kept": "；第 {said_at} 轮后作出此结论，其后 {later} 轮的读数与之不矛盾",
+    "revoked": "；第 {revoked_at} 轮后曾判为 {revoked}，其后的读数与之矛盾",
+}
+WORDS |= {f"afterwards_{key}": (GROWTH_AFTERWARDS[key], chinese) for key, chinese in AFTERWARDS_ZH.items()}
 WORDS |= {
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
@@ -1867,7 +1877,8 @@ class Words:
 def reason(growth: GrowthVerdict, say: Words) -> str:
     """Why a verdict is what it is."""
     suffix = say("rss_suffix") if growth.facts.get("measure") == "rss" and growth.verdict != "NOT MEASURED" else ""
-    return say(f"reason_{growth.reason}", **growth.facts) + suffix
+    later = "".join(say(f"afterwards_{key}", **growth.facts) for key in afterwards(growth))
+    return say(f"reason_{growth.reason}", **growth.facts) + later + suffix
 
 
 OWN_WORDS = {  # sentences of the instrument's own in a record, which has them in English

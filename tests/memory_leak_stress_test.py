@@ -1362,16 +1362,25 @@ def host_facts() -> dict[str, Any]:
 
 TOLERANCE_MB = 10.0  # growth per cycle that counts as a leak: a 200 MB budget spread over 20 cycles
 MIN_CYCLES = 10  # earliest NO LEAK: in fewer cycles jumps in one cycle of four are easily missed
+LEAK_CYCLES = 13  # a heap collected every 12 cycles, or sooner, has fallen by then; in 12 one in twelve has not
+SURE_TOLERANCES = 4  # earlier than that only growth that is surely four tolerances, with one or more in every cycle
 WINDOW = 6  # fewest readings for a slope: growth of 1.2 sd per cycle shows in 6, nothing useful in fewer
-MIN_SD_MB = 2.0  # a real allocator at rest varies by 2-4.5 MB: a smoother window is luck, not precision
-RISE_MB, RISE_SD = 5.0, 3.0  # a reading this far above all before it is a rise, not allocator or noise
-QUIET_GAPS = 2  # rises are over after twice the longest wait between them
-KEEPS_UP = 0.6  # a leak grows on at 60 % of its speed or more; a warm-up has halved it one window later
-MAX_STEP_SHARE = 0.6  # one step with more of the net growth than this is a jump, not a leak
-MAX_FALL_SHARE = 0.5  # growth that gave half of itself back is a swing: a cache, a collected heap
-FAST_STEPS = 4  # every step four tolerances or more: certain in one window ...
-FAST_KEEPS_UP = 0.75  # ... unless it slows down: 0.5 accused a 600 MB warm-up over 8 tasks in 18 % of runs, this in 1 %
+TURN_WINDOW = 4  # fewest means over a turn of several workers, each of which is many readings
+FLOOR_SHARE = 0.2  # of the tolerance: a window smoother than that is luck; a real allocator varies by 2-4.5 MB
+CALM_SHARE = 0.6  # of the readings, the last ones: flat series of sd 30 are cleared in 96 %, by the last half in 84 %
+RISE_SD = 3.0  # a reading this far above all before it, and half a tolerance or more, is a rise and not noise
+CHANCE_OF_ONE, CHANCE = 0.06, 0.03  # that one jump, or more of them, only pause. With 0.03 jumps of 58 MB in one cycle
+# of 3.5 are cleared in 9 %, a warm-up of 300 MB over 8 tasks in 88 % (0.06: 12 % and 96 %); one jump in the first
+# judged cycle is mostly first use: 0.06 forgives it after 17 quiet cycles, at a price of 0.6 %
+UPPER_95 = (3.0, 4.7, 6.3, 7.8, 9.2, 10.5, 11.8, 13.1, 14.4, 15.7)  # of a Poisson mean, after 0, 1, 2 … 9 events
+KEEPS_UP = 0.7  # a leak grows on at 70 % of its speed or more; a warm-up over 16 tasks has halved it one window later
+REST_SHARE = 0.56  # without its largest jump a leak still grows at 56 % of its rate, so that two jumps alone are none
+# yet: two steps of 150 MB are accused in 9 % of runs (0.45: 27 %), jumps every sixth cycle in 44 % (0.45: 95 %)
+MAX_FALL_SHARE = 0.5  # memory that once gave back half of its range is a cache or a collected heap
+HIDING_FALL = 5  # tolerances: a fall of a worker's memory by so much can hide a leak of two tolerances over 10 cycles
 STANDS_OUT = 3  # a jump or fall of this many usual steps has a shape worth naming; smaller ones are noise
+WORTH_SAYING_MB = 0.05  # less growth per cycle would read "grows by 0.0 MB"
+EVERY_LOOK = 60  # a long run is looked at after each cycle up to this one, then every 60th part later
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
 HORSE_SHARE = 0.5  # a child much smaller than its worker (sh, ffmpeg) is a tool of the job, not its work-horse
@@ -1386,7 +1395,15 @@ class GrowthVerdict:
     facts: dict[str, Any]  # the numbers its sentence needs
     mb_per_cycle: float | None  # least-squares slope over the window that decided
     upper_bound_mb_per_cycle: float | None
-    cycles: int  # readings judged
+    cycles: int  # cycles judged
+
+
+@dataclass(frozen=True)
+class Rise:
+    """Memory stepped up, and not back: the place of the first reading that stood out, and by how much, MB."""
+
+    place: int
+    mb: float
 
 
 @dataclass(frozen=True)
@@ -1417,27 +1434,31 @@ class RoleVerdict:
 
 
 GROWTH_REASONS = {  # why a verdict is what it is; every figure stands in the verdict's facts
-    "steady_growth": "grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, after "
-    "{earlier:.1f} per cycle over the {window} before",
-    "fast_growth": "grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, never by "
-    "less than {smallest_step:.1f}, without slowing down",
+    "steady_growth": "grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} of {cycles} cycles, "
+    "{grown:.0f} MB in all, with no sign of an end; a cache larger than that looks the same: --min-cycles {longer} "
+    "goes on",
+    "fast_growth": "grew by {slope:.1f} MB per cycle (at least {low:.1f}), in every one of {window} cycles by "
+    "{smallest_step:.1f} or more, {grown:.0f} MB in all, with no sign of an end; a cache larger than that, or a heap "
+    "collected later, looks the same: --min-cycles {longer} goes on",
     "horses_leak": "each job on {audio_file} held {slope:.1f} MB more when it ended than the job before (at least "
     "{low:.1f}), though each had its own process: what it loads keeps growing",
     "no_growth": "no growth above {high:.1f} MB per cycle over the last {window} of {cycles} cycles: 1 GB of free "
     "memory lasts at least {cycles_per_gb} cycles; jumps rarer than one in {rarest:.1f} cycles cannot be excluded",
+    "small_growth": "grows by {slope:.1f} MB per cycle, surely more than {low:.1f} and less than {high:.1f}: under the "
+    "tolerance of {tolerance:g}; 1 GB of free memory lasts {cycles_per_gb} cycles",
     "fork_per_job": "each job had its own process, so memory cannot pile up between jobs; the worker around them "
     "did not grow by more than {high:.1f} MB per cycle over the last {window} of {cycles} cycles",
     "too_few": "{cycles} readings are too few: at least {more} more needed",
-    "unconfirmed": "grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, not yet "
-    "over {window} before them too: {needed} cycles or more tell a leak from a warm-up",
+    "unconfirmed": "grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles: {needed} "
+    "cycles or more tell a leak from a warm-up",
     "one_jump": "one step of {step:.1f} MB stands out in a growth of {net:.1f} MB: more cycles show whether it comes "
     "again",
-    "slowing_down": "growth slows down, from {earlier:.1f} to {slope:.1f} MB per cycle: it may be a warm-up or the "
+    "slowing_down": "growth slows down, from {earlier:.1f} to {now:.1f} MB per cycle: it may be a warm-up or the "
     "allocator's arenas; run more cycles, or set MALLOC_ARENA_MAX=2 for the worker",
     "swings": "memory swings: a fall of {fall_back:.1f} MB within a growth of {net:.1f} MB; look for caches and "
     "garbage collection, or run more cycles",
-    "rises_not_over": "at most {high:.1f} MB per cycle at the end, but memory last rose {since} cycles ago and earlier "
-    "rises came up to {gap} cycles apart: {more} more quiet cycles needed",
+    "rises_not_over": "at most {high:.1f} MB per cycle at the end, but memory last rose {since} cycles ago ({jumps} x, "
+    "{size:.1f} MB on average): whether that is over shows after {enough} cycles in all",
     "too_noisy": "growth is between {low:.1f} and {high:.1f} MB per cycle: readings vary by {sd:.1f} MB, which needs "
     "about {enough} cycles in all",
     "replaced": "a watched process ended or was replaced in cycle {cycle}, and what it held is gone with it",
@@ -1452,119 +1473,280 @@ GROWTH_REASONS = {  # why a verdict is what it is; every figure stands in the ve
 }
 
 
+GROWTH_AFTERWARDS = {  # what later readings did to a verdict
+    "kept": "; said after cycle {said_at}, and the {later} cycles since do not contradict it",
+    "revoked": "; {revoked} was said after cycle {revoked_at}, and later readings contradict it",
+}
+
+
+def afterwards(growth: GrowthVerdict) -> list[str]:
+    """Keys of GROWTH_AFTERWARDS that are true of a verdict."""
+    return [key for key, fact in (("kept", "said_at"), ("revoked", "revoked")) if fact in growth.facts]
+
+
 def reason_sentence(growth: GrowthVerdict) -> str:
     """The verdict's reason in English; MB are MiB."""
-    sentence = GROWTH_REASONS[growth.reason].format(**growth.facts)
-    return sentence + (" (RSS, not private memory)" if growth.facts.get("measure") == "rss" else "")
+    sentence = GROWTH_REASONS[growth.reason] + "".join(GROWTH_AFTERWARDS[key] for key in afterwards(growth))
+    rss = growth.facts.get("measure") == "rss"
+    return sentence.format(**growth.facts) + (" (RSS, not private memory)" if rss else "")
+
+
+def judge_tasks(
+    readings: Sequence[float], *, workers: int, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES
+) -> GrowthVerdict:
+    """Judge readings after each task, two tasks a cycle, of a service with so many workers that take turns.
+
+    By the readings at the end of each cycle, and where these depend on which worker had the long clip last, by their
+    mean over a turn. Both must accuse nothing healthy; the first may clear only where no fall can have hidden growth.
+    """
+    judge = functools.partial(judge_history, tolerance_mb=tolerance_mb, min_cycles=min_cycles)
+    ends, means = readings[1::2], moving_turn(readings, workers)
+    by_cycle = judge(ends)
+    if workers < 2:
+        return by_cycle
+    by_turn = judge(means, turn=workers)
+    hidden = bool(ends) and largest_fall(ends[: by_cycle.cycles]) > HIDING_FALL * tolerance_mb
+    if by_cycle.verdict == "LEAK" or (by_cycle.verdict == "NO LEAK" and by_turn.verdict != "LEAK" and not hidden):
+        return by_cycle
+    if by_turn.reason != "too_few":
+        return by_turn
+    if by_cycle.verdict == "INCONCLUSIVE":
+        return by_cycle
+    more = max(min_cycles, first_clearing(workers)) - len(ends)
+    return dataclasses.replace(by_turn, facts={"cycles": len(ends), "more": more}, cycles=len(ends))
+
+
+def judge_history(
+    readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES, turn: int = 1
+) -> GrowthVerdict:
+    """The verdict on a series that was looked at after every reading: what was once decided stands.
+
+    More readings are taken only because another role waits, or to be surer; noise in them does not undo a verdict.
+    What does is evidence: the other verdict; for NO LEAK a rise that came later; for LEAK a fall of half the range.
+    """
+    judge = functools.partial(judge_growth, tolerance_mb=tolerance_mb, min_cycles=min_cycles, turn=turn)
+    now, stands, revoked = judge([]), None, None
+    for points in looks(len(readings)):
+        now = judge(readings[:points])
+        if now.verdict != "INCONCLUSIVE":
+            revoked = stands if stands and stands.verdict != now.verdict else revoked
+            stands = now
+        elif stands and contradicted(stands, now, readings[:points], tolerance_mb, turn):
+            stands, revoked = None, stands
+    found = stands or now
+    facts = dict(found.facts)
+    if found.cycles < now.cycles:
+        facts |= {"said_at": found.cycles, "later": now.cycles - found.cycles}
+    if revoked and revoked.verdict != found.verdict:
+        facts |= {"revoked": revoked.verdict, "revoked_at": revoked.cycles}
+    return dataclasses.replace(found, facts=facts)
+
+
+def looks(readings: int) -> Iterator[int]:
+    """After how many readings a series is looked at; the last look is at all of them."""
+    look = 0
+    while look < readings:
+        look = min(readings, look + max(1, look // EVERY_LOOK))
+        yield look
+
+
+def contradicted(
+    stands: GrowthVerdict, now: GrowthVerdict, readings: Sequence[float], tolerance_mb: float, turn: int
+) -> bool:
+    """Whether readings after a verdict speak against it, and do not only leave it open."""
+    if stands.verdict == "LEAK":
+        return now.reason == "swings"
+    rises = find_rises(readings, stands.facts["slope"], tolerance_mb, turn)
+    later = [rise for rise in rises if rise.place > stands.cycles - turn]
+    return bool(later) and cycles_by_size(rises, tolerance_mb) > now.cycles
 
 
 def judge_growth(
-    readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES
+    readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES, turn: int = 1
 ) -> GrowthVerdict:
     """Judge settled readings y1 … yn, MB, one per cycle: LEAK, NO LEAK, or INCONCLUSIVE (run one more cycle).
 
     It must accuse: growth of a tolerance per cycle or more that goes on, clean or noisy, also on top of a warm-up
     that ends; jumps that keep coming; growth in one of several workers, now in this one, now in that.
     It must not accuse: a flat series, however noisy; a single jump, early or late; a warm-up that saturates; a
-    saw-tooth and heaps collected now and then; a random walk; memory that falls.
-    It must not clear: any of the leaks; jumps that may not be over; fewer than `min_cycles` readings.
+    saw-tooth and heaps that were collected while it looked; a random walk; memory that falls.
+    It must not clear: any of the leaks; jumps that may only pause; fewer than `min_cycles` readings.
+    It cannot tell a leak from a cache that is not yet full, nor from a heap collected later than it looked, and says
+    so; it clears growth below the tolerance, and says how much that is.
+
+    `turn`: each reading is the mean over so many cycles (see moving_turn), so that neighbours are no independent ones.
     """
-    if len(readings) < WINDOW:
-        facts = {"cycles": len(readings), "more": max(min_cycles, WINDOW) - len(readings)}
-        return GrowthVerdict("INCONCLUSIVE", "too_few", facts, None, None, len(readings))
-    leak = seek_leak(readings, tolerance_mb)
-    calm = seek_calm(readings, tolerance_mb, min_cycles)
-    verdict, reason, facts = leak if leak[0] == "LEAK" else calm or leak
-    return GrowthVerdict(verdict, reason, facts, facts["slope"], facts["high"], len(readings))
+    cycles, fewest = len(readings) + turn - 1 if readings else 0, fewest_readings(turn)
+    if len(readings) < fewest:
+        facts = {"cycles": cycles, "more": max(min_cycles, first_clearing(turn)) - cycles}
+        return GrowthVerdict("INCONCLUSIVE", "too_few", facts, None, None, cycles)
+    leak = seek_leak(readings, tolerance_mb, min_cycles, turn)
+    calm = seek_calm(readings, tolerance_mb, min_cycles, turn)
+    verdict, reason, facts = leak
+    if calm and (calm[0] == "NO LEAK" or verdict != "LEAK"):  # growth that has surely ended was a cache
+        verdict, reason, facts = calm
+    return GrowthVerdict(verdict, reason, facts, facts["slope"], facts["high"], cycles)
 
 
-def seek_leak(readings: Sequence[float], tolerance_mb: float) -> tuple[str, str, dict[str, Any]]:
+def seek_leak(
+    readings: Sequence[float], tolerance_mb: float, min_cycles: int, turn: int
+) -> tuple[str, str, dict[str, Any]]:
     """LEAK, or INCONCLUSIVE and the condition that failed.
 
-    LEAK: two windows of n/3 readings, one after the other, both grow: the later one by a tolerance or more and surely
-    (lower 99 % bound above 0), not much slower than the earlier one, in more than one jump and without falling back.
-    Or at once: every step of one window is huge and the growth does not slow down.
+    LEAK: two windows of n/3 readings, one after the other, both grow, together by a tolerance per cycle or more. The
+    later one does so surely (lower 99 % bound above 0) and not much slower than the earlier one; there is more than one
+    jump, and memory never gave back half of its range. In fewer cycles than show a heap's collection only growth in
+    every cycle, and surely by several tolerances, is enough.
     """
-    n = len(readings)
-    window = max(WINDOW, math.ceil(n / 3))
-    seen = readings[-2 * window :]  # both windows, or what there is of them
+    points, cycles, floor_mb = len(readings), len(readings) + turn - 1, FLOOR_SHARE * tolerance_mb
+    window = max(fewest_readings(turn), (turn + 4) // 2, math.ceil(points / 3))  # two show more than one smeared jump
+    full = cycles >= LEAK_CYCLES and 2 * window <= points
+    window = window if full else points // 2
+    seen = readings[-2 * window :]
+    whole, early, late = (fit(part, floor_mb, turn) for part in (seen, seen[:window], seen[window:]))
     steps = [b - a for a, b in itertools.pairwise(seen)]
-    late, early = fit(seen[-window:]), fit(seen[:window]) if len(seen) == 2 * window else None
-    net, step, fall_back = seen[-1] - seen[0], max(steps), largest_fall(seen)
-    facts = late | {"net": net, "step": step, "fall_back": fall_back, "cycles": n}
-    growing = late["slope"] >= tolerance_mb and late["low"] > 0
-    one_jump = step > MAX_STEP_SHARE * net
-    swings = fall_back > MAX_FALL_SHARE * net
+    net, jump, rest = seen[-1] - seen[0], largest_jump(seen, turn), len(steps) - turn
+    settled = readings[first_turn(turn) :] or readings
+    fall_back = largest_fall(settled)
 
-    recent = steps[-(window - 1) :]
-    half = len(recent) // 2
-    if min(recent) >= FAST_STEPS * tolerance_mb and sum(recent[-half:]) >= FAST_KEEPS_UP * sum(recent[:half]):
-        return "LEAK", "fast_growth", facts | {"smallest_step": min(recent)}
-    if early:
-        facts["earlier"] = early["slope"]
-        keeps_up = early["slope"] > 0 and late["slope"] >= KEEPS_UP * early["slope"]
-        if growing and keeps_up and not one_jump and not swings:
-            return "LEAK", "steady_growth", facts
+    surely = late["slope"] > t_quantile(2 * window - 2) * slope_error(whole["sd"], window, turn)
+    growing = min(whole["slope"], late["slope"]) >= tolerance_mb and whole["low"] > 0 and surely
+    keeps_up = early["slope"] > 0 and late["slope"] >= KEEPS_UP * early["slope"]
+    one_jump = rest < 2 or (net - jump) / rest < REST_SHARE * net / len(steps)
+    swings = fall_back > MAX_FALL_SHARE * (max(settled) - min(settled))
+    every_cycle = whole["low"] >= SURE_TOLERANCES * tolerance_mb and min(steps) >= tolerance_mb / turn
+    soon = every_cycle and window >= WINDOW // 2 and cycles >= min(min_cycles, MIN_CYCLES)
 
+    facts = whole | {"cycles": cycles, "net": net, "step": jump, "fall_back": fall_back, "earlier": early["slope"],
+                     "smallest_step": min(steps), "grown": readings[-1] - readings[0],
+                     "longer": 10 * math.ceil(0.4 * cycles)}  # about four times as many
     stands_out = STANDS_OUT * statistics.median(abs(step) for step in steps)
-    if one_jump and step > stands_out:
+    if growing and keeps_up and not one_jump and not swings and (full or soon):
+        return "LEAK", "steady_growth" if full else "fast_growth", facts
+    if one_jump and jump > stands_out:
         return "INCONCLUSIVE", "one_jump", facts
     if swings and fall_back > stands_out:
         return "INCONCLUSIVE", "swings", facts
-    if early and early["low"] > 0 and not keeps_up:
-        return "INCONCLUSIVE", "slowing_down", facts
-    if growing and not (early and keeps_up):
-        return "INCONCLUSIVE", "unconfirmed", facts | {"needed": max(2 * window, n + 1)}
-    last_half = fit(readings[-calm_window(n) :])
-    enough = max(n + 1, enough_cycles(last_half["sd"], tolerance_mb))
-    return "INCONCLUSIVE", "too_noisy", facts | last_half | {"enough": enough}
+    if early["low"] > 0 and not keeps_up:
+        return "INCONCLUSIVE", "slowing_down", facts | {"now": late["slope"]}
+    if growing:
+        return "INCONCLUSIVE", "unconfirmed", facts | {"needed": max(LEAK_CYCLES, cycles + 1)}
+    calm = fit(readings[-calm_window(points, turn) :], floor_mb, turn)
+    enough = max(cycles + 1, enough_cycles(calm["sd"], tolerance_mb, turn))
+    return "INCONCLUSIVE", "too_noisy", facts | calm | {"enough": enough}
 
 
 def seek_calm(
-    readings: Sequence[float], tolerance_mb: float, min_cycles: int
+    readings: Sequence[float], tolerance_mb: float, min_cycles: int, turn: int
 ) -> tuple[str, str, dict[str, Any]] | None:
     """NO LEAK; INCONCLUSIVE where memory is calm, but not for long enough; None where it is not surely calm.
 
-    Calm: over the last half of the readings growth is surely (upper 99 % bound) below the tolerance.
+    Calm: over three fifths of the readings, or since the last rise, growth is surely (upper 99 % bound) below the
+    tolerance. Enough: rises that came as often as these did would hardly have stayed out for so long, or could not
+    come often enough to matter.
     """
-    n = len(readings)
-    facts = fit(readings[-calm_window(n) :]) | {"cycles": n}
+    before = min(first_turn(turn), len(readings) - fewest_readings(turn))
+    settled, cycles = readings[before:], len(readings) + turn - 1
+    window, floor_mb = calm_window(len(settled), turn), FLOOR_SHARE * tolerance_mb
+    rises = find_rises(settled, fit(settled[-window:], floor_mb, turn)["slope"], tolerance_mb, turn)
+    last = rises[-1].place + turn - 1 if rises else 0  # latest cycle that can have brought the last rise
+    window = max(fewest_readings(turn), min(window, len(settled) - last))
+    facts = fit(settled[-window:], floor_mb, turn) | {"cycles": cycles, "tolerance": tolerance_mb}
     if facts["high"] >= tolerance_mb:
         return None
-    if n < min_cycles:
-        return "INCONCLUSIVE", "too_few", facts | {"more": min_cycles - n}
-
-    height, highest, rises = max(RISE_MB, RISE_SD * noise_sd(readings)), readings[0], [0]
-    for place, reading in enumerate(readings):
-        if reading > highest + height:
-            rises.append(place)
-        highest = max(highest, reading)
-    gap = max((b - a for a, b in itertools.pairwise(rises)), default=0)
-    since = n - 1 - rises[-1]
-    if since < QUIET_GAPS * gap:
-        more = QUIET_GAPS * gap - since
-        return "INCONCLUSIVE", "rises_not_over", facts | {"since": since, "gap": gap, "more": more}
+    more = max(min_cycles - cycles, first_turn(turn) - before)
+    if more > 0:
+        return "INCONCLUSIVE", "too_few", facts | {"more": more}
+    if rises:
+        enough = before + min(cycles_by_time(rises, last), cycles_by_size(rises, tolerance_mb))
+        if cycles < enough:
+            size, since = statistics.mean(rise.mb for rise in rises), cycles - 1 - before - last
+            facts |= {"jumps": len(rises), "size": size, "since": since, "enough": enough, "more": enough - cycles}
+            return "INCONCLUSIVE", "rises_not_over", facts
 
     bound = max(facts["high"], 0.1)  # memory that falls: a bound of 0 or less reads like a promise
-    rarest = n / 3  # none seen in n cycles: jumps come less often than 3/n, with 95 % confidence
+    rarest = cycles / 3  # none seen in n cycles: jumps come less often than 3/n, with 95 % confidence
+    if facts["low"] >= WORTH_SAYING_MB:
+        return "NO LEAK", "small_growth", facts | {"cycles_per_gb": int(1024 / facts["slope"]), "rarest": rarest}
     return "NO LEAK", "no_growth", facts | {"high": bound, "cycles_per_gb": int(1024 / bound), "rarest": rarest}
 
 
-def fit(readings: Sequence[float]) -> dict[str, Any]:
-    """Least-squares slope with one-sided 99 % bounds, MB per cycle, and the sd of the readings about it, MB."""
+def find_rises(readings: Sequence[float], slope: float, tolerance_mb: float, turn: int = 1) -> list[Rise]:
+    """Readings above all before them by more than noise and than steady growth of `slope` below the tolerance.
+
+    What the next reading gives back was no rise. One jump takes a whole turn to show in means over a turn, so readings
+    are compared with those a turn ago, and rises less than a turn apart are one.
+    """
+    step = turn * min(max(slope, 0.0), tolerance_mb)
+    height = max(tolerance_mb / 2, RISE_SD * noise_sd(readings, turn)) + step
+    rises: list[Rise] = []
+    place, highest = turn, readings[0]
+    while place < len(readings):
+        stands_out = readings[place] > highest + height
+        if stands_out and all(later > highest for later in readings[place + turn : place + turn + 1]):
+            top = max(readings[place : place + turn])
+            rises.append(Rise(place, top - highest))
+            place, highest = place + turn, top
+            continue
+        if not stands_out:
+            highest = max(highest, readings[place - turn + 1])
+        place += 1
+    return rises
+
+
+def cycles_by_time(rises: Sequence[Rise], last: int) -> int:
+    """Cycles after which rises, the last in cycle `last`, have hardly paused by chance: each of J that come at any
+    time would have come by then in last/n of cases, all of them in (last/n)^J."""
+    chance = CHANCE_OF_ONE if len(rises) == 1 else CHANCE
+    return math.ceil(last / math.pow(chance, 1 / len(rises))) + 1
+
+
+def cycles_by_size(rises: Sequence[Rise], tolerance_mb: float) -> float:
+    """Cycles after which so many rises, as often as they may come with 95 % confidence, stay below the tolerance."""
+    if len(rises) >= len(UPPER_95):
+        return math.inf
+    return math.ceil(statistics.mean(rise.mb for rise in rises) * UPPER_95[len(rises)] / tolerance_mb) + 1
+
+
+def fit(readings: Sequence[float], floor_mb: float = FLOOR_SHARE * TOLERANCE_MB, turn: int = 1) -> dict[str, Any]:
+    """Least-squares slope with one-sided 99 % bounds, MB per cycle, and the sd of one cycle's reading, MB.
+
+    Residuals of means over a turn are smooth whatever the noise; but their steps are the differences of two cycles a
+    turn apart, divided by the turn, and tell the noise of one.
+    """
     m = len(readings)
     middle, mean = (m - 1) / 2, sum(readings) / m
-    spread = m * (m * m - 1) / 12  # sum of the squared distances of 0 … m-1 from their middle
-    slope = sum((x - middle) * (y - mean) for x, y in enumerate(readings)) / spread
-    residual = sum((y - mean - slope * (x - middle)) ** 2 for x, y in enumerate(readings))
-    sd = max(MIN_SD_MB, math.sqrt(residual / (m - 2)))
-    margin = t_quantile(m - 2) * sd / math.sqrt(spread)
-    return {"slope": slope, "low": slope - margin, "high": slope + margin, "sd": sd, "window": m}
+    slope = sum((x - middle) * (y - mean) for x, y in enumerate(readings)) * 12 / (m * (m * m - 1))
+    if turn == 1:
+        squares = sum((y - mean - slope * (x - middle)) ** 2 for x, y in enumerate(readings))
+    else:
+        step = (readings[-1] - readings[0]) / (m - 1)
+        squares = turn**2 / 2 * sum((b - a - step) ** 2 for a, b in itertools.pairwise(readings))
+    df = max(1, m - 2)
+    sd = max(floor_mb, math.sqrt(squares / df))
+    margin = t_quantile(df) * slope_error(sd, m, turn)
+    return {"slope": slope, "low": slope - margin, "high": slope + margin, "sd": sd, "window": m + turn - 1}
+
+
+def slope_error(sd: float, readings: int, turn: int) -> float:
+    """Standard error of a slope over so many means, each over a turn of cycles whose readings vary by `sd`."""
+    return sd * slope_factor(readings, turn)
+
+
+@functools.cache
+def slope_factor(readings: int, turn: int) -> float:
+    """... for an sd of 1: the weights that the slope gives to each cycle's own reading, summed as squares."""
+    middle, spread = (readings - 1) / 2, readings * (readings * readings - 1) / 12
+    weights = [sum(place - middle for place in range(max(0, cycle - turn + 1), min(readings, cycle + 1))) / turn
+               for cycle in range(readings + turn - 1)]
+    return math.sqrt(sum(weight * weight for weight in weights)) / spread
 
 
 @functools.cache
 def t_quantile(df: int) -> float:
     """Student's t, one-sided 99 %: Abramowitz and Stegun 26.7.5, 0.11 % too small at df 4, 0.01 % from df 8."""
+    if df < 3:
+        return (31.82052, 6.964557)[df - 1]  # where the expansion is of no use
     z = NORMAL_99
     return (
         z
@@ -1575,17 +1757,32 @@ def t_quantile(df: int) -> float:
     )
 
 
-def calm_window(n: int) -> int:
-    """How many of n readings, the last ones, must be calm."""
-    return max(WINDOW, math.ceil(n / 2))
+def fewest_readings(turn: int) -> int:
+    """The fewest readings that a slope is taken from."""
+    return max(TURN_WINDOW, WINDOW - turn + 1)
 
 
-def enough_cycles(sd: float, tolerance_mb: float) -> int:
-    """Cycles after which growth by the tolerance shows, in 90 % of runs, in the last half of readings of this sd."""
-    m = WINDOW
-    while (t_quantile(m - 2) + NORMAL_90) * sd * math.sqrt(12 / (m * (m * m - 1))) > tolerance_mb:
+def first_turn(turn: int) -> int:
+    """How many means over a turn still hold readings from before every worker had its first task in turn."""
+    return math.ceil(turn / 2) if turn > 1 else 0
+
+
+def first_clearing(turn: int) -> int:
+    """The first cycle in which means over a turn can clear."""
+    return first_turn(turn) + fewest_readings(turn) + turn - 1
+
+
+def calm_window(readings: int, turn: int = 1) -> int:
+    """How many of the readings, the last ones, must be calm."""
+    return max(fewest_readings(turn), math.ceil(CALM_SHARE * readings))
+
+
+def enough_cycles(sd: float, tolerance_mb: float, turn: int = 1) -> int:
+    """Cycles after which growth by the tolerance shows, in 90 % of runs, in the last part of readings of this sd."""
+    m = fewest_readings(turn)
+    while (t_quantile(m - 2) + NORMAL_90) * slope_error(sd, m, turn) > tolerance_mb:
         m += 1
-    return 2 * m
+    return math.ceil(m / CALM_SHARE) + turn - 1
 
 
 def largest_fall(readings: Sequence[float]) -> float:
@@ -1594,14 +1791,102 @@ def largest_fall(readings: Sequence[float]) -> float:
     return max(high - reading for high, reading in zip(highest, readings, strict=True))
 
 
-def noise_sd(readings: Sequence[float]) -> float:
+def largest_jump(readings: Sequence[float], turn: int) -> float:
+    """The most that memory grew by within one cycle, MB; means over a turn show one jump in so many steps."""
+    return max(b - a for a, b in zip(readings, readings[turn:] or readings[-1:], strict=False))
+
+
+def noise_sd(readings: Sequence[float], turn: int = 1) -> float:
     """Sd of a reading about its level, MB, from the falls between readings up to three cycles apart.
 
     From falls only, since rises, which are looked for, must not raise the bar for themselves as they do in a residual
-    sd. Their median, since one collected heap must not raise it either: 0.6745 * sqrt(2) sd for normal readings.
+    sd. Their median, since one collected heap must not raise it either: 0.6745 * sqrt(2) sd for normal readings. Means
+    over a turn that share cycles differ by less, in the proportion of those they do not share.
     """
-    falls = [a - b for apart in (1, 2, 3) for a, b in zip(readings, readings[apart:], strict=False) if a >= b]
+    falls = [(a - b) * math.sqrt(turn / min(apart, turn)) for apart in (1, 2, 3)
+             for a, b in zip(readings, readings[apart:], strict=False) if a >= b]
     return statistics.median(falls) / 0.954 if falls else 0.0
+
+
+def moving_turn(readings: Sequence[float], workers: int) -> list[float]:
+    """One reading per cycle from one per task, two tasks a cycle: with several workers the mean over one full turn.
+
+    Tasks go round the workers, and some keep what their last clip needed. After 2 * workers tasks each of them has had
+    both clips once, given that the order of the clips changes with every turn of an even number of workers; so the
+    mean over so many does not depend on who did which. It is judged with `turn` = workers.
+    """
+    if workers < 2:
+        return list(readings[1::2])
+    sums = list(itertools.accumulate(readings, initial=0.0))
+    return [(sums[end] - sums[end - 2 * workers]) / (2 * workers) for end in range(2 * workers, len(sums), 2)]
+
+
+def lives(series: Sequence[Sequence[tuple[str, float]]]) -> list[float]:
+    """Growth within lives of recycled processes put end to end, MB, one reading per task, to be judged like any other.
+
+    Each life is (clip, MB at rest after the task) in order. What a life gains at its first task and at its first task
+    of each clip is first use; no step spans two lives.
+    """
+    grown = [0.0]
+    for life in series:
+        used: set[str] = set()
+        for (_, before), (clip, after) in zip([("", math.nan), *life], life, strict=False):
+            if clip in used:
+                grown.append(grown[-1] + after - before)
+            used.add(clip)
+    return grown
+
+
+@dataclass(frozen=True)
+class LoadGrowth:
+    """Runs of one ramp level, one after the other, each of which left more memory behind than the one before."""
+
+    concurrency: int
+    readings: list[float]  # MB at rest: before the first of them, and after each
+    smallest_mb: float  # the least that a repeat added
+    mb_per_task: float  # over the repeats
+
+
+def growth_under_load(
+    runs: Sequence[tuple[int, float, float]], tolerance_mb: float = TOLERANCE_MB
+) -> LoadGrowth | None:
+    """Growth that goes on when a level of the ramp is run again: the largest, or None where there is none.
+
+    `runs`: (concurrency, MB at rest before, and after). A level's first run may set a high-water mark; a repeat that
+    adds a tolerance per two tasks again, and another that does, are no mark. Two repeats are evidence, not a verdict.
+    """
+    found = []
+    for concurrency, group in itertools.groupby(runs, key=lambda run: run[0]):
+        same = list(group)
+        added = [after - before for _, before, after in same[1:]]
+        if len(added) > 1 and min(added) > tolerance_mb * concurrency / 2:
+            readings = [same[0][1], *(after for _, _, after in same)]
+            found.append(LoadGrowth(concurrency, readings, min(added), sum(added) / len(added) / concurrency))
+    return max(found, key=lambda growth: growth.mb_per_task * growth.concurrency, default=None)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """One rate of growth, MB, in every unit that a reader may need."""
+
+    per_cycle: float
+    per_task: float
+    per_hour: float | None  # of this load; null where the time of a cycle is not known
+    cycles_per_gb: int | None  # null where memory does not grow
+    hours_per_gb: float | None
+    idle_share: float | None  # of the growth, at the rate seen while no task ran: 1 is a clock's, 0 the tasks'
+
+
+def growth_rates(
+    mb_per_cycle: float, tasks: int, seconds: float | None, idle: Sequence[tuple[float, float]] = ()
+) -> Rates:
+    """Rates from MB, tasks and seconds per cycle; `idle`: (seconds, MB gained) of stretches without any task."""
+    per_hour = 3600 * mb_per_cycle / seconds if seconds else None
+    rested, gained = sum(s for s, _ in idle), sum(mb for _, mb in idle)
+    grows = mb_per_cycle > 0
+    return Rates(mb_per_cycle, mb_per_cycle / tasks, per_hour, int(1024 / mb_per_cycle) if grows else None,
+                 1024 / per_hour if grows and per_hour else None,
+                 min(1.0, max(0.0, gained / rested * seconds / mb_per_cycle)) if grows and seconds and rested else None)
 
 
 def judge_leak(

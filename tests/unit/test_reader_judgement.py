@@ -159,7 +159,7 @@ MISSING: list[tuple[str, Callable[[], list[TaskResult]], dict[str, Any], str, st
     ("a worker was replaced: baseline", lambda: replaced_worker(healthy()), {}, "return_to_baseline", "inconclusive"),
     ("a worker was replaced: growth", lambda: replaced_worker(healthy()), {}, "no_cumulative_growth", "inconclusive"),
     ("the API died in the ramp", lambda: api_dies(healthy()), {}, "no_worker_crash", "fail"),
-    ("a role that leaks beside one that does not", lambda: leak_phase(FLAT, [50 + 40.0 * n for n in range(12)]), {},
+    ("a role that leaks beside one that does not", lambda: leak_phase(FLAT, [50 + 60.0 * n for n in range(12)]), {},
      "no_cumulative_growth", "fail"),
     ("a hole in the samples", healthy, {"csv": CSV_HEAD + sample_rows([*range(0, 300), *range(340, 2200)],
                                                                       ("rq", 100, 700.0))},
@@ -306,7 +306,7 @@ def test_deaths_are_said_in_words_of_the_report(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- the comparison
 
 
-BOTH = [50.0] * 12, [50.0 + 40 * n for n in range(12)]  # an API that does not leak, and one that does
+BOTH = [50.0] * 12, [50.0 + 60 * n for n in range(12)]  # an API that does not leak, and one that does
 
 
 @pytest.mark.parametrize(("before", "after", "key"), [
