@@ -2218,8 +2218,8 @@ class StressTest:
                 yield outcome_or_none
             elif self.sampler:
                 for ending in self.sampler.endings()[announced:]:
-                    self.screen.event(f"{ending.role} process {ending.pid} ({ending.name}) ended while {len(missing)} "
-                                      "tasks were unfinished")
+                    self.screen.event(f"{ending.role} process {ending.pid} ({ending.name}) ended while "
+                                      f"{len(missing)} task{'s were' if len(missing) > 1 else ' was'} unfinished")
                     announced += 1
 
     def _result(self, outcome: Outcome, clip: Clip, size: int, before: Reading, place: Place) -> TaskResult:
