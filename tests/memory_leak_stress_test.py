@@ -1497,7 +1497,8 @@ def judge_tasks(
     """Judge readings after each task, two tasks a cycle, of a service with so many workers that take turns.
 
     By the readings at the end of each cycle, and where these depend on which worker had the long clip last, by their
-    mean over a turn. Both must accuse nothing healthy; the first may clear only where no fall can have hidden growth.
+    mean over a turn. Growth accuses in either, also from after every worker's first task on, before which some give
+    back what the warm-up left. The end of each cycle may clear only where no fall can have hidden growth.
     """
     judge = functools.partial(judge_history, tolerance_mb=tolerance_mb, min_cycles=min_cycles)
     ends, means = readings[1::2], moving_turn(readings, workers)
@@ -1505,9 +1506,11 @@ def judge_tasks(
     if workers < 2:
         return by_cycle
     by_turn = judge(means, turn=workers)
+    accusing = (by_cycle, by_turn, judge(ends[first_turn(workers) :]))
+    leak = next((each for each in accusing if each.verdict == "LEAK"), None)
     hidden = bool(ends) and largest_fall(ends[: by_cycle.cycles]) > HIDING_FALL * tolerance_mb
-    if by_cycle.verdict == "LEAK" or (by_cycle.verdict == "NO LEAK" and by_turn.verdict != "LEAK" and not hidden):
-        return by_cycle
+    if leak or (by_cycle.verdict == "NO LEAK" and not hidden):
+        return leak or by_cycle
     if by_turn.reason != "too_few":
         return by_turn
     if by_cycle.verdict == "INCONCLUSIVE":
@@ -1811,9 +1814,9 @@ def noise_sd(readings: Sequence[float], turn: int = 1) -> float:
 def moving_turn(readings: Sequence[float], workers: int) -> list[float]:
     """One reading per cycle from one per task, two tasks a cycle: with several workers the mean over one full turn.
 
-    Tasks go round the workers, and some keep what their last clip needed. After 2 * workers tasks each of them has had
-    both clips once, given that the order of the clips changes with every turn of an even number of workers; so the
-    mean over so many does not depend on who did which. It is judged with `turn` = workers.
+    Tasks go round the workers, and some keep what their last clip needed. Who has had which repeats itself after 2 *
+    workers tasks, given that the order of the clips alternates from cycle to cycle where the number of workers is even
+    and never where it is odd; so the mean over so many does not depend on it. It is judged with `turn` = workers.
     """
     if workers < 2:
         return list(readings[1::2])
