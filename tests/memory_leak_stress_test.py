@@ -1371,7 +1371,7 @@ CALM_SHARE = 0.6  # of the readings, the last ones: flat series of sd 30 are cle
 RISE_SD = 3.0  # a reading this far above all before it, and half a tolerance or more, is a rise and not noise
 CHANCE_OF_ONE, CHANCE = 0.06, 0.03  # that one jump, or more of them, only pause. With 0.03 jumps of 58 MB in one cycle
 # of 3.5 are cleared in 9 %, a warm-up of 300 MB over 8 tasks in 88 % (0.06: 12 % and 96 %); one jump in the first
-# judged cycle is mostly first use: 0.06 forgives it after 17 quiet cycles, at a price of 0.6 %
+# judged cycle is mostly first use: 0.06 forgives it after 16 quiet cycles, at a price of 0.6 %
 UPPER_95 = (3.0, 4.7, 6.3, 7.8, 9.2, 10.5, 11.8, 13.1, 14.4, 15.7)  # of a Poisson mean, after 0, 1, 2 … 9 events
 KEEPS_UP = 0.7  # a leak grows on at 70 % of its speed or more; a warm-up over 16 tasks has halved it one window later
 REST_SHARE = 0.56  # without its largest jump a leak still grows at 56 % of its rate, so that two jumps alone are none
