@@ -1713,7 +1713,7 @@ CALM_SHARE = 0.6  # of the readings, the last ones: flat series of sd 30 are cle
 RISE_SD = 3.0  # a reading this far above all before it, and half a tolerance or more, is a rise and not noise
 CHANCE_OF_ONE, CHANCE = 0.06, 0.03  # that one jump, or more of them, only pause. With 0.03 jumps of 58 MB in one cycle
 # of 3.5 are cleared in 9 %, a warm-up of 300 MB over 8 tasks in 88 % (0.06: 12 % and 96 %); one jump in the first
-# judged cycle is mostly first use: 0.06 forgives it after 17 quiet cycles, at a price of 0.6 %
+# judged cycle is mostly first use: 0.06 forgives it after 16 quiet cycles, at a price of 0.6 %
 UPPER_95 = (3.0, 4.7, 6.3, 7.8, 9.2, 10.5, 11.8, 13.1, 14.4, 15.7)  # of a Poisson mean, after 0, 1, 2 … 9 events
 KEEPS_UP = 0.7  # a leak grows on at 70 % of its speed or more; a warm-up over 16 tasks has halved it one window later
 REST_SHARE = 0.56  # without its largest jump a leak still grows at 56 % of its rate, so that two jumps alone are none
@@ -1778,7 +1778,8 @@ def judge_tasks(
     """Judge readings after each task, two tasks a cycle, of a service with so many workers that take turns.
 
     By the readings at the end of each cycle, and where these depend on which worker had the long clip last, by their
-    mean over a turn. Both must accuse nothing healthy; the first may clear only where no fall can have hidden growth.
+    mean over a turn. Growth accuses in either, also from after every worker's first task on, before which some give
+    back what the warm-up left. The end of each cycle may clear only where no fall can have hidden growth.
     """
     judge = functools.partial(judge_history, tolerance_mb=tolerance_mb, min_cycles=min_cycles)
     ends, means = readings[1::2], moving_turn(readings, workers)
@@ -1786,9 +1787,11 @@ def judge_tasks(
     if workers < 2:
         return by_cycle
     by_turn = judge(means, turn=workers)
+    accusing = (by_cycle, by_turn, judge(ends[first_turn(workers) :]))
+    leak = next((each for each in accusing if each.verdict == "LEAK"), None)
     hidden = bool(ends) and largest_fall(ends[: by_cycle.cycles]) > HIDING_FALL * tolerance_mb
-    if by_cycle.verdict == "LEAK" or (by_cycle.verdict == "NO LEAK" and by_turn.verdict != "LEAK" and not hidden):
-        return by_cycle
+    if leak or (by_cycle.verdict == "NO LEAK" and not hidden):
+        return leak or by_cycle
     if by_turn.reason != "too_few":
         return by_turn
     if by_cycle.verdict == "INCONCLUSIVE":
@@ -2092,9 +2095,9 @@ def noise_sd(readings: Sequence[float], turn: int = 1) -> float:
 def moving_turn(readings: Sequence[float], workers: int) -> list[float]:
     """One reading per cycle from one per task, two tasks a cycle: with several workers the mean over one full turn.
 
-    Tasks go round the workers, and some keep what their last clip needed. After 2 * workers tasks each of them has had
-    both clips once, given that the order of the clips changes with every turn of an even number of workers; so the
-    mean over so many does not depend on who did which. It is judged with `turn` = workers.
+    Tasks go round the workers, and some keep what their last clip needed. Who has had which repeats itself after 2 *
+    workers tasks, given that the order of the clips alternates from cycle to cycle where the number of workers is even
+    and never where it is odd; so the mean over so many does not depend on it. It is judged with `turn` = workers.
     """
     if workers < 2:
         return list(readings[1::2])

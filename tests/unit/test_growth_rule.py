@@ -258,7 +258,7 @@ def turns(workers: int, kept: float, leak: float, cycles: int = 20) -> list[floa
     """Readings after each task: tasks go round, and each worker keeps more after a long clip than after a short one."""
     rng, held, readings = random.Random(workers), [kept] * workers, []
     for task_number in range(2 * cycles):
-        turned = workers % 2 == 0 and task_number // workers % 2
+        turned = workers % 2 == 0 and task_number // 2 % 2
         held[task_number % workers] = kept * ((task_number + turned) % 2)
         readings.append(sum(held) + leak * task_number / 2 + rng.gauss(0, 3))
     return readings

@@ -236,13 +236,13 @@ def test_a_verdict_that_stood_stays_unless_it_is_contradicted(scenario: Scenario
 def taking_turns(rng: random.Random, workers: int, keep: Sequence[bool], kept: float, leak: float) -> list[float]:
     """Readings after each task: tasks go round, some workers keep more after a long clip than after a short one.
 
-    The warm-up round has left all with the long clip; its order changes with every turn of an even number of workers.
+    The warm-up round has left all with the long clip; the order of clips alternates for an even number of workers.
     """
     held = [kept * keeps for keeps in keep]
     first = rng.randrange(workers)
     readings = []
     for task in range(2 * CYCLES):
-        worker, turned = (first + task) % workers, workers % 2 == 0 and task // workers % 2
+        worker, turned = (first + task) % workers, workers % 2 == 0 and task // 2 % 2
         held[worker] = kept * keep[worker] * ((task + turned) % 2)
         readings.append(sum(held) + leak * task / 2 + rng.gauss(0, 10))
     return readings
@@ -255,6 +255,4 @@ def test_what_workers_keep_of_their_last_clip_decides_nothing(workers: int, kept
     for number in range(12):
         keep = [number % 2 == 0 or worker == 0 for worker in range(workers)]
         assert judge_tasks(taking_turns(rng, workers, keep, kept, 0), workers=workers).verdict == "NO LEAK"
-        verdict = judge_tasks(taking_turns(rng, workers, keep, kept, 20), workers=workers).verdict
-        # with eight workers the first turn, in which they give memory back, is nearly half of 20 cycles
-        assert verdict == "LEAK" or (workers == 8 and verdict == "INCONCLUSIVE")
+        assert judge_tasks(taking_turns(rng, workers, keep, kept, 20), workers=workers).verdict == "LEAK"
