@@ -2217,21 +2217,22 @@ def growth_seen(cycles: Sequence[CycleReadings]) -> float:
 
 def judge_lives(role: str, results: Sequence[TaskResult], breaks: Sequence[tuple[int, str]],
                 judge: Judge) -> GrowthVerdict:
-    """The growth rule on the growth within the lives of recycled processes, put end to end.
+    """The growth rule on the growth within the lives of recycled processes, put end to end, task by task.
 
     What they leak is contained by their end: how often that comes, and how much it keeps within bounds, is said.
     """
-    lives = lives_of(role, results)
+    lives, tasks = lives_of(role, results), tasks_per_cycle(results)
     grown = [0.0, *itertools.accumulate(sum(steps) for steps in steps_within(lives))]
-    tasks = tasks_per_cycle(results)
-    growth = judge.series(grown[::tasks])
+    growth = dataclasses.replace(judge, tolerance_mb=judge.tolerance_mb / tasks).series(grown)
+    slope, high = (None if mb is None else tasks * mb for mb in (growth.mb_per_cycle, growth.upper_bound_mb_per_cycle))
     replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
-    facts = growth.facts | {
-        "cycle": replaced[-1], "times": len(replaced), "per_task": (growth.mb_per_cycle or 0.0) / tasks,
-        "tasks": statistics.median([len(life.held) for life in lives]) if lives else 0,
-        "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
+    per_cycle = {name: tasks * growth.facts[name] for name in ("slope", "low", "high") if name in growth.facts}
+    facts = growth.facts | per_cycle
+    facts |= {"cycle": replaced[-1], "times": len(replaced), "per_task": growth.mb_per_cycle,
+              "tasks": statistics.median([len(life.held) for life in lives]) if lives else 0,
+              "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
     reason = {"LEAK": "recycled_leak", "NO LEAK": "recycled_calm"}.get(growth.verdict, "replaced")
-    return dataclasses.replace(growth, reason=reason, facts=facts)
+    return GrowthVerdict(growth.verdict, reason, facts, slope, high, growth.cycles)
 
 
 def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | None:
@@ -2346,7 +2347,10 @@ class Life:
 
 
 def lives_of(role: str, results: Sequence[TaskResult]) -> list[Life]:
-    """The lives of a role's long-lived processes over the batches of a phase."""
+    """The lives of a role's long-lived processes at rest over the batches of a phase.
+
+    The batch in which a process ended is no part of its life: its last sample may be of a process half gone.
+    """
     lives: dict[tuple[int, str], Life] = {}
     last: dict[int | None, TaskResult] = {result.batch: result for result in results if role in result.memory}
     for place, result in enumerate(last.values()):
@@ -3106,8 +3110,7 @@ class Screen:
         memory = ", ".join(f"{role} {m.after_mb:,.0f} MB" for role, m in last.items() if m.after_mb is not None)
         verdict = {"INCONCLUSIVE": "undecided yet"}
         says = ", ".join(f"{role} {verdict.get(v.growth.verdict, v.growth.verdict)}" for role, v in verdicts.items())
-        times = ", ".join(f"{r.audio_file} " + ("failed" if r.processing_time is None else f"{r.processing_time:.1f} s")
-                          for r in results)
+        times = ", ".join(took(list(batch)) for _, batch in itertools.groupby(results, key=lambda r: r.batch))
         self.event(f"cycle {cycle}: {times}; at rest: {memory or 'not watched'}; {says or 'memory not judged'}")
 
     def level(self, results: Sequence[TaskResult], judged: LevelRun) -> None:
@@ -3118,6 +3121,16 @@ class Screen:
         breach = f"; first breach: {judged.breach.what}" if judged.breach else ""
         self.event(f"{judged.concurrency} at once, run {judged.run}: {judged.succeeded} of {judged.concurrency} done"
                    f"{took}{limited}{breach}")
+
+
+def took(batch: Sequence[TaskResult]) -> str:
+    """How long the tasks of a batch took, the slowest of several, and how many failed."""
+    taken = [r.processing_time for r in batch if r.status == "success" and r.processing_time is not None]
+    size = f"{len(batch)} x " if len(batch) > 1 else ""
+    failed = len(batch) - len(taken)
+    words = [f"{max(taken):.1f} s"] if taken else []
+    words += [f"{failed} failed" if size else "failed"] if failed else []
+    return f"{size}{batch[0].audio_file} {', '.join(words)}"
 
 
 def live_display(line: Callable[[], str]) -> Live | None:
