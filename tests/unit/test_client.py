@@ -8,6 +8,7 @@ import json
 import queue
 import threading
 import time
+import wave
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,15 +18,16 @@ import pytest
 
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import (
+    APIS,
     ApiClient,
-    ApiDescription,
     Batch,
-    Clip,
+    Clips,
     Outcome,
     Settings,
     StressTest,
     TaskError,
     poll_wait,
+    read_clips,
     shortened,
 )
 
@@ -126,16 +128,20 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Clip:
+def clip(tmp_path: Path) -> Clips:
     path = tmp_path / "clip.wav"
-    path.write_bytes(b"RIFF" + bytes(range(256)) * 4)
-    return Clip(path, path.stat().st_size, 10.0)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(1000)
+        file.writeframes(bytes(range(250)) * 4)
+    return read_clips(path)
 
 
-def batch_of(url: str, clip: Clip, size: int = 1, **more: Any) -> Batch:
-    client = ApiClient(url, ApiDescription())
+def batch_of(url: str, clip: Clips, size: int = 1, api: str = "asr-queue", **more: Any) -> Batch:
+    client = ApiClient(url, APIS[api])
     options: dict[str, Any] = {"task_timeout": WAIT_S, "given_up": lambda _: None, "aborted": threading.Event()} | more
-    return Batch(client, client.prepare(clip), size, **options)
+    return Batch(client, [client.prepare(clip.take()) for _ in range(size)], **options)
 
 
 def outcomes_of(batch: Batch) -> list[Outcome]:
@@ -143,7 +149,7 @@ def outcomes_of(batch: Batch) -> list[Outcome]:
     return [batch.outcomes.get(timeout=WAIT_S) for _ in range(batch.size)]
 
 
-def outcome_of(service: Service, clip: Clip, **more: Any) -> Outcome:
+def outcome_of(service: Service, clip: Clips, **more: Any) -> Outcome:
     return outcomes_of(batch_of(service.url, clip, **more))[0]
 
 
@@ -159,7 +165,8 @@ def outcome_of(service: Service, clip: Clip, **more: Any) -> Outcome:
         pytest.param(answer(b'{"task_id": "12'), "bad_response", 'not JSON: {"task_id": "12', id="cut off"),
         pytest.param(answer(b"<html>Bad gateway</html>"), "bad_response", "not JSON: <html>Bad gateway", id="HTML"),
         pytest.param(answer(b""), "bad_response", "empty answer", id="empty"),
-        pytest.param(answer([1]), "bad_response", "not a JSON object", id="a list"),
+        pytest.param(answer([1]), "bad_response", "no task_id: [1]", id="a list"),
+        pytest.param(answer(7), "bad_response", "not a JSON object", id="a number"),
         pytest.param(answer({"status": "queued"}), "bad_response", "no task_id: {", id="no id"),
         pytest.param(answer(b"[" * 100_000), "bad_response", "not JSON", id="nested beyond reason"),
         pytest.param(answer(b"plain", Content_Encoding="gzip"), "bad_response", "gzip", id="not encoded as it says"),
@@ -176,7 +183,7 @@ def outcome_of(service: Service, clip: Clip, **more: Any) -> Outcome:
     ],
 )
 def test_a_submission_that_is_not_accepted_says_how(
-    reply: Reply, kind: str, words: str, service: Service, clip: Clip
+    reply: Reply, kind: str, words: str, service: Service, clip: Clips
 ) -> None:
     service.submit = reply
     outcome = outcome_of(service, clip, task_timeout=1.0)
@@ -186,12 +193,12 @@ def test_a_submission_that_is_not_accepted_says_how(
     assert outcome.submit_offset is not None
 
 
-def test_a_port_where_nobody_listens_refuses(service: Service, clip: Clip) -> None:
+def test_a_port_where_nobody_listens_refuses(service: Service, clip: Clips) -> None:
     service.server.server_close()
     assert outcomes_of(batch_of("http://127.0.0.1:9", clip))[0].error_kind == "submit_refused"
 
 
-def test_all_tasks_send_one_and_the_same_body_over_connections_opened_before(service: Service, clip: Clip) -> None:
+def test_every_task_sends_another_recording_over_a_connection_opened_before(service: Service, clip: Clips) -> None:
     gone = threading.Barrier(8)
     service.submit = lambda handler: (gone.wait(WAIT_S), ACCEPTED(handler))[1]  # only 8 together get through
     outcomes = outcomes_of(batch_of(service.url, clip, size=8))
@@ -202,13 +209,13 @@ def test_all_tasks_send_one_and_the_same_body_over_connections_opened_before(ser
     opened = {port for method, path, port, _ in service.seen if path == "/api/v1/health"}
     assert {port for port, _ in posts} == opened
     assert len(opened) == 8
-    assert len({body for _, body in posts}) == 1
-    assert clip.path.read_bytes() in posts[0][1]
-    assert b'name="audio"; filename="clip.wav"' in posts[0][1]
+    assert len({body.split(b"\r\n\r\n", 1)[1].rpartition(b"\r\n--")[0] for _, body in posts}) == 8
+    assert any(clip.path.read_bytes() in body for _, body in posts), "the first is the clip as it is"
+    assert all(b'name="audio"; filename="clip.wav"\r\nContent-Type: audio/wav\r\n' in body for _, body in posts)
 
 
 @pytest.mark.parametrize("health", [hang_up, break_off, answer(b"[" * 100_000), answer(b"", 500)])
-def test_a_broken_health_page_holds_up_nobody(health: Reply, service: Service, clip: Clip) -> None:
+def test_a_broken_health_page_holds_up_nobody(health: Reply, service: Service, clip: Clips) -> None:
     service.health = health
     assert {o.status for o in outcomes_of(batch_of(service.url, clip, size=3))} == {"success"}
 
@@ -216,7 +223,7 @@ def test_a_broken_health_page_holds_up_nobody(health: Reply, service: Service, c
 # ------------------------------------------------------------------------------------------------------ polls
 
 
-def test_times_run_from_the_common_release_and_queue_time_from_acceptance(service: Service, clip: Clip) -> None:
+def test_times_run_from_the_common_release_and_queue_time_from_acceptance(service: Service, clip: Clips) -> None:
     service.polls = [STATES["queued"], STATES["queued"], STATES["processing"], STATES["done"]]
     outcome = outcome_of(service, clip)
     assert outcome.status == "success"
@@ -229,7 +236,7 @@ def test_times_run_from_the_common_release_and_queue_time_from_acceptance(servic
     assert 0.1 <= outcome.time_error < outcome.processing_time - 0.2, "back to the poll before, not to the start"
 
 
-def test_a_slow_acceptance_is_part_of_the_turnaround_but_not_of_the_queue(service: Service, clip: Clip) -> None:
+def test_a_slow_acceptance_is_part_of_the_turnaround_but_not_of_the_queue(service: Service, clip: Clips) -> None:
     def slowly(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(0.5)
         ACCEPTED(handler)
@@ -242,7 +249,7 @@ def test_a_slow_acceptance_is_part_of_the_turnaround_but_not_of_the_queue(servic
     assert outcome.processing_time - outcome.queue_time >= 0.5
 
 
-def test_queue_time_is_unknown_where_the_service_never_says_processing(service: Service, clip: Clip) -> None:
+def test_queue_time_is_unknown_where_the_service_never_says_processing(service: Service, clip: Clips) -> None:
     service.polls = [STATES["queued"], STATES["done"]]
     outcome = outcome_of(service, clip)
     assert (outcome.status, outcome.queue_time) == ("success", None)
@@ -251,12 +258,12 @@ def test_queue_time_is_unknown_where_the_service_never_says_processing(service: 
 @pytest.mark.parametrize(
     "bad", [hang_up, break_off, answer(b"busy", 503), answer(b"<html>"), answer({"status": "odd"}), answer(b"", 302)]
 )
-def test_failed_polls_do_not_fail_a_task(bad: Reply, service: Service, clip: Clip) -> None:
+def test_failed_polls_do_not_fail_a_task(bad: Reply, service: Service, clip: Clips) -> None:
     service.polls = [STATES["processing"], bad, bad, STATES["done"]]
     assert outcome_of(service, clip).status == "success"
 
 
-def test_a_task_is_lost_when_the_service_does_not_know_it_twice_in_a_row(service: Service, clip: Clip) -> None:
+def test_a_task_is_lost_when_the_service_does_not_know_it_twice_in_a_row(service: Service, clip: Clips) -> None:
     unknown = answer({"detail": "no task"}, 404)
     service.polls = [unknown, STATES["queued"], unknown, STATES["done"]]
     assert outcome_of(service, clip).status == "success"
@@ -275,7 +282,7 @@ def test_a_task_is_lost_when_the_service_does_not_know_it_twice_in_a_row(service
     ],
 )
 def test_a_failed_task_keeps_the_services_words_and_a_killed_horse_is_told_by_them(
-    words: str | None, kind: str, service: Service, clip: Clip
+    words: str | None, kind: str, service: Service, clip: Clips
 ) -> None:
     service.polls = [answer({"status": "failed", "error": words})]
     outcome = outcome_of(service, clip)
@@ -284,14 +291,14 @@ def test_a_failed_task_keeps_the_services_words_and_a_killed_horse_is_told_by_th
     assert outcome.processing_time is not None
 
 
-def test_a_done_task_without_a_word_is_flagged(service: Service, clip: Clip) -> None:
+def test_a_done_task_without_a_word_is_flagged(service: Service, clip: Clips) -> None:
     service.polls = [answer({"status": "done", "text": " "})]
     assert outcome_of(service, clip).empty_text is True
     service.polls = [answer({"status": "done", "text": "it was"})]
     assert outcome_of(service, clip).empty_text is False
 
 
-def test_a_task_that_does_not_end_times_out(service: Service, clip: Clip) -> None:
+def test_a_task_that_does_not_end_times_out(service: Service, clip: Clips) -> None:
     service.polls = [STATES["processing"]]
     outcome = outcome_of(service, clip, task_timeout=0.5)
     assert (outcome.status, outcome.error_kind) == ("timeout", "task_timeout")
@@ -299,7 +306,7 @@ def test_a_task_that_does_not_end_times_out(service: Service, clip: Clip) -> Non
 
 
 def test_why_a_task_was_given_up_is_its_result_unless_the_service_answers_nonsense(
-    service: Service, clip: Clip
+    service: Service, clip: Clips
 ) -> None:
     def stalled(_: float) -> TaskError:
         return TaskError("stalled", idle_s=3)
@@ -312,7 +319,7 @@ def test_why_a_task_was_given_up_is_its_result_unless_the_service_answers_nonsen
     assert "gateway" in str(outcome.error)
 
 
-def test_a_task_that_ended_before_its_worker_did_is_still_a_success(service: Service, clip: Clip) -> None:
+def test_a_task_that_ended_before_its_worker_did_is_still_a_success(service: Service, clip: Clips) -> None:
     """The polls are a moment apart: the last look comes after the reason to stop."""
     service.polls = [STATES["done"]]
     outcome = outcome_of(service, clip, given_up=lambda _: TaskError("worker_died", workers_left=0))
@@ -320,7 +327,7 @@ def test_a_task_that_ended_before_its_worker_did_is_still_a_success(service: Ser
 
 
 def test_a_fault_of_the_tool_is_a_result_of_its_own_kind_with_its_traceback(
-    service: Service, clip: Clip, monkeypatch: pytest.MonkeyPatch
+    service: Service, clip: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> str:
         raise KeyError("s3cr3t")
@@ -334,7 +341,7 @@ def test_a_fault_of_the_tool_is_a_result_of_its_own_kind_with_its_traceback(
     assert "KeyError: '***'" in str(outcome.error)
 
 
-def test_an_interruption_ends_tasks_that_wait(service: Service, clip: Clip) -> None:
+def test_an_interruption_ends_tasks_that_wait(service: Service, clip: Clips) -> None:
     service.polls = [STATES["processing"]]
     batch = batch_of(service.url, clip, size=2)
     batch.start()
@@ -343,7 +350,7 @@ def test_an_interruption_ends_tasks_that_wait(service: Service, clip: Clip) -> N
 
 
 def test_a_thread_that_never_comes_back_still_has_its_result(
-    service: Service, clip: Clip, monkeypatch: pytest.MonkeyPatch
+    service: Service, clip: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(instrument, "OVERTIME_S", 0.0)
     batch = batch_of(service.url, clip, size=2, task_timeout=0.1)
@@ -428,14 +435,14 @@ def test_a_secret_goes_and_the_words_of_an_error_stay(said: str, shown: str) -> 
     assert shortened(said) == shown
 
 
-def test_an_interruption_before_the_release_sends_nothing(service: Service, clip: Clip) -> None:
+def test_an_interruption_before_the_release_sends_nothing(service: Service, clip: Clips) -> None:
     batch = batch_of(service.url, clip)
     batch.aborted.set()
     assert outcomes_of(batch)[0].error_kind == "interrupted"
     assert not [method for method, _, _, _ in service.seen if method == "POST"]
 
 
-def test_outcomes_are_put_where_the_collector_finds_them(service: Service, clip: Clip) -> None:
+def test_outcomes_are_put_where_the_collector_finds_them(service: Service, clip: Clips) -> None:
     batch = batch_of(service.url, clip, size=3)
     assert sorted(o.number for o in outcomes_of(batch)) == [0, 1, 2]
     with pytest.raises(queue.Empty):
@@ -444,14 +451,14 @@ def test_outcomes_are_put_where_the_collector_finds_them(service: Service, clip:
 
 @pytest.mark.parametrize(("state", "drained"), [("processing", False), ("done", True)])
 def test_tasks_given_up_are_waited_for_until_they_end(
-    state: str, drained: bool, service: Service, clip: Clip
+    state: str, drained: bool, service: Service, clip: Clips
 ) -> None:
     class Quiet:
         def status(self, **_: object) -> None:
             """Nobody looks."""
 
     service.polls = [STATES["processing"], STATES[state]]
-    client, settings = ApiClient(service.url, ApiDescription()), Settings(stall_timeout=2.5)
+    client, settings = ApiClient(service.url, APIS["asr-queue"]), Settings(stall_timeout=2.5)
     test = StressTest(settings, client, clip, clip, None, cast(Any, None), cast(Any, Quiet()), threading.Event(), {})
     test._drain([Outcome(0, "timeout", "task_timeout", task_id="t"), Outcome(1, "failed", "task_lost", task_id="u"),
                  Outcome(2, "success", task_id="v", processing_time=1.0)])

@@ -12,6 +12,7 @@ import pytest
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import (
     Clip,
+    Clips,
     Look,
     Place,
     Reading,
@@ -25,7 +26,8 @@ from memory_leak_stress_test import (
     warm_up,
 )
 
-SHORT, LONG = Clip(Path("short.wav"), 1, 1.0), Clip(Path("long.wav"), 1, 3.0)
+SHORT, LONG = (Clips(Path(name), (Clip(Path(name), 1, seconds),)) for name, seconds in (("short.wav", 1.0),
+                                                                                       ("long.wav", 3.0)))
 
 
 def worker(private: float, *, serves: bool = True, role: str = "worker") -> Any:
@@ -49,7 +51,7 @@ class PretendedTest:
     def at_rest(self) -> Reading:
         return Reading(0.0, {}, {}, frozenset())
 
-    def batch(self, clip: Clip, size: int, before: Reading, place: Place) -> tuple[list[Any], Reading]:
+    def batch(self, clip: Clips, size: int, before: Reading, place: Place) -> tuple[list[Any], Reading]:
         self.phases.add(place.phase)
         self.sent.append((place.cycle, clip.path.stem, size))
         self.log.results.append(SimpleNamespace(audio_file=clip.path.name, status=self.status))

@@ -175,14 +175,11 @@ class KeptLog:
 
 
 class HealthyClient:
-    class api:
-        unhealthy = frozenset({"unavailable"})
-
     def session(self) -> Any:
         return threading.Lock()  # any context manager
 
-    def health(self, _session: Any) -> dict[str, str]:
-        return {"status": "ready"}
+    def health(self, _session: Any) -> instrument.Health:
+        return instrument.Health(True, "ready")
 
 
 @dataclasses.dataclass
@@ -217,7 +214,7 @@ def climbed(script: Callable[[int, int], list[TaskResult]], **settings: Any) -> 
 
 def climber(script: Callable[[int, int], list[TaskResult]], **settings: Any) -> Scripted:
     s = dataclasses.replace(Settings(max_concurrency=6, rtf_limit=0.0, phase="concurrency"), **settings)
-    clip = instrument.Clip(Path("clip.wav"), 1, AUDIO_S)
+    clip = instrument.Clips(Path("clip.wav"), (instrument.Clip(Path("clip.wav"), 1, AUDIO_S),))
     return Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
                     threading.Event(), {}, script=script)
 
@@ -362,7 +359,7 @@ def test_an_interruption_ends_the_ramp_and_leaves_the_answer_of_the_levels_befor
         return [task(3, run), task(3, run), task(3, run, error="interrupted")]
 
     s = Settings(start=2, max_concurrency=4, rtf_limit=0.0)
-    clip = instrument.Clip(Path("clip.wav"), 1, AUDIO_S)
+    clip = instrument.Clips(Path("clip.wav"), (instrument.Clip(Path("clip.wav"), 1, AUDIO_S),))
     made = Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
                     threading.Event(), {}, script=script)
     ramp(made)
