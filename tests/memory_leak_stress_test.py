@@ -37,6 +37,7 @@ import platform
 import queue
 import re
 import resource
+import secrets
 import signal
 import socket
 import ssl
@@ -729,6 +730,8 @@ def without_secrets(text: str) -> str:
 AUDIO_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".flac": "audio/flac",
                ".ogg": "audio/ogg"}
 SHIFTED = 0.1  # largest part of a clip that is left off its beginning to make another recording of it
+SEED_BITS = 32
+SEEDED = 100  # one part in so many, at either end, is left off by chance: the next run sends others again
 MOST_VARIED = 80.0  # percent, --vary-length: something must be left to recognise
 GOLDEN = 0.618034  # multiples of it, modulo 1, spread evenly from the first few on
 LARGEST_WAV = 0xFFFFFFFF  # bytes, by its 32-bit sizes
@@ -781,6 +784,7 @@ class Clips:
     clips: tuple[Clip, ...]
     vary_percent: float = 0.0
     used: Counter[Path] = field(default_factory=Counter)  # how often each file went out, also as another option's
+    seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))  # a service may remember the last run's
     turn: int = 0
     last: Recording | None = None
     repeats: bool = False
@@ -791,7 +795,7 @@ class Clips:
             return dataclasses.replace(self.last, upload=REPEAT)
         clip = self.clips[self.turn % len(self.clips)]
         self.turn += 1
-        self.last = recording(clip, self.used[clip.path], self.vary_percent)
+        self.last = recording(clip, self.used[clip.path], self.seed, self.vary_percent)
         self.used[clip.path] += 1
         return self.last
 
@@ -801,8 +805,8 @@ class Clips:
         return dataclasses.replace(self, repeats=True) if known else None
 
 
-def recording(clip: Clip, number: int, vary_percent: float = 0.0) -> Recording:
-    """The clip as it goes out for the `number`th time (from 0), like no time before.
+def recording(clip: Clip, number: int, seed: int, vary_percent: float = 0.0) -> Recording:
+    """The clip as it goes out for the `number`th time (from 0), like no time before, nor in a run of another seed.
 
     A wav starts one sample later each time; with `vary_percent` up to so much is left off its end. Others carry the
     number in a tag that no decoder minds, where their format has one.
@@ -810,12 +814,13 @@ def recording(clip: Clip, number: int, vary_percent: float = 0.0) -> Recording:
     if clip.wav:
         frames = (clip.wav.end - clip.wav.begin) // clip.wav.frame
         different = max(1, int(frames * SHIFTED))
-        first = number % different
-        shorter = int(frames * vary_percent / 100 * (number * GOLDEN % 1))
+        behind, before = divmod(seed % (1 + frames // SEEDED) ** 2, 1 + frames // SEEDED)
+        first = (before + number) % different
+        shorter = behind + int(frames * vary_percent / 100 * (number * GOLDEN % 1))
         return part_of_wav(clip, clip.wav, first, max(1, frames - first - shorter),
                            DISTINCT if number < different else IDENTICAL)
     tag = TAGS.get(clip.path.suffix.lower())
-    tagged = tag(clip.content, number) if tag else None
+    tagged = tag(clip.content, seed << SEED_BITS | number) if tag else None
     return Recording(clip, tagged or (clip.content,), clip.seconds, DISTINCT if tagged else IDENTICAL)
 
 
@@ -3534,7 +3539,8 @@ def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStar
     said = ": ".join(part for part in (f"HTTP {code}" if code != failure.kind else failure.kind, problem, str(failure))
                      if part)
     return CannotStart(f"The API at {where} does not fit the description {without_secrets(api.name)}: a first task of "
-                       f"{sent.seconds:.1f} s by {api.method} {api.submit} came to {said}. Look at the field {look}")
+                       f"{sent.seconds:.1f} s by {api.method} {api.submit} came to {said.rstrip('.')}. Look at the field "
+                       f"{look}")
 
 
 def doubts(api: ApiDescription, sent: Recording, seen: TaskState) -> list[str]:
