@@ -3539,8 +3539,8 @@ def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStar
     said = ": ".join(part for part in (f"HTTP {code}" if code != failure.kind else failure.kind, problem, str(failure))
                      if part)
     return CannotStart(f"The API at {where} does not fit the description {without_secrets(api.name)}: a first task of "
-                       f"{sent.seconds:.1f} s by {api.method} {api.submit} came to {said.rstrip('.')}. Look at the field "
-                       f"{look}")
+                       f"{sent.seconds:.1f} s by {api.method} {api.submit} came to {said.rstrip('.')}. "
+                       f"Look at the field {look}")
 
 
 def doubts(api: ApiDescription, sent: Recording, seen: TaskState) -> list[str]:

@@ -6,12 +6,14 @@ import contextlib
 import itertools
 import json
 import queue
+import ssl
 import threading
 import time
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -20,12 +22,17 @@ import memory_leak_stress_test as instrument
 from memory_leak_stress_test import (
     APIS,
     ApiClient,
+    ApiDescription,
     Batch,
+    CannotStart,
     Clips,
     Outcome,
     Settings,
     StressTest,
     TaskError,
+    check_api,
+    checked_token,
+    parse_command_line,
     poll_wait,
     read_clips,
     shortened,
@@ -115,9 +122,8 @@ class Service:
         self.seen.append((handler.command, handler.path, handler.client_address[1], body))
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
-    made = Service()
+@contextlib.contextmanager
+def serving(made: Service) -> Iterator[Service]:
     made.server.daemon_threads = True
     thread = threading.Thread(target=made.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -128,6 +134,12 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture
+def service() -> Iterator[Service]:
+    with serving(Service()) as made:
+        yield made
+
+
+@pytest.fixture
 def clip(tmp_path: Path) -> Clips:
     path = tmp_path / "clip.wav"
     with wave.open(str(path), "wb") as file:
@@ -135,7 +147,9 @@ def clip(tmp_path: Path) -> Clips:
         file.setsampwidth(2)
         file.setframerate(1000)
         file.writeframes(bytes(range(250)) * 4)
-    return read_clips(path)
+    clips = read_clips(path)
+    clips.seed = 0  # the first upload is the clip as it is
+    return clips
 
 
 def batch_of(url: str, clip: Clips, size: int = 1, api: str = "asr-queue", **more: Any) -> Batch:
@@ -218,6 +232,186 @@ def test_every_task_sends_another_recording_over_a_connection_opened_before(serv
 def test_a_broken_health_page_holds_up_nobody(health: Reply, service: Service, clip: Clips) -> None:
     service.health = health
     assert {o.status for o in outcomes_of(batch_of(service.url, clip, size=3))} == {"success"}
+
+
+def test_a_refusal_keeps_the_words_and_how_long_to_stay_away(service: Service, clip: Clips) -> None:
+    service.submit = answer({"error": {"message": "too many", "type": "requests"}}, 429, Retry_After="7")
+    outcome = outcome_of(service, clip)
+    assert (outcome.status, outcome.error_kind, outcome.error) == ("failed", "submit_http_429", "too many")
+    assert outcome.error_facts == {"retry_after_s": 7.0}
+
+
+# ------------------------------------------------------------------------------------------- the answer is the result
+
+
+def slow(seconds: float, reply: Reply) -> Reply:
+    def later(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(seconds)
+        reply(handler)
+
+    return later
+
+
+def test_a_synchronous_answer_is_the_end_and_seen_when_it_comes(service: Service, clip: Clips) -> None:
+    service.submit = slow(0.5, answer({"text": "it was", "duration": "9.5"}))
+    outcome = outcome_of(service, clip, api="openai")
+    assert (outcome.status, outcome.empty_text, outcome.service_seconds) == ("success", False, 9.5)
+    assert (outcome.task_id, outcome.queue_time, outcome.time_error) == (None, None, 0.0)
+    assert outcome.processing_time is not None
+    assert outcome.processing_time >= 0.5
+    assert {path for method, path, _, _ in service.seen if method == "POST"} == {"/v1/audio/transcriptions"}
+
+
+def test_a_synchronous_task_has_the_time_of_a_task_and_not_of_a_submission(
+    service: Service, clip: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instrument, "SUBMIT_TIMEOUT_S", 0.2)
+    service.submit = slow(0.6, answer({"text": "it was"}))
+    assert outcome_of(service, clip, api="openai").status == "success"
+    outcome = outcome_of(service, clip, api="openai", task_timeout=0.3)
+    assert (outcome.status, outcome.error_kind) == ("timeout", "task_timeout")
+    assert outcome.error_facts == {"limit_s": 0.3}
+
+
+@pytest.mark.parametrize(("reply", "kind", "words"), [
+    (answer({"error": {"message": "no memory"}}), "task_failed", "no memory"),
+    (answer({"error": "Work-horse terminated unexpectedly"}), "worker_died", "Work-horse"),
+    (answer(b"it was the best of times"), "bad_response", "not JSON: it was the best"),
+    (answer(b""), "bad_response", "empty answer"),
+    (answer({"detail": "no model"}, 500), "submit_http_500", "no model"),
+    (hang_up, "submit_reset", "Connection aborted")])
+def test_a_synchronous_answer_that_is_no_success(
+    reply: Reply, kind: str, words: str, service: Service, clip: Clips
+) -> None:
+    service.submit = reply
+    outcome = outcome_of(service, clip, api="openai")
+    assert (outcome.status, outcome.error_kind) == ("failed", kind)
+    assert words in outcome.words
+
+
+# ------------------------------------------------------------------------------------------------- token and TLS
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Service]:
+    with serving(Service()) as made:
+        yield made
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_host_carries_nothing_there(
+    code: int, service: Service, elsewhere: Service, clip: Clips
+) -> None:
+    away = answer(b"", code, Location=f"{elsewhere.url}/take")
+    service.submit = service.health = away
+    service.polls = [away]
+    client = ApiClient(service.url, APIS["asr-queue"], "s3cr3t")
+    batch = Batch(client, [client.prepare(clip.take())], 2.0, lambda _: None, threading.Event())
+    assert outcomes_of(batch)[0].error_kind == f"submit_http_{code}"
+    service.submit = ACCEPTED
+    batch = Batch(client, [client.prepare(clip.take())], 1.0, lambda _: None, threading.Event())
+    assert outcomes_of(batch)[0].error_kind == "task_timeout"
+    with client.session() as session:
+        assert client.workers(session) is None
+        with pytest.raises(ValueError, match=f"HTTP {code}"):
+            client.health(session)
+    assert service.seen
+    assert elsewhere.seen == []
+
+
+@pytest.mark.parametrize(("token_header", "sent"), [
+    (None, {"Authorization": "Bearer s3cr3t"}), ("X-Api-Key", {"X-Api-Key": "s3cr3t"}),
+    ("authorization", {"authorization": "s3cr3t"})])
+def test_the_token_goes_where_the_description_says(token_header: str | None, sent: dict[str, str]) -> None:
+    api = ApiDescription("mine", "/asr", token_header=token_header)
+    headers = ApiClient("http://localhost", api, "s3cr3t").headers
+    assert {name: value for name, value in headers.items() if "s3cr3t" in value} == sent
+
+
+def test_a_token_is_read_without_its_line_end_and_one_that_no_header_carries_is_refused(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASR_API_TOKEN", "s3cr3t\n")
+    assert checked_token() == "s3cr3t"
+    assert shortened("said s3cr3t") == "said ***"
+    for token in ("s3cr\nX: y", "s\u00e9cret"):
+        monkeypatch.setenv("ASR_API_TOKEN", token)
+        with pytest.raises(CannotStart, match="no HTTP header can carry") as refused:
+            checked_token()
+        assert token[:3] not in str(refused.value)
+    monkeypatch.setenv("ASR_API_TOKEN", " ")
+    assert checked_token() is None
+
+
+def test_a_token_is_hidden_however_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_API_TOKEN", 'a/b+c"d')
+    said = json.dumps({"you sent": 'a/b+c"d'}) + ' a%2Fb%2Bc%22d a/b+c"d'
+    assert shortened(said) == '{"you sent": "***"} *** ***'
+
+
+def test_a_task_id_that_holds_the_token_is_recorded_without_it(
+    service: Service, clip: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASR_API_TOKEN", "s3cr3t")
+    service.submit = answer({"task_id": "for-s3cr3t-1"})
+    outcome = outcome_of(service, clip)
+    assert service.seen[-1][1] == "/api/v1/asr/result/for-s3cr3t-1", "it is asked for by its real name"
+    test = StressTest(Settings(), cast(Any, None), clip, clip, None, cast(Any, SimpleNamespace(results=[])),
+                      cast(Any, None), threading.Event(), {})
+    reading = instrument.Reading(0.0, {}, {}, frozenset())
+    line = test._result(outcome, clip.take(), 1, reading, instrument.Place("leak")).to_json()
+    assert '"task_id": "for-***-1"' in line
+    assert "s3cr3t" not in line
+
+
+AUTHORITY = Path(__file__).parent / "tls" / "localhost.pem"  # made for these tests alone: a key, and its certificate
+
+
+@pytest.fixture
+def private() -> Iterator[Service]:
+    """A service at https with the certificate of an authority that no system knows."""
+    made, context = Service(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(AUTHORITY)
+    made.server.socket = context.wrap_socket(made.server.socket, server_side=True)
+    made.url = made.url.replace("http:", "https:")
+    with serving(made):
+        yield made
+
+
+def test_https_with_a_private_authority_works_when_its_certificates_are_named(
+    private: Service, clip: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(AUTHORITY))
+    for options in (["--ca-bundle", str(AUTHORITY)], []):
+        s = parse_command_line(["--url", private.url, *options])
+        assert s.ca_bundle == AUTHORITY
+        client = ApiClient(s.url, s.api, None, s.ca_bundle)
+        batch = Batch(client, [client.prepare(clip.take())], WAIT_S, lambda _: None, threading.Event())
+        assert outcomes_of(batch)[0].status == "success"
+    assert clip.path.read_bytes()[44:][-900:] in b"".join(body for _, _, _, body in private.seen)
+
+
+def test_a_certificate_that_cannot_be_verified_is_refused_with_the_option_that_helps(
+    private: Service, clip: Clips
+) -> None:
+    client = ApiClient(private.url, APIS["asr-queue"])
+    with pytest.raises(CannotStart, match=r"certificate of https://127.* cannot be verified .*--ca-bundle FILE"):
+        check_api(client)
+    assert private.seen == []
+
+
+@pytest.mark.parametrize(("name", "why"), [("none.pem", "No such file or directory"), ("notes.pem", "NO_CERTIFICATE")])
+def test_a_file_without_certificates_is_one_sentence(
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.pem").write_text("notes")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / name))
+    for argv in (["--ca-bundle", str(tmp_path / name)], ["--url", "https://localhost"]):
+        with pytest.raises(SystemExit) as ended:
+            parse_command_line(argv)
+        assert ended.value.code == 2
+        assert why in capsys.readouterr().err
+    assert parse_command_line([]).ca_bundle is None, "http needs none"
 
 
 # ------------------------------------------------------------------------------------------------------ polls
