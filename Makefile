@@ -25,7 +25,7 @@ help:  ## show this list
 	@echo "make clean              remove .venv"
 
 demo: $(VENV)/.installed
-	@$(BIN)/python tests/demo.py --workers $(WORKERS) --leak-mb $(LEAK_MB) --api $(API) $(ARGS)
+	@$(BIN)/python tests/support/demo.py --workers $(WORKERS) --leak-mb $(LEAK_MB) --api $(API) $(ARGS)
 
 service: $(VENV)/.installed
 	@$(BIN)/python tests/asr_service --workers $(WORKERS) $(ARGS)
@@ -34,8 +34,9 @@ audio: $(VENV)/.installed
 	@PYTHONPATH=tests $(BIN)/python -m asr_service.audio $(ARGS)
 
 test: $(VENV)/.installed-dev
-	@# Most tests wait most of their time. Status 5 is "no test was chosen", as ARGS='-k name' may do.
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone" $(ARGS) || test $$? -eq 5
+	@# Most tests wait most of their time. The files go out in their order, in which those that take longest stand first.
+	@# Status 5 is "no test was chosen", as ARGS='-k name' may do.
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
 
 lint: $(VENV)/.installed-dev
@@ -43,7 +44,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy tests
 
 examples: $(VENV)/.installed
-	@$(BIN)/python tests/make_examples.py
+	@$(BIN)/python tests/support/make_examples.py
 
 bench-report: $(VENV)/.installed
 	@PYTHONPATH=tests $(BIN)/python tests/bench/report_size.py $(ARGS)

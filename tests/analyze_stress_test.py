@@ -24,16 +24,24 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from memory_leak_stress_test import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_PASS, EXIT_USAGE, VERSION
-from stress_report.charts import write_charts
-from stress_report.findings import MOST_WORDS, Note, plain
-from stress_report.judging import Judged, judge
-from stress_report.markdown import report
-from stress_report.recording import Unreadable, read_run
-from stress_report.saying import Words
-from stress_report.summary import comparison, summary
-from stress_report.terminal import print_summary
-from stress_report.words import LANGUAGES
+try:
+    from memory_leak_stress_test import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_PASS, EXIT_USAGE, VERSION
+    from stress_report.charts import write_charts
+    from stress_report.findings import MOST_WORDS, Note, plain
+    from stress_report.judging import Judged, judge
+    from stress_report.markdown import report
+    from stress_report.recording import Unreadable, read_run
+    from stress_report.saying import Words
+    from stress_report.summary import comparison, summary
+    from stress_report.terminal import print_summary
+    from stress_report.words import LANGUAGES
+except ImportError as missing:
+    if __name__ != "__main__":
+        raise
+    # Python's own status for it, 1, would say that the service failed a criterion.
+    print(f"The report cannot be made: {missing}. It takes memory_leak_stress_test.py and the folder stress_report "
+          "beside this script, and: pip install requests psutil", file=sys.stderr)
+    sys.exit(3)
 
 EXIT_OF = {"pass": EXIT_PASS, "fail": EXIT_FAIL, "inconclusive": EXIT_INCONCLUSIVE}
 

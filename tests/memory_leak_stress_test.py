@@ -67,10 +67,11 @@ if typing.TYPE_CHECKING:
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
-    "TaskResult", "RoleMemory", "ProcessMemory", "Settings", "CSV_COLUMNS", "ROLES", "VERSION", "median", "host_facts",
+    "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
+    "ROLES", "VERSION", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth", "readings_of",
-    "Breach", "LevelRun", "judge_level_run",
+    "Breach", "LevelRun", "judge_level_run", "was_recycled", "crashes_and_recycled",
     # exit statuses
     "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
 ]
@@ -1826,13 +1827,67 @@ class Window:
     longest_gap: float = 0.0
 
 
+@dataclass(frozen=True)
+class Tick:
+    """One look at the processes, and what else is due at it."""
+
+    number: int
+    at: float  # monotonic
+    gap: float  # seconds since the look before; above the plan's period where ticks were late or missed
+    scan: bool  # search the whole machine for new roots
+    rows: bool  # write the CSV's rows
+
+
+@dataclass(frozen=True)
+class TickPlan:
+    """Deadlines on the monotonic clock, fixed by `start`: a late tick does not move those after it.
+
+    A missed tick is skipped; a search or a row that was due at it is due at the next one: late rather than never.
+    """
+
+    start: float
+    interval: float  # seconds between the CSV's rows
+
+    @property
+    def row_ticks(self) -> int:
+        return math.ceil(self.interval / TICK_S)
+
+    @property
+    def period(self) -> float:
+        """Seconds between ticks, TICK_S at most: rows stand at whole ticks."""
+        return self.interval / self.row_ticks
+
+    def number(self, now: float, before: Tick | None) -> int:
+        """Of the next tick: the latest one whose time has come, or the one to wait for."""
+        return max(before.number + 1, math.floor((now - self.start) / self.period)) if before else 0
+
+    def wait(self, now: float, before: Tick | None) -> float:
+        """Seconds until the next tick is due."""
+        return max(0.0, self.start + self.number(now, before) * self.period - now)
+
+    def tick(self, now: float, before: Tick | None) -> Tick:
+        """What is due now that the wait is over."""
+        number, done = self.number(now, before), before.number if before else -1
+        scan_ticks = math.ceil(SCAN_S / self.period)
+        return Tick(number, now, now - (before.at if before else self.start),
+                    scan=number // scan_ticks > done // scan_ticks,
+                    rows=number // self.row_ticks > done // self.row_ticks)
+
+
+def schedule(plan: TickPlan, stop: threading.Event) -> Iterator[Tick]:
+    """Ticks as their time comes, until `stop`."""
+    tick: Tick | None = None
+    while not stop.wait(plan.wait(time.monotonic(), tick)):
+        tick = plan.tick(time.monotonic(), tick)
+        yield tick
+
+
 class Sampler:
     """The one thread that looks at processes: it reads memory, writes the CSV, notices deaths. Others ask it."""
 
     def __init__(self, table: ProcessTable, csv_path: Path | None, interval: float) -> None:
         self.table = table
         self.interval = interval
-        self.steps = math.ceil(interval / TICK_S)
         self.failure: str | None = None
         self._changed = threading.Condition()
         self._stop = threading.Event()
@@ -1859,19 +1914,16 @@ class Sampler:
                 self._csv.close()
 
     def _run(self) -> None:
-        start = last = time.monotonic()
-        tick = self.interval / self.steps
-        per_scan, done = math.ceil(SCAN_S / tick), -1
+        plan = TickPlan(time.monotonic(), self.interval)
         try:
-            for number in schedule(start, tick, self._stop):
-                now, stamp = time.monotonic(), datetime.now()  # together, however long the look takes
+            for tick in schedule(plan, self._stop):
+                stamp = datetime.now()  # of the tick, however long the look takes
                 with self._changed:
-                    self._window.longest_gap, last = max(self._window.longest_gap, now - last), now
-                    self._look(now, scan=number // per_scan > done // per_scan)
+                    self._window.longest_gap = max(self._window.longest_gap, tick.gap)
+                    self._look(tick.at, tick.scan)
                     self._changed.notify_all()
-                if number // self.steps > done // self.steps:  # late rather than never where its own tick was missed
-                    self._write_rows(now, now - start, stamp)
-                done = number
+                if tick.rows:
+                    self._write_rows(tick.at, tick.at - plan.start, stamp)
         except OSError as error:  # nothing may pass for a measurement that is none
             with self._changed:
                 self.failure = f"sampling stopped ({error}): memory is not measured from here on"
@@ -2017,14 +2069,6 @@ class Sampler:
             return Observed(processes, dict(window.peaks), tuple(window.endings), fewer, window.available_min,
                             None if kills is None or window.oom_kills is None else kills - window.oom_kills,
                             window.longest_gap)
-
-
-def schedule(start: float, period: float, stop: threading.Event) -> Iterator[int]:
-    """Tick numbers at fixed deadlines on the monotonic clock until `stop`; a missed one is skipped, never shifted."""
-    number = 0
-    while not stop.wait(max(0.0, start + number * period - time.monotonic())):
-        yield number
-        number = max(number + 1, math.floor((time.monotonic() - start) / period))
 
 
 def role_sums(processes: Iterable[Watched]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
@@ -2244,7 +2288,7 @@ class GrowthVerdict:
 class HorseSeries:
     """Work-horses of one clip over the leak phase, in order of their jobs, judged by what each last held."""
 
-    audio_file: str
+    clip: str
     horses: list[ProcessMemory]
     growth: GrowthVerdict
 
@@ -2438,7 +2482,7 @@ def judge_role(
     series, breaks = cut_into_series(role, results, [after for _, after in around])
     growth, readings = decide(series, judge)
     horses = horse_series(results, judge) if role == "worker" else []
-    clips = {result.audio_file for result in results if result.cycle}
+    clips = {result.clip for result in results if result.cycle}
     growth = consider_horses(growth, horses, clips)
     growth = withhold(growth, breaks, gap_s, count_unsettled(results, readings))
     growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
@@ -2579,12 +2623,12 @@ def withhold(
 def consider_horses(growth: GrowthVerdict, horses: Sequence[HorseSeries], clips: set[str]) -> GrowthVerdict:
     """What work-horses add: memory ends with each of them, unless each new one holds more than the one before."""
     for horse in horses:
-        facts = horse.growth.facts | {"audio_file": horse.audio_file}
+        facts = horse.growth.facts | {"clip": horse.clip}
         if horse.growth.verdict == "LEAK" and growth.verdict != "LEAK":
             return dataclasses.replace(horse.growth, reason="horses_leak", facts=facts)
         if horse.growth.reason == "unconfirmed" and growth.verdict == "NO LEAK":
             return dataclasses.replace(horse.growth, reason="horses_growing", facts=facts)
-    if growth.verdict == "NO LEAK" and {horse.audio_file for horse in horses} == clips:
+    if growth.verdict == "NO LEAK" and {horse.clip for horse in horses} == clips:
         return dataclasses.replace(growth, reason="fork_per_job")
     return growth
 
@@ -2597,7 +2641,7 @@ def horse_series(
     for result in results:
         horse = work_horse(result)
         if result.cycle and result.status == "success" and horse:
-            horses.setdefault(result.audio_file, []).append(horse)
+            horses.setdefault(result.clip, []).append(horse)
     return [HorseSeries(clip, jobs, judge([horse.held_mb for horse in jobs if horse.held_mb is not None]))
             for clip, jobs in horses.items()]
 
@@ -2726,8 +2770,8 @@ class StressTest:
                 yield outcome_or_none
             elif self.sampler:
                 for ending in self.sampler.endings()[announced:]:
-                    self.screen.event(f"{ending.role} process {ending.pid} ({ending.name}) ended while {len(missing)} "
-                                      "tasks were unfinished")
+                    self.screen.event(f"{ending.role} process {ending.pid} ({ending.name}) ended while "
+                                      f"{len(missing)} task{'s were' if len(missing) > 1 else ' was'} unfinished")
                     announced += 1
 
     def _result(self, outcome: Outcome, sent: Recording, size: int, before: Reading, place: Place) -> TaskResult:
@@ -3399,7 +3443,7 @@ def run_test(s: Settings) -> int:
                 cut_short = True
                 print(f"{fault}\n{FAULT_HINT}", file=sys.stderr)
         else:
-            screen.event("monitor: recording until Ctrl-C")
+            screen.event("monitor phase: recording until Ctrl-C")
             while not aborted.wait(60):
                 if sampler:
                     sampler.open_window()  # forget those that have ended

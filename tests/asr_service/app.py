@@ -1,6 +1,6 @@
 """The HTTP API: health, submit, result and queue status (run by uvicorn as asr_service.app:app).
 
-It also speaks the OpenAI shape, POST /v1/audio/transcriptions: the same queue and workers, but the answer is the result.
+It also speaks the OpenAI shape, POST /v1/audio/transcriptions: same queue and workers, but the answer is the result.
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +79,22 @@ class RunningService:
         return content
 
 
+    def redis_port(self) -> int:
+        """It tells this service's workers from those of others, which all listen on a queue of the same name."""
+        (pid,) = self.pids("redis")
+        found = re.search(r":(\d+)", " ".join(psutil.Process(pid).cmdline()))
+        assert found
+        return int(found[1])
+
+
+def without_titles(folder: Path) -> dict[str, str]:
+    """An environment as where setproctitle is not installed: a worker's title would not name its redis."""
+    package = folder / "no_titles" / "setproctitle"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('as if not installed')")
+    return {"PYTHONPATH": str(package.parent)}
+
+
 def lives(process: psutil.Process) -> bool:
     """Whether it still runs; one that ended and waits for init to take its exit status does not."""
     try:
@@ -123,13 +141,14 @@ def command_line(options: dict[str, Any]) -> list[str]:
 
 
 @contextlib.contextmanager
-def running_service(**options: Any) -> Iterator[RunningService]:
+def running_service(environment: Mapping[str, str] | None = None, /, **options: Any) -> Iterator[RunningService]:
     """Start the service with these options of its command line; it is ready inside and ended afterwards."""
     with tempfile.TemporaryDirectory(prefix="asr_service_test_") as folder:
         log = Path(folder) / "service.log"
         command = [sys.executable, str(TESTS / "asr_service"), *command_line({"log": log} | options)]
         output: list[str] = []
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as supervisor:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env=os.environ | dict(environment or {})) as supervisor:
             reader = threading.Thread(target=collect, args=(supervisor, output), daemon=True)
             reader.start()
             try:

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-import demo
 from e2e.service import lives, role_of, wait_for
+from support import demo
 
 
 def test_ctrl_c_ends_the_demo_with_its_service_and_leaves_the_results(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from redis import Redis, RedisError
 from rq import Queue
 
 import memory_leak_stress_test as instrument
-from memory_leak_stress_test import ProcessTable, Sampler, Watched, parse_command_line
+from memory_leak_stress_test import Look, ProcessTable, Sampler, Watched, parse_command_line
 
 if sys.platform != "linux":
     pytest.skip("starts processes under titles and names as Linux shows them", allow_module_level=True)
@@ -146,6 +146,11 @@ def of_tree(table: ProcessTable, pid: int) -> dict[int, Watched]:
     return {each: watched for each, watched in table.alive.items() if each in tree}
 
 
+def watched_now(sampler: Sampler) -> dict[int, Look]:
+    """By pid, what a running sampler watches; its table is its own thread's."""
+    return {look.pid: look for look in sampler.watched()}
+
+
 def roots(watched: Mapping[int, Watched]) -> set[int]:
     return {pid for pid, each in watched.items() if each.root}
 
@@ -212,7 +217,22 @@ def workers(house: House) -> House:
     house.start(FOREIGN, [RQ, "worker", "mail", "--url", house.redis_url])
     expected = len(FORMS) + sum(form.pool for form in FORMS.values()) + 1
     until(lambda: house.redis.scard("rq:workers") == expected, 60, lambda: str(house.redis.smembers("rq:workers")))
+    # A worker signs on before it has its title and its scheduler.
+    until(lambda: all(settled(house, name) for name in FORMS), 60)
     return house
+
+
+def settled(house: House, name: str) -> bool:
+    """Whether a worker has all the processes and titles that it has when idle."""
+    children = psutil.Process(root_of(house, name)).children()
+    if "scheduler" in name:
+        return len(children) == 1 and (not FORMS[name].titles or titled(root_of(house, name)))
+    serving = [child.pid for child in children] if FORMS[name].pool else [root_of(house, name)]
+    return len(children) == (2 if FORMS[name].pool else 0) and all(titled(pid) is FORMS[name].titles for pid in serving)
+
+
+def titled(pid: int) -> bool:
+    return psutil.Process(pid).cmdline()[0].startswith("rq:worker:")
 
 
 def answers_ping(redis: Redis) -> bool:
@@ -264,11 +284,11 @@ def test_a_worker_is_the_root_of_all_it_starts_however_it_was_started(
 
 def test_titles_are_set_where_the_test_says_so(workers: House) -> None:
     """Otherwise the forms with titles would test the same as those without."""
-    titled = {name for name in FORMS if psutil.Process(root_of(workers, name)).cmdline()[0].startswith("rq:worker:")}
+    named = {name for name in FORMS if titled(root_of(workers, name))}
     # A pool's parent keeps its line; its workers set the title.
-    assert titled == {name for name, form in FORMS.items() if form.titles and not form.pool}
+    assert named == {name for name, form in FORMS.items() if form.titles and not form.pool}
     pool = psutil.Process(workers.started["worker-pool, title"].pid)
-    assert all(child.cmdline()[0].startswith("rq:worker:") for child in pool.children())
+    assert all(titled(child.pid) for child in pool.children())
 
 
 def test_a_scheduler_is_watched_below_its_worker_and_does_not_serve(workers: House, table: ProcessTable) -> None:
@@ -292,8 +312,7 @@ def test_a_new_work_horse_is_noticed_and_does_not_serve(workers: House, table: P
         assert set(now) == {root_of(workers, name), *descendants(root_of(workers, name))}
         assert bool(born) == FORMS[name].horse
         assert not any(now[pid].serves or now[pid].root for pid in born)
-    until(lambda: table.read() or not born & table.alive.keys())
-    table.read()
+    until(lambda: (table.read(), not born & table.alive.keys())[1])
     assert set(of_tree(table, workers.started[name].pid)) == before
 
 
@@ -315,10 +334,11 @@ def test_a_busy_worker_whose_title_does_not_name_the_queue_is_found(workers: Hou
     jobs = [queue.enqueue("discovery_service.hold", f"{started}{n}", str(release)) for n in range(size)]
     try:
         until(lambda: all(Path(f"{started}{n}").exists() for n in range(size)))
+        busy = [workers.started[name].pid for name in ("rq worker, title", "scheduler, title", "SimpleWorker, title")]
+        # A worker sets its title after its work-horse has begun.
+        until(lambda: not [pid for pid in busy if "Listening" in " ".join(psutil.Process(pid).cmdline())])
         table = scanned()
-        for name in ("rq worker, title", "scheduler, title", "SimpleWorker, title"):
-            root = workers.started[name].pid
-            assert "Listening" not in " ".join(psutil.Process(root).cmdline())
+        for root in busy:
             assert roots(of_tree(table, root)) == {root}
         assert workers.started[FOREIGN].pid not in table.alive
     finally:
@@ -370,25 +390,34 @@ def test_a_killed_worker_is_a_death_within_a_second_its_horse_lives_on_and_the_n
     root = workers.started[name].pid
     with Sampler(scanned(), None, 1.0) as sampler:
         with running_job_left_behind(workers, name):
-            until(lambda: len(of_tree(sampler.table, root)) == 2)
             [horse] = descendants(root)
+            until(lambda: {root, horse} <= watched_now(sampler).keys())
             sampler.open_window()
-            serving = sampler.serving()
+            serving = serving_of(workers, sampler)
+            assert root in serving
             os.kill(root, signal.SIGKILL)
             workers.started[name].wait()
             until(lambda: [d for d in sampler.endings() if d.pid == root], 1.0)
-            assert sampler.serving() == serving - 1
-            assert sampler.table.alive[horse].role == "worker"  # its memory is still the worker's
-            assert not sampler.table.alive[horse].serves
+            assert serving_of(workers, sampler) == serving - {root}
+            left = watched_now(sampler)[horse]
+            assert left.role == "worker"  # its memory is still the worker's
+            assert not left.serves
             form = FORMS[name]
             rest = [f"own-{list(FORMS).index(name)}", "asr-queue", "--url", workers.redis_url]
             new = workers.start(name, form.argv(workers, rest), titles=titles)
-            until(lambda: new in sampler.table.alive, 2.5)
-            until(lambda: sampler.table.alive[new].serves, 1)
-            assert sampler.serving() == serving
-        until(lambda: horse not in sampler.table.alive)
+            until(lambda: new in watched_now(sampler), 2.5)
+            until(lambda: watched_now(sampler)[new].serves, 1)
+            assert serving_of(workers, sampler) == serving - {root} | {new}
+        until(lambda: horse not in watched_now(sampler))
         assert [d for d in sampler.endings() if d.pid == horse] == []
-    until(lambda: not titles or psutil.Process(new).cmdline()[0].startswith("rq:worker:"))
+    until(lambda: titled(new) is titles)
+
+
+def serving_of(house: House, sampler: Sampler) -> set[int]:
+    """The workers of this house that serve; others of this machine come and go with the tests beside this one."""
+    started = {process.pid for process in house.started.values()}
+    tree = started.union(*map(descendants, started))
+    return {pid for pid, each in watched_now(sampler).items() if each.role == "worker" and each.serves and pid in tree}
 
 
 @contextlib.contextmanager
@@ -458,8 +487,8 @@ def test_a_reloaded_server_is_followed_and_no_death(house: House, servers: dict[
         before = descendants(supervisor)
         (house.folder / "discovery_service.py").write_text(SERVICE + "# changed\n")
         until(lambda: descendants(supervisor) - before and answers(servers["uvicorn --reload"]))
-        until(lambda: descendants(supervisor) <= sampler.table.alive.keys(), 1.0)
-        assert [d for d in sampler.endings() if d.role == "api"] == []
+        until(lambda: descendants(supervisor) <= watched_now(sampler).keys(), 1.0)
+        assert not any(ending.root for ending in sampler.endings()), "its child served, and was replaced"
         gone = [p for p in sampler.observed().processes["api"] if p.ended]
         assert {p.pid for p in gone} & before
         assert all(p.resident and not p.root for p in gone)

@@ -22,12 +22,12 @@ import requests
 from rq.cli.cli import main as rq_command
 from uvicorn.main import main as uvicorn_command
 
-import guides
 from asr_service import supervisor
 from e2e.service import RunningService, clip_options, wait_for
-from guides import ROOT
 from memory_leak_stress_test import APIS, PATTERNS, parse_command_line, plays
 from stress_report.recording import result_from_json
+from support import guides
+from support.guides import ROOT
 
 COMMANDS = guides.all_commands()
 TEST, READER = "tests/memory_leak_stress_test.py", "tests/analyze_stress_test.py"

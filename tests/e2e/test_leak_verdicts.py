@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import statistics
 import subprocess
@@ -20,11 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from asr_service.audio import build_clip
-from e2e.service import TESTS, RunningService, running_service, wait_for
+from e2e.service import TESTS, RunningService, running_service, wait_for, without_titles
 from memory_leak_stress_test import TaskResult, judge_leak
 from stress_report.memory import describe_role
 from stress_report.recording import result_from_json
@@ -37,7 +35,7 @@ pytestmark = pytest.mark.alone
 SHORT_S, LONG_S = 1.0, 3.0
 LEAK_MB = 60  # per task, two tasks a cycle: far below what a look at one task's delta would notice
 RUN_TIMEOUT_S = 240.0
-AT_A_TIME = 5  # they mostly wait, but for starting and for loading their models
+AT_A_TIME = 8  # all: they mostly wait, but for starting and for loading their models, a core of two between them
 UNWATCHED = "went unwatched"
 
 
@@ -103,28 +101,26 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Futu
     folder = tmp_path_factory.mktemp("leak")
     build_clip(folder / "short.wav", SHORT_S)
     build_clip(folder / "long.wav", LONG_S)
-    # As where setproctitle is not installed: a worker's title would not name the redis that tells it from the others.
-    (folder / "path" / "setproctitle").mkdir(parents=True)
-    (folder / "path" / "setproctitle" / "__init__.py").write_text("raise ImportError('as if not installed')")
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(AT_A_TIME) as pool:
-        patch.setenv("PYTHONPATH", str(folder / "path"))
-        yield {name: pool.submit(run_watched, folder, name, scenario) for name, scenario in SCENARIOS.items()}
+    titles = without_titles(folder)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {name: pool.submit(run_watched, folder, titles, name, scenario) for name, scenario in SCENARIOS.items()}
 
 
-def run_watched(folder: Path, name: str, scenario: Scenario) -> Judged:
+def run_watched(folder: Path, titles: Mapping[str, str], name: str, scenario: Scenario) -> Judged:
     """A scenario, once more where this machine was too busy to watch memory without a hole."""
-    judged = run(folder, name, scenario)
-    return run(folder, f"{name} again", scenario) if UNWATCHED in " ".join(judged.output.split()) else judged
+    judged = run(folder, titles, name, scenario)
+    hole = UNWATCHED in " ".join(judged.output.split())
+    return run(folder, titles, f"{name} again", scenario) if hole else judged
 
 
-def run(folder: Path, name: str, scenario: Scenario) -> Judged:
+def run(folder: Path, titles: Mapping[str, str], name: str, scenario: Scenario) -> Judged:
     """Test one service through the command line, and ask the reader what it makes of the record."""
     results = folder / name
-    with running_service(**scenario.service) as service:
+    with running_service(titles, **scenario.service) as service:
         command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", service.url, "--phase", "leak",
                    "--min-cycles", "6", "--max-cycles", "8", "--short-audio", str(folder / "short.wav"),
                    "--long-audio", str(folder / "long.wav"), "--results-dir", str(results), "--no-report",
-                   "--watch", f"worker=rq worker asr-queue .*:{redis_port(service)}"]
+                   "--watch", f"worker=rq worker asr-queue .*:{service.redis_port()}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as instrument:
             try:
                 if scenario.meanwhile:
@@ -144,16 +140,10 @@ def self_check() -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False)
 
 
-def redis_port(service: RunningService) -> int:
-    (pid,) = service.pids("redis")
-    found = re.search(r":(\d+)", " ".join(psutil.Process(pid).cmdline()))
-    assert found
-    return int(found[1])
-
-
 def text_of(folder: Path) -> str:
+    """The whole lines of the results so far."""
     with contextlib.suppress(StopIteration):
-        return next(folder.glob("*.jsonl")).read_text()
+        return next(folder.glob("*.jsonl")).read_text().rpartition("\n")[0]
     return ""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from asr_service.audio import build_clip
-from e2e.service import RunningService, running_service, wait_for
+from e2e.service import RunningService, running_service, wait_for, without_titles
 
 pytestmark = pytest.mark.alone
 
@@ -46,19 +47,32 @@ class Recorded:
         level: dict[str, Any] = next(x for x in self.ramp["levels"] if x["concurrency"] == size)
         return level
 
+    def counted(self, size: int) -> list[dict[str, Any]]:
+        """The lines of a level but for the runs in which the tool was the limit: those are repeated."""
+        lines = [x for x in self.lines if x["concurrency"] == size and x["level_run"]]
+        limited = {x["level_run"] for x in lines if x["level"] and x["level"]["client_limited"]}
+        return [x for x in lines if x["level_run"] not in limited]
+
+    def runs(self, size: int) -> int:
+        return len({x["level_run"] for x in self.counted(size)})
+
     def kinds(self, size: int) -> Counter[str]:
-        """Of the tasks of the judged runs of a level: success or error_kind."""
-        judged = [x for x in self.lines if x["concurrency"] == size and x["level_run"]]
-        return Counter(x["error_kind"] or x["status"] for x in judged)
+        """Of the tasks of a level: success or error_kind."""
+        return Counter(x["error_kind"] or x["status"] for x in self.counted(size))
 
     def words(self, kind: str) -> str:
         return str(next(x["error"] for x in self.lines if x["error_kind"] == kind))
+
+    def facts(self, kind: str) -> dict[str, Any]:
+        facts: dict[str, Any] = next(x["error_facts"] for x in self.lines if x["error_kind"] == kind)
+        return facts
 
     def assert_every_task_has_its_line(self) -> None:
         """N submitted, N lines: each level run has as many lines as tasks, each with an id of its own."""
         runs = Counter((x["concurrency"], x["level_run"]) for x in self.lines if x["level_run"])
         assert runs
         assert all(count == size for (size, _), count in runs.items()), runs
+        assert {x["concurrency"]: x["runs"] for x in self.ramp["levels"]} == Counter(size for size, _ in runs)
         assert len({x["test_id"] for x in self.lines}) == len(self.lines)
 
 
@@ -103,34 +117,45 @@ def ramp_from(start: int, to: int, *more: str) -> list[str]:
 
 
 STALL = ("--stall-timeout", "4")
-SCENARIOS: dict[str, Scenario] = {
-    "refuses above 4": Scenario({"refuse_above": 4}, ramp_from(3, 6)),
-    "hangs at 3": Scenario({"hang_at": 2}, ramp_from(2, 4, *STALL)),
-    "fails one at 5": Scenario({"fail_at": 4}, ramp_from(4, 6)),
-    "worker killed at 4": Scenario({"kill_worker_at": 3}, ramp_from(3, 5, *STALL)),
-    "work-horse killed at 4": Scenario({"kill_horse_at": 3, "worker_class": "rq.Worker"}, ramp_from(3, 5, *STALL)),
-    "API killed": Scenario({"api_wrapper": "bash-loop"}, ramp_from(2, 2), seconds=15.0, during=kill_the_api),
-    "interrupted": Scenario({"hang_at": 1}, ramp_from(2, 2), during=interrupt),
+SCENARIOS: dict[str, Scenario] = {  # those that take longest first
     # A job waits, as for an accelerator: how many are done together then depends on the workers alone.
     "one worker": Scenario({"workers": 1, "job_seconds": 1.5}, ["--max-concurrency", "4", "--rtf-limit", "0"], 1.0),
     "two workers": Scenario({"workers": 2, "job_seconds": 1.5}, ["--max-concurrency", "4", "--rtf-limit", "0"], 1.0),
+    "work-horse killed at 4": Scenario({"kill_horse_at": 3, "worker_class": "rq.Worker"}, ramp_from(3, 5, *STALL)),
+    "refuses above 4": Scenario({"refuse_above": 4}, ramp_from(3, 6)),
+    "fails one at 5": Scenario({"fail_at": 4}, ramp_from(4, 6)),
+    "API killed": Scenario({"api_wrapper": "bash-loop"}, ramp_from(2, 2), seconds=15.0, during=kill_the_api),
+    "hangs at 3": Scenario({"hang_at": 2}, ramp_from(2, 4, *STALL)),
+    "worker killed at 4": Scenario({"kill_worker_at": 3}, ramp_from(3, 5, *STALL)),
+    "worker restarted at 4": Scenario({"kill_worker_at": 3, "worker_wrapper": "bash-loop"}, ramp_from(3, 5, *STALL)),
     # The first task of six is accepted; while it is unfinished each of the others gets another kind of answer.
     "answers wrongly": Scenario({"bad_answer": "malformed,html,empty,redirect,endless", "bad_answer_at": 1},
                                 ramp_from(6, 6, "--task-timeout", "5"), watch=False),
+    "interrupted": Scenario({"hang_at": 1}, ramp_from(2, 2), during=interrupt),
 }
 
 
 def record(scenario: Scenario) -> Recorded:
+    """A scenario, once more where this machine was so busy that the tool itself was the limit of a level."""
+    recorded = record_once(scenario)
+    busy = any(level["client_limited"] for level in recorded.ramp["levels"])
+    return record_once(scenario) if busy else recorded
+
+
+def record_once(scenario: Scenario) -> Recorded:
     with tempfile.TemporaryDirectory(prefix="ramp_test_") as name:
         folder = Path(name)
         clip = build_clip(folder / "clip.wav", scenario.seconds)
-        with running_service(**scenario.service) as service:
+        # Others run beside this one, whose workers must not be taken for ours. One that is restarted has another pid.
+        restarts = "worker_wrapper" in scenario.service
+        with running_service(without_titles(folder) if restarts else None, **scenario.service) as service:
             workers = [word for pid in service.pids("worker") for word in ("--pid", f"worker={pid}")]
-            # Where others run beside this one, their workers must not be taken for ours.
-            watch = (workers if scenario.watch else ["--no-watch"]) if "worker_wrapper" not in scenario.service else []
+            if restarts:
+                workers = ["--watch", f"worker=rq worker asr-queue .*:{service.redis_port()}"]
+            watch = workers if scenario.watch else ["--no-watch"]
             command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", service.url, *watch,
                        "--phase", "concurrency", "--short-audio", str(clip), "--long-audio", str(clip),
-                       "--results-dir", name, "--no-report", "--settle-timeout", "0.3", *scenario.options]
+                       "--results-dir", name, "--no-report", "--settle-timeout", "0.1", *scenario.options]
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
                 if scenario.during:
                     scenario.during(Running(service, process, folder))
@@ -152,12 +177,6 @@ def started() -> Iterator[dict[str, Future[Recorded]]]:
         yield {name: pool.submit(record, scenario) for name, scenario in SCENARIOS.items()}
 
 
-@pytest.fixture(scope="module")
-def quiet(started: dict[str, Future[Recorded]]) -> None:
-    """For what must have the machine to itself."""
-    wait(started.values())
-
-
 def test_the_highest_level_that_a_service_takes_is_found_where_it_refuses_more(
     started: dict[str, Future[Recorded]],
 ) -> None:
@@ -168,8 +187,8 @@ def test_the_highest_level_that_a_service_takes_is_found_where_it_refuses_more(
     assert run.ramp["first_breach"]["concurrency"] == 5
     assert run.ramp["first_breach"]["what"] == "submit_http_500"
     assert "503: Service busy, 4 tasks in the queue" in run.ramp["first_breach"]["observed"]
-    assert run.level(5)["runs"] == 2, "the failing level is run once more"
-    assert run.level(4)["runs"] == 3, "the last good level is confirmed"
+    assert run.runs(5) == 2, "the failing level is run once more"
+    assert run.runs(4) == 3, "the last good level is confirmed"
     assert run.kinds(5) == {"success": 8, "submit_http_500": 2}
     assert next(c for c in run.summary["criteria"] if c["id"] == "min_concurrency")["status"] == "pass"
 
@@ -192,7 +211,7 @@ def test_one_failed_task_makes_a_level_unstable(started: dict[str, Future[Record
     assert run.ramp["stop_reason"] == "failure"
     assert run.kinds(5) == {"success": 8, "task_failed": 2}
     assert "planted failure: the model ran out of memory" in run.words("task_failed")
-    assert run.level(4)["runs"] == 3
+    assert run.runs(4) == 3
 
 
 def test_a_killed_worker_ends_the_ramp(started: dict[str, Future[Recorded]]) -> None:
@@ -201,9 +220,9 @@ def test_a_killed_worker_ends_the_ramp(started: dict[str, Future[Recorded]]) -> 
     assert run.ramp["max_stable"] == 3
     assert run.ramp["stop_reason"] == "worker_died"
     assert run.ramp["first_breach"]["what"] == "worker_died"
-    assert "WARNING worker process" in run.output
+    assert re.search(r"worker process \d+ .* ended while 1 tasks? w(as|ere) unfinished", run.output)
     assert run.kinds(4)["worker_died"] == 1, run.kinds(4)
-    assert "no worker is left" in run.words("worker_died")
+    assert run.facts("worker_died")["workers_left"] == 0
     crash = next(c for c in run.summary["criteria"] if c["id"] == "no_worker_crash")
     assert crash["status"] == "fail"
 
@@ -215,19 +234,19 @@ def test_a_killed_work_horse_counts_as_a_worker_that_died(started: dict[str, Fut
     assert run.ramp["stop_reason"] == "worker_died"
     assert "signal 9" in run.words("worker_died")
     assert run.kinds(4) == {"success": 6, "worker_died": 2}
-    assert run.level(3)["runs"] == 3, "its worker forks another horse, so the level below can be confirmed"
+    assert run.runs(3) == 3, "its worker forks another horse, so the level below can be confirmed"
 
 
-def test_a_worker_that_a_supervisor_restarts_has_died_all_the_same(quiet: None) -> None:
-    run = record(Scenario({"kill_worker_at": 3, "worker_wrapper": "bash-loop"}, ramp_from(3, 5, *STALL)))
+def test_a_worker_that_a_supervisor_restarts_has_died_all_the_same(started: dict[str, Future[Recorded]]) -> None:
+    run = started["worker restarted at 4"].result()
     run.assert_every_task_has_its_line()
     assert run.ramp["max_stable"] == 3
     assert run.ramp["stop_reason"] == "worker_died"
     assert run.kinds(4) == {"success": 3, "worker_died": 1}
-    assert "no progress for" in run.words("worker_died")
+    assert run.facts("worker_died")["idle_s"] >= 4
     # The API goes on to call the dead worker's task unfinished, and so to count it with those of a lower level.
     assert "not confirmed" in run.output
-    assert run.level(3)["runs"] == 1
+    assert run.runs(3) == 1
 
 
 def test_tasks_survive_an_api_that_is_killed_and_restarted_while_they_are_polled(
@@ -257,12 +276,12 @@ def test_wrong_answers_are_failed_submissions_in_the_services_own_words(started:
     first = [x for x in run.lines if x["level_run"] == 1]
     kinds = Counter(x["error_kind"] for x in first)
     assert kinds == {None: 1, "bad_response": 3, "submit_http_302": 1, "submit_timeout": 1}
-    assert {x["error"] for x in first if x["error"]} == {
-        'the answer is not JSON: {"task_id": "12',
-        "the answer is not JSON: <html><body><h1>Bad gateway</h1></body></html>",
-        "the answer is not JSON: empty body",
-        "-> /login",
-        "the answer did not end within 5 s",
+    assert {(x["error_facts"].get("problem"), x["error"]) for x in first if x["error_kind"]} == {
+        ("not JSON", '{"task_id": "12'),
+        ("not JSON", "<html><body><h1>Bad gateway</h1></body></html>"),
+        ("empty answer", None),
+        (None, "-> /login"),
+        (None, "the answer did not end within 5 s"),
     }
     assert (run.ramp["max_stable"], run.ramp["stop_reason"]) == (None, "failure")
 
@@ -272,7 +291,7 @@ def test_a_queue_is_told_from_concurrency(started: dict[str, Future[Recorded]]) 
     for run in (one, two):
         run.assert_every_task_has_its_line()
         assert run.ramp["max_stable"] == 4, "a queue takes everything"
-        assert run.level(1)["runs"] == 3, "the base of every ratio"
+        assert run.runs(1) == 3, "the base of every ratio"
     assert one.ramp["knee"] == 1
     assert one.ramp["effective_parallelism"] == pytest.approx(1.0, abs=0.2)
     assert "one after another" in " ".join(one.output.split())

@@ -117,7 +117,7 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
     """RSS of every watched process over time, tasks shaded, settled readings of the worker marked."""
     axes, say, first = figure.add_subplot(), pen.say, judged.run.samples[0]
     end = max(s.elapsed[-1] + s.clock[0][0] - first.clock[0][0] for s in judged.run.samples)
-    unit, scale = ("seconds", 1.0) if end < 300 else ("minutes", 60.0) if end < 3 * 3600 else ("hours", 3600.0)
+    unit, scale = time_unit(end)
     shade_tasks(axes, judged, first, end, scale, say)
     colours: dict[str, str] = dict(COLOURS)
     for samples, usage in judged.usage:
@@ -126,7 +126,7 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
         for series in usage:
             colours.setdefault(series.role, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
             draw_role(axes, series, times, colours[series.role], pen)
-    ends = {(r.phase, r.cycle, r.concurrency, r.level_run, r.audio_file): (wall, r.worker_rss_after_mb)
+    ends = {(r.phase, r.cycle, r.concurrency, r.level_run, r.clip): (wall, r.worker_rss_after_mb)
             for r in judged.run.results  # tasks released together share the reading after the last of them
             if r.settled and r.worker_rss_after_mb is not None and (wall := wall_seconds(r.timestamp)) is not None}
     settled = [(first.at_wall(wall) + SETTLE_S, mb) for wall, mb in ends.values()]
@@ -140,6 +140,13 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
     axes.set_xlim(0, max(end / scale, 1e-6))
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit of an axis so long, and its seconds."""
+    if seconds < 300:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
 
 
 def shade_tasks(axes: Axes, judged: Judged, samples: Samples, end: float, scale: float, say: Words) -> None:
@@ -212,8 +219,8 @@ def draw_ramp(judged: Judged, figure: Figure, pen: Pen) -> None:
     if len({round(s) for s in seconds}) == 1:  # turnaround as long as the recording
         below.axhline(min(seconds), color=INK, linewidth=1, linestyle=":", label=say("key_real_time"))
     for axes in (above, below):
-        if ramp.knee:
-            axes.axvline(ramp.knee, color="#009E73", linewidth=1.2, linestyle="-.", label=say("key_knee", n=ramp.knee))
+        if knee := ramp.knee.level:
+            axes.axvline(knee, color="#009E73", linewidth=1.2, linestyle="-.", label=say("key_knee", n=knee))
         if ramp.max_stable:
             axes.axvline(ramp.max_stable, color="#CC79A7", linewidth=1.6, label=say("key_limit", n=ramp.max_stable))
         axes.set_ylim(0, 1.08 * axes.get_ylim()[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,45 +34,72 @@ ROLE_FIGURES: Mapping[str, Callable[[RoleFindings], float | None]] = {
 
 def compare(before: Judged, after: Judged) -> tuple[Note, list[Change], list[Note]]:
     """Whether the fix is shown, the figures side by side, and what makes the two runs hard to compare."""
-    changes = [Change(Note(old.id), old.observed, new.observed)
-               for old, new in zip(before.criteria, after.criteria, strict=True)
-               if old.id in ("long_audio_delta", "return_to_baseline")]
     role = compared_role(before, after)
-    old_role, new_role = before.roles.get(role), after.roles.get(role)
-    for key, pick in ROLE_FIGURES.items():
-        figures = [pick(verdict) if verdict else None for verdict in (old_role, new_role)]
-        changes.append(Change(Note(key, {"role": role}), figures[0], figures[1]))
-    rtfs = [median([r.rtf for r in side.run.phase("leak") if r.cycle and r.rtf is not None])
-            for side in (before, after)]
-    changes.append(Change(Note("rtf_median"), rtfs[0], rtfs[1], 3))
-    for key in ("max_stable", "max_real_time", "knee"):
-        changes.append(Change(Note(key), getattr(before.ramp, key), getattr(after.ramp, key), 0))
-    for each in (each for each in ROLES if each in before.roles or each in after.roles):
-        changes.append(Change(Note("leak_verdict", {"role": each}), leak_word(before, each), leak_word(after, each)))
-    changes.append(Change(Note("verdict"), Note(f"verdict_{before.verdict}"), Note(f"verdict_{after.verdict}")))
+    return judge_fix(before, after, role), side_by_side(before, after, role), differences(before.run, after.run)
 
-    old, new = (verdict.growth.verdict if verdict else "NOT MEASURED" for verdict in (old_role, new_role))
-    others = [each for each, verdict in after.roles.items() if each != role and verdict.growth.verdict == "LEAK"]
-    doubt = fix_doubt(old_role, new_role, after) if (old, new) == ("LEAK", "NO LEAK") else None
+
+def side_by_side(before: Judged, after: Judged, role: str) -> list[Change]:
+    """The figures of both runs: criteria on memory, the role's growth, RTF, levels, verdicts."""
+
+    def change(what: Note, figure: Callable[[Judged], float | Note | None], digits: int = 1) -> Change:
+        return Change(what, figure(before), figure(after), digits)
+
+    changes = [change(Note(name), functools.partial(observed, criterion=name))
+               for name in ("long_audio_delta", "return_to_baseline")]
+    changes += [change(Note(key, {"role": role}), functools.partial(of_role, role=role, pick=pick))
+                for key, pick in ROLE_FIGURES.items()]
+    changes.append(change(Note("rtf_median"), leak_rtf, digits=3))
+    changes.append(change(Note("max_stable"), lambda side: side.ramp.max_stable, digits=0))
+    changes.append(change(Note("max_real_time"), lambda side: side.ramp.max_real_time, digits=0))
+    changes.append(change(Note("knee"), lambda side: side.ramp.knee.level, digits=0))
+    changes += [change(Note("leak_verdict", {"role": each}), functools.partial(leak_word, role=each))
+                for each in ROLES if each in before.roles or each in after.roles]
+    return [*changes, change(Note("verdict"), lambda side: Note(f"verdict_{side.verdict}"))]
+
+
+def of_role(side: Judged, role: str, pick: Callable[[RoleFindings], float | None]) -> float | None:
+    return pick(side.roles[role]) if role in side.roles else None
+
+
+def observed(side: Judged, criterion: str) -> float | None:
+    return next(c.observed for c in side.criteria if c.id == criterion)
+
+
+def leak_rtf(side: Judged) -> float | None:
+    """Median RTF of the leak phase after first use."""
+    return median([r.rtf for r in side.run.phase("leak") if r.cycle and r.rtf is not None])
+
+
+def judge_fix(before: Judged, after: Judged, role: str) -> Note:
+    """Whether the fix is shown, with the figures that say so."""
+    old, new = before.roles.get(role), after.roles.get(role)
+    others = tuple(each for each, v in after.roles.items() if each != role and v.growth.verdict == "LEAK")
+    doubt = fix_doubt(old, new, after)
+    key = fix_key(leak_of(old), leak_of(new), bool(doubt), bool(others))
+    return Note(key, {
+        "role": role, "others": others, "why": doubt or "", "old": leak_word(before, role),
+        "new": leak_word(after, role), "before": old.growth.mb_per_cycle if old else None,
+        "after": new.growth.upper_bound_mb_per_cycle if new else None, "rate": new.growth.mb_per_cycle if new else None,
+        "delta_before": observed(before, "long_audio_delta"), "delta_after": observed(after, "long_audio_delta")})
+
+
+def fix_key(old: str, new: str, doubt: bool, other_leaks: bool) -> str:
+    """What the leak verdicts of the role before and now say of the fix."""
     if doubt:
-        key = "fix_doubt"
-    elif new == "NO LEAK":
-        key = "fix_shown" if old == "LEAK" else "fix_both_clean" if old == "NO LEAK" else "fix_unproven"
-        key = "fix_other_leaks" if others else key
-    elif new == "LEAK":
-        key = "fix_not_shown" if old == "LEAK" else "fix_new_leak" if old == "NO LEAK" else "fix_still_leaks"
-    else:
-        key = "fix_open"
-    facts = {"role": role, "others": tuple(others), "why": doubt or "",
-             "before": old_role.growth.mb_per_cycle if old_role else None,
-             "after": new_role.growth.upper_bound_mb_per_cycle if new_role else None,
-             "rate": new_role.growth.mb_per_cycle if new_role else None, "old": leak_word(before, role),
-             "new": leak_word(after, role), "delta_before": changes[0].before, "delta_after": changes[0].after}
-    return Note(key, facts), changes, differences(before.run, after.run)
+        return "fix_doubt"
+    if new == "LEAK":
+        return {"LEAK": "fix_not_shown", "NO LEAK": "fix_new_leak"}.get(old, "fix_still_leaks")
+    if new != "NO LEAK":
+        return "fix_open"
+    if other_leaks:
+        return "fix_other_leaks"
+    return {"LEAK": "fix_shown", "NO LEAK": "fix_both_clean"}.get(old, "fix_unproven")
 
 
 def fix_doubt(old: RoleFindings | None, new: RoleFindings | None, after: Judged) -> Note | None:
-    """Why a fix is not shown though the role leaked before and has NO LEAK now."""
+    """Why a fix is not shown though the role leaked before and has NO LEAK now; None where nothing is in doubt."""
+    if (leak_of(old), leak_of(new)) != ("LEAK", "NO LEAK"):
+        return None
     left = next(c for c in after.criteria if c.id == "return_to_baseline")
     if left.status in ("fail", "inconclusive"):
         return left.text
@@ -88,8 +116,12 @@ def compared_role(before: Judged, after: Judged) -> str:
     return leaking[0] if leaking else "worker"
 
 
+def leak_of(role: RoleFindings | None) -> str:
+    return role.growth.verdict if role else "NOT MEASURED"
+
+
 def leak_word(side: Judged, role: str) -> Note:
-    return Note(f"leak_{side.roles[role].growth.verdict if role in side.roles else 'NOT MEASURED'}")
+    return Note(f"leak_{leak_of(side.roles.get(role))}")
 
 
 def differences(before: RecordedRun, after: RecordedRun) -> list[Note]:

@@ -4,60 +4,146 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from memory_leak_stress_test import LevelRun, TaskResult, judge_level_run, median
-from stress_report.findings import Level, Ramp, plain
+from memory_leak_stress_test import (
+    NOT_THE_SERVICES,
+    Breach,
+    LevelRun,
+    TaskResult,
+    crashes_and_recycled,
+    judge_level_run,
+    median,
+)
+from stress_report.findings import MOST_WORDS, Failure, Knee, Level, Ramp, plain
 from stress_report.recording import RecordedRun
 
 REAL_TIME = 1.0  # RTF from which a task takes longer than its recording
 KNEE_SHARE = 0.95  # of the highest throughput
+KNEE_LEVELS = 3  # fewest stable levels that can show one
 ONLY_WAIT = 2  # max_stable beyond this many times the knee: what is above the knee only waits
 ONE_AT_A_TIME = 1.5  # effective parallelism below it is nearer to one task at a time than to two
 CONFIDENCE = 0.05  # no failure in n tasks bounds the failure rate by 1 - 0.05^(1/n), with 95 % confidence
+LevelRuns = Sequence[tuple[LevelRun, list[TaskResult]]]
 
 
 def judge_ramp(run: RecordedRun) -> Ramp:
-    """Levels, their limits and the first breach (facts and formulas: turnaround from the common release)."""
+    """Levels, their limits and the first breach (turnaround from the common release)."""
+    judged = judged_runs(run)
+    by_level: dict[int, list[tuple[LevelRun, list[TaskResult]]]] = {}
+    for level_run, results in judged:
+        by_level.setdefault(level_run.concurrency, []).append((level_run, results))
+    levels = [judge_level(size, runs) for size, runs in sorted(by_level.items())]
+    good = stable_levels(levels, run.setting("step") if run.lost else None)
+    max_stable = highest_stable(levels, good)
+    tasks = good[-1].succeeded if good else 0
+    return Ramp(levels, max_stable, highest_in_real_time(levels, good, max_stable), find_knee(levels, by_level),
+                effective_parallelism(levels), stop_reason(run, judged), first_breach(judged), failure_bound(tasks),
+                tasks)
+
+
+def judged_runs(run: RecordedRun) -> LevelRuns:
+    """Each run of each level, judged, in the order of the record; without warm-up tasks."""
     groups: dict[tuple[int, int], list[TaskResult]] = {}
     for result in run.phase("concurrency"):
         number = 1 if result.level_run is None else result.level_run
         if number:  # 0 is the warm-up task
             groups.setdefault((result.concurrency, number), []).append(result)
-    judged = [(judge_level_run(results, run.setting("rtf_limit")), results) for results in groups.values()]
-    by_level: dict[int, list[tuple[LevelRun, list[TaskResult]]]] = {}
-    for level_run, results in judged:
-        by_level.setdefault(level_run.concurrency, []).append((level_run, results))
-    levels = [judge_level(size, runs) for size, runs in sorted(by_level.items())]
+    recycled = {death.role for death in crashes_and_recycled(run.results)[1]} if run.schema > 1 else set()
+    return [(judge_level_run(results, run.setting("rtf_limit"), recycled), results) for results in groups.values()]
 
+
+def stable_levels(levels: Sequence[Level], step: int | str | None) -> list[Level]:
+    """The levels from the lowest up to the first that is not stable.
+
+    `step`: where results were lost, the step between levels; a wider one may hide a level that failed.
+    """
     good: list[Level] = []
     for level in levels:
-        leap = bool(good) and level.concurrency - good[-1].concurrency > run.setting("step")
-        if not level.stable or level.client_limited or (leap and run.lost):  # what was lost may be a level that failed
+        last = good[-1].concurrency if good else level.concurrency
+        hidden = step is not None and level.concurrency > (2 * last if isinstance(step, str) else last + step)
+        if not level.stable or level.client_limited or hidden:
             break
         good.append(level)
+    return good
+
+
+def highest_stable(levels: Sequence[Level], good: Sequence[Level]) -> int | None:
+    """0 where even one task at a time is not stable; None where that is not known."""
+    if good:
+        return good[-1].concurrency
     first = levels[0] if levels else None
     tried = first and first.concurrency == 1 and first.complete and not (first.client_limited or first.interrupted)
-    max_stable = good[-1].concurrency if good else 0 if tried else None
-    real_time = None if max_stable is None else 0
+    return 0 if tried else None
+
+
+def highest_in_real_time(levels: Sequence[Level], good: Sequence[Level], max_stable: int | None) -> int | None:
+    """The highest stable level up to which every RTF is under 1.0; 0 where that is none, None where it is not known."""
+    highest = 0
     for level in good:
         if level.rtf_known < level.succeeded or level.rtf_max is None or level.rtf_max >= REAL_TIME:
             break
-        real_time = level.concurrency
-    if first and not real_time and (first.concurrency > 1 or (max_stable and (first.rtf_max or 0.0) < REAL_TIME)):
-        real_time = None  # lower levels were not tested, or the RTF of the lowest is not known
+        highest = level.concurrency
+    if highest or max_stable is None:
+        return highest or None
+    lowest = levels[0]
+    if lowest.concurrency > 1:
+        return None  # lower levels were not tested
+    if max_stable and (lowest.rtf_max or 0.0) < REAL_TIME:
+        return None  # the RTF of the lowest is not known
+    return 0
 
-    speeds = {level.concurrency: x for level in levels
-              if (x := level.audio_seconds_per_second) and not level.client_limited}
-    top = max(speeds.values(), default=0.0)
-    # What may be noise is no rise: a level's best run, less its timing error, is held against the plateau.
-    best = {n: max(throughput(results, corrected=True) or 0.0 for _, results in by_level[n]) for n in speeds}
+
+def speeds_of(levels: Sequence[Level]) -> dict[int, float]:
+    """Throughput by level. A level that failed did not do all its work, one that the tool limited did not get it."""
+    return {level.concurrency: level.audio_seconds_per_second for level in levels
+            if level.audio_seconds_per_second and level.stable and not level.client_limited}
+
+
+def find_knee(levels: Sequence[Level], by_level: Mapping[int, LevelRuns]) -> Knee:
+    """The smallest level within 5 % of the highest throughput.
+
+    Two points always look like a rise or a plateau: it takes more. What may be noise is no rise: a level's best run,
+    less its timing error, is held against the plateau.
+    """
+    speeds = speeds_of(levels)
+    if len(speeds) < KNEE_LEVELS:
+        return Knee(None, "too_few_levels")
     plateau = highest_but_outliers([(x, len(by_level[n])) for n, x in sorted(speeds.items())])
-    knee = min((n for n in speeds if best[n] >= KNEE_SHARE * plateau), default=None)
-    breaches = [level_run.breach for level_run, _ in judged if level_run.breach and not level_run.client_limited]
-    tasks = good[-1].succeeded if good else 0
-    return Ramp(levels, max_stable, real_time, knee, top / speeds[1] if 1 in speeds else None, stop_reason(run, judged),
-                breaches[0] if breaches else None, 1 - CONFIDENCE ** (1 / tasks) if tasks else None, tasks)
+    best = {n: max(x, *(throughput(results, corrected=True) or 0.0 for _, results in by_level[n]))
+            for n, x in speeds.items()}
+    return Knee(min(n for n in speeds if best[n] >= KNEE_SHARE * plateau), "found")
+
+
+def effective_parallelism(levels: Sequence[Level]) -> float | None:
+    """Highest throughput over that of one task; None where level 1 has none."""
+    speeds = speeds_of(levels)
+    return max(speeds.values()) / speeds[1] if 1 in speeds else None
+
+
+def work_together(ramp: Ramp) -> str:
+    """Whether "stable" tasks were done at the same time, which no queue shows: it takes them all and lets them wait.
+
+    none: at most one is stable; unknown; not: nearly one after another; waits: beyond the knee they only wait; yes.
+    """
+    if (ramp.max_stable or 0) < 2:
+        return "none"
+    if ramp.effective_parallelism is None:
+        return "unknown"
+    if ramp.effective_parallelism < ONE_AT_A_TIME:
+        return "not"
+    return "waits" if ramp.knee.level and (ramp.max_stable or 0) > ONLY_WAIT * ramp.knee.level else "yes"
+
+
+def first_breach(judged: LevelRuns) -> Breach | None:
+    """What broke first in a run in which the tool itself was not the limit."""
+    return next((level_run.breach for level_run, _ in judged if level_run.breach and not level_run.client_limited),
+                None)
+
+
+def failure_bound(tasks: int) -> float | None:
+    """Upper bound of a task's failure rate where none of so many failed, at 95 % confidence."""
+    return 1 - CONFIDENCE ** (1 / tasks) if tasks else None
 
 
 def highest_but_outliers(speeds: Sequence[tuple[float, int]]) -> float:
@@ -68,7 +154,7 @@ def highest_but_outliers(speeds: Sequence[tuple[float, int]]) -> float:
     return max(values, default=0.0)
 
 
-def judge_level(size: int, judged: Sequence[tuple[LevelRun, list[TaskResult]]]) -> Level:
+def judge_level(size: int, judged: LevelRuns) -> Level:
     """All runs of one level as one. A run that was only interrupted says nothing where there is another."""
     judged = [(level_run, results) for level_run, results in judged if not level_run.interrupted] or judged
     limited = all(level_run.client_limited for level_run, _ in judged)
@@ -93,7 +179,7 @@ def judge_level(size: int, judged: Sequence[tuple[LevelRun, list[TaskResult]]]) 
         stable=all(stable),
         complete=all(level_run.complete for level_run, _ in judged),
         flaky=not stable[0] and any(stable),
-        interrupted=any(r.error_kind == "interrupted" for _, results in judged for r in results),
+        interrupted=any(r.error_kind in NOT_THE_SERVICES for _, results in judged for r in results),
         rtf_known=sum(r.rtf is not None for _, results in judged for r in results if r.status == "success"),
     )
 
@@ -115,15 +201,15 @@ def throughput(results: Sequence[TaskResult], corrected: bool = False) -> float 
 STOPS = ("failure", "worker_died", "rtf_limit", "memory_reserve", "max_concurrency", "client_limited", "interrupted")
 
 
-def stop_reason(run: RecordedRun, judged: Sequence[tuple[LevelRun, Sequence[TaskResult]]]) -> str | None:
+def stop_reason(run: RecordedRun, judged: LevelRuns) -> str | None:
     """Why the ramp ended: as recorded, else what its last level shows; a file that just ends was interrupted."""
-    recorded = [(r.level or {}).get("stop_reason") for r in run.results]
+    recorded = [r.level.stop_reason for r in run.results if r.level]
     if found := [reason for reason in recorded if reason in STOPS]:
-        return str(found[-1])
+        return found[-1]
     if not judged:
         return None
     last, results = judged[-1]
-    if any(r.error_kind == "interrupted" for r in results):
+    if any(r.error_kind in NOT_THE_SERVICES for r in results):
         return "interrupted"
     if last.breach and last.breach.what in ("worker_died", "process_died", "rtf_limit"):
         return last.breach.what.replace("process", "worker")
@@ -132,11 +218,15 @@ def stop_reason(run: RecordedRun, judged: Sequence[tuple[LevelRun, Sequence[Task
     return None if run.legacy else "interrupted"
 
 
-def failure_kinds(results: Iterable[TaskResult]) -> list[tuple[str, int, str]]:
-    """Kinds of failure with their counts and the service's words, the most frequent first."""
-    words: dict[str, Counter[str]] = {}
+def failure_kinds(results: Iterable[TaskResult]) -> list[tuple[str, int, list[Failure]]]:
+    """Kinds of failure with their counts and their two most frequent failures, the most frequent kind first."""
+    kinds: dict[str, Counter[str]] = {}
+    failures: dict[str, Failure] = {}  # by what is the same in equal ones
     for r in results:
         if r.status != "success":
-            words.setdefault(r.error_kind or r.status, Counter())[plain(r.error or "", 300)] += 1
-    kinds = sorted(words.items(), key=lambda item: -item[1].total())
-    return [(kind, said.total(), " / ".join(text for text, _ in said.most_common(2) if text)) for kind, said in kinds]
+            kind = r.error_kind or r.status
+            failure = Failure(kind, plain(r.error, MOST_WORDS) if r.error else None, r.error_facts)
+            failures.setdefault(str(failure), failure)
+            kinds.setdefault(kind, Counter())[str(failure)] += 1
+    most = sorted(kinds.items(), key=lambda item: -item[1].total())
+    return [(kind, seen.total(), [failures[key] for key, _ in seen.most_common(2)]) for kind, seen in most]

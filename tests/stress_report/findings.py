@@ -37,6 +37,16 @@ MEMORY_CRITERIA = CRITERIA[:3]  # observed and limit in MB
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a task failed: what the tool knows of it, and the words of the service or the system."""
+
+    kind: str
+    words: str | None
+    facts: Mapping[str, Any]
+    test_id: str | None = None  # where one task is meant
+
+
+@dataclass(frozen=True)
 class Criterion:
     """One criterion. `observed` and `limit` in MB (MiB), MB per cycle, tasks, deaths or RTF, as its id says."""
 
@@ -71,13 +81,21 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Knee:
+    """The smallest level with all but the highest throughput; None where the levels do not show one, and why."""
+
+    level: int | None
+    reason: str  # found | too_few_levels
+
+
+@dataclass(frozen=True)
 class Ramp:
     """The three answers of the ramp (never one), and why it ended."""
 
     levels: list[Level]
     max_stable: int | None
     max_real_time: int | None
-    knee: int | None
+    knee: Knee
     effective_parallelism: float | None
     stop_reason: str | None
     first_breach: Breach | None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from memory_leak_stress_test import ROLES, ProcessMemory, TaskResult
+from memory_leak_stress_test import ROLES, TOOL_FAULT, Death, ProcessMemory, TaskResult, crashes_and_recycled
 from stress_report.concurrency import REAL_TIME, judge_ramp
-from stress_report.findings import MOST_WORDS, Criterion, Note, Ramp, plain
+from stress_report.findings import Criterion, Failure, Note, Ramp
 from stress_report.memory import (
     Evidence,
     RoleFindings,
@@ -37,7 +35,7 @@ class Judged:
     roles: dict[str, RoleFindings]
     ramp: Ramp
     evidence: Evidence | None
-    crashes: list[str]
+    crashes: list[Death | Failure]
     cut_short: Note | None  # why the record is not the whole run, which then never passes
     usage: list[tuple[Samples, list[RoleSeries]]]
 
@@ -47,10 +45,10 @@ def judge(run: RecordedRun) -> Judged:
     evidence = seek_hidden(run) if run.legacy else None
     roles = judge_roles(run, evidence)
     ramp = judge_ramp(run)
-    crashes = find_crashes(run.results)
+    crashes, recycled = find_deaths(run)
     memory = [long_audio_delta(run, evidence), return_to_baseline(run, roles, evidence)]
     criteria = [*(doubted(c, evidence) for c in memory), no_cumulative_growth(run, roles, evidence),
-                min_concurrency(run, ramp), no_worker_crash(run, crashes), rtf_under_load(run, ramp)]
+                min_concurrency(run, ramp), no_worker_crash(run, crashes, recycled), rtf_under_load(run, ramp)]
     cut_short = find_cut(run, ramp)
     usage = [(samples, series_of_roles(run, samples)) for samples in run.samples]
     return Judged(run, overall(criteria, cut_short), criteria, roles, ramp, evidence, crashes, cut_short, usage)
@@ -58,6 +56,8 @@ def judge(run: RecordedRun) -> Judged:
 
 def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
     """Why the run as a whole is no evidence: its end or some lines are not there, or nothing was recognised."""
+    if any(r.error_kind == TOOL_FAULT for r in run.results):
+        return Note("cut_tool_fault")
     if ramp.stop_reason == "interrupted" or any(r.error_kind == "interrupted" for r in run.results):
         return Note("cut_interrupted")
     if run.results and not run.legacy and run.asked("concurrency") and not run.phase("concurrency"):
@@ -75,43 +75,35 @@ def overall(criteria: Sequence[Criterion], cut_short: Note | None) -> str:
     return "pass" if set(counted) == {"pass"} and not cut_short else "inconclusive"
 
 
-def find_crashes(results: Sequence[TaskResult]) -> list[str]:
-    """Every death of a process that serves a role, in words; each once."""
-    found: dict[str, None] = {}
+def find_deaths(run: RecordedRun) -> tuple[list[Death | Failure], list[Death]]:
+    """What crashed: processes that serve a role, or the work-horse of a task; and what was recycled between tasks."""
+    crashes, recycled = crashes_and_recycled(run.results)
+    if run.schema < 2:  # what tells recycling from a crash was not recorded
+        crashes, recycled = [*crashes, *recycled], []
+    recorded = {(death.role, death.pid) for death in [*crashes, *recycled]}
+    for death in deaths_seen(run.results):
+        if (death.role, death.pid) not in recorded:
+            (recycled if death.replaced and run.schema > 1 else crashes).append(death)
+    if crashes:
+        return [*dict.fromkeys(crashes)], recycled
+    died = (r for r in run.results if r.error_kind == "worker_died")
+    return [Failure("worker_died", r.error, r.error_facts, r.test_id) for r in died], recycled
+
+
+def deaths_seen(results: Sequence[TaskResult]) -> Iterator[Death]:
+    """Processes that served a role and have ended, or are not there any more in the next reading."""
     for role in ROLES:
         known: dict[tuple[int, str], ProcessMemory] = {}
-        for memory in (result.memory[role] for result in results if role in result.memory):
-            roots = {(p.pid, p.started): p for p in memory.processes if p.root}
+        for result in (r for r in results if role in r.memory):
+            roots = {(p.pid, p.started): p for p in result.memory[role].processes if p.root}
             if not roots:
                 continue
-            gone = [p for p in roots.values() if p.ended]
-            if known.keys() - roots and any(p.resident for p in roots.values()):
-                gone += [p for key, p in known.items() if key not in roots]
-            found.update(dict.fromkeys(f"{role} process {p.pid} ({p.name}) ended" for p in gone))
+            yield from (Death(role, p.pid, p.name, result.timestamp) for p in roots.values() if p.ended)
+            if any(p.resident for p in roots.values()):
+                as_many = len(roots) >= len(known)
+                yield from (Death(role, p.pid, p.name, result.timestamp, unfinished=0, replaced=as_many)
+                            for key, p in known.items() if key not in roots)
             known = {key: p for key, p in roots.items() if not p.ended}
-    for result in results:
-        found.update(dict.fromkeys((result.level or {}).get("deaths", [])))
-    if not found:
-        died = (r for r in results if r.error_kind == "worker_died")
-        found.update(dict.fromkeys(f"{r.test_id}: {r.error or r.error_kind}" for r in died))
-    return list(found)
-
-
-OWN_WORDS = {  # sentences of the instrument's own in a record, which has them in English
-    "death": re.compile(r"(?P<role>\w+) process (?P<pid>\d+) \((?P<name>.*)\) ended"),
-    "killed": re.compile(r"(?P<words>.*?) ?\(the kernel ended (?P<count>\d+) for lack of memory meanwhile\)"),
-    "lines": re.compile(r"(?P<count>\d+) lines"),
-}
-
-
-def in_words(seen: str, limit: int = MOST_WORDS) -> Note | str:
-    """What was seen of a breach or a death: a sentence of the instrument's own, or the service's words."""
-    text = plain(seen, limit)
-    for key, pattern in OWN_WORDS.items():
-        if found := pattern.fullmatch(text):
-            facts: dict[str, Any] = found.groupdict()
-            return Note(key, facts | {"words": in_words(facts["words"])} if "words" in facts else facts)
-    return text or "–"
 
 
 def memory_missing(run: RecordedRun, evidence: Evidence | None) -> Note | None:
@@ -144,15 +136,16 @@ def long_audio_delta(run: RecordedRun, evidence: Evidence | None) -> Criterion:
     if why := memory_missing(run, evidence):
         return unmeasured("long_audio_delta", limit, why)
     leak = run.phase("leak")
-    clip = max(leak, key=lambda r: (r.audio_seconds or 0.0, r.audio_size_mb or 0.0)).audio_file
-    tasks = [r for r in leak if r.cycle and r.audio_file == clip]
+    longest = max(leak, key=lambda r: (r.audio_seconds or 0.0, r.audio_size_mb or 0.0)).clip
+    clip = run.clip_names[longest]
+    tasks = [r for r in leak if r.cycle and r.clip == longest]
     deltas = [r.worker_rss_delta_mb for r in tasks
               if r.status == "success" and r.settled is not False and r.worker_rss_delta_mb is not None]
     if not deltas:
         return unmeasured("long_audio_delta", limit, Note("no_long_task", {"clip": clip}))
     kept = statistics.median(deltas)
     bad = max(limit, DELTA_BAD_MB)
-    band = Note(f"band_{'good' if kept < limit else 'poor' if kept <= bad else 'bad'}", {"limit": limit, "bad": bad})
+    band = Note(band_of(kept, limit, bad), {"limit": limit, "bad": bad})
     facts = {"median": kept, "highest": max(deltas), "tasks": len(deltas), "clip": clip, "band": band,
              "submitted": len(tasks)}
     if kept >= limit:
@@ -160,6 +153,12 @@ def long_audio_delta(run: RecordedRun, evidence: Evidence | None) -> Criterion:
     if 2 * len(deltas) <= len(tasks):
         return Criterion("long_audio_delta", "inconclusive", kept, limit, Note("delta_few", facts))
     return Criterion("long_audio_delta", "pass", kept, limit, Note("delta_text", facts))
+
+
+def band_of(kept: float, limit: float, bad: float) -> str:
+    if kept < limit:
+        return "band_good"
+    return "band_poor" if kept <= bad else "band_bad"
 
 
 def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
@@ -206,14 +205,20 @@ def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleFindings], ev
         for role, v in roles.items()]})
     if verdicts == {"NOT MEASURED"}:
         return unmeasured("no_cumulative_growth", limit, says)
-    status = "fail" if "LEAK" in verdicts else "pass" if verdicts == {"NO LEAK"} else "inconclusive"
-    return Criterion("no_cumulative_growth", status, max(slopes, default=None), limit, says)
+    return Criterion("no_cumulative_growth", status_of(verdicts), max(slopes, default=None), limit, says)
 
 
-def no_worker_crash(run: RecordedRun, crashes: Sequence[str]) -> Criterion:
-    """No process that serves a role died or was replaced."""
+def status_of(verdicts: set[str]) -> str:
+    """One status for the leak verdicts of all roles."""
+    if "LEAK" in verdicts:
+        return "fail"
+    return "pass" if verdicts == {"NO LEAK"} else "inconclusive"
+
+
+def no_worker_crash(run: RecordedRun, crashes: Sequence[Death | Failure], recycled: Sequence[Death]) -> Criterion:
+    """No process that serves a role crashed; that it was recycled between tasks is said."""
     if crashes:
-        facts = {"first": [in_words(words) for words in crashes[:3]], "count": len(crashes)}
+        facts = {"first": list(crashes[:3]), "count": len(crashes)}
         return Criterion("no_worker_crash", "fail", len(crashes), 0, Note("crash_text", facts))
     if not run.results:
         return unmeasured("no_worker_crash", 0, Note("crash_unrecorded"))
@@ -225,6 +230,9 @@ def no_worker_crash(run: RecordedRun, crashes: Sequence[str]) -> Criterion:
     if unknown or run.lost:
         facts = {"count": unknown + run.lost}
         return Criterion("no_worker_crash", "inconclusive", None, 0, Note("crash_unread", facts))
+    if recycled:
+        facts = {"count": len(recycled), "first": recycled[0]}
+        return Criterion("no_worker_crash", "pass", 0, 0, Note("crash_recycled", facts))
     return Criterion("no_worker_crash", "pass", 0, 0, Note("crash_none"))
 
 
@@ -233,10 +241,16 @@ def alive_known(result: TaskResult) -> bool:
     return "worker" in result.memory and any(p.root for p in result.memory["worker"].processes)
 
 
+def ramp_missing(run: RecordedRun, ramp: Ramp) -> Note | None:
+    """Why nothing of the ramp can be measured; None where it can."""
+    if ramp.levels:
+        return None
+    return Note("no_ramp_lines" if run.asked("concurrency") else "no_ramp_phase")
+
+
 def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
     """At least three tasks at once are stable."""
-    if not ramp.levels:
-        why = Note("no_ramp_lines" if run.asked("concurrency") else "no_ramp_phase")
+    if why := ramp_missing(run, ramp):
         return unmeasured("min_concurrency", NEEDED_LEVEL, why)
     observed, breach = ramp.max_stable, ramp.first_breach
     facts = {"stable": observed, "lowest": ramp.levels[0].concurrency, "highest": ramp.levels[-1].concurrency,
@@ -254,8 +268,7 @@ def rtf_under_load(run: RecordedRun, ramp: Ramp) -> Criterion:
     """RTF under 1.0 at every level up to three; the level where it stops being so is named."""
     levels = [level for level in ramp.levels if level.rtf_max is not None and not level.client_limited]
     if not levels:
-        key = "no_ramp_phase" if not run.asked("concurrency") else "no_ramp_lines" if not ramp.levels else "no_rtf"
-        return unmeasured("rtf_under_load", REAL_TIME, Note(key))
+        return unmeasured("rtf_under_load", REAL_TIME, ramp_missing(run, ramp) or Note("no_rtf"))
     slow = next((level for level in levels if (level.rtf_max or 0.0) >= REAL_TIME), None)
     enough = next((level for level in levels if level.concurrency >= NEEDED_LEVEL), None)
     top = enough.concurrency if enough else NEEDED_LEVEL

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from memory_leak_stress_test import ROLES, Settings, TaskResult, median
 from stress_report.comparison import Change, compare, host_memory
-from stress_report.concurrency import REAL_TIME, failure_kinds
+from stress_report.concurrency import KNEE_LEVELS, REAL_TIME, failure_kinds
 from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
 from stress_report.judging import Judged
 from stress_report.memory import MUCH_BIGGER_MB, HorseFigures, RoleFindings
@@ -27,7 +27,6 @@ from stress_report.saying import (
     num,
     observed_text,
     ramp_sentence,
-    seen_of,
     three_sentences,
     together,
 )
@@ -160,7 +159,7 @@ def run_part(judged: Judged, say: Words) -> list[str]:
              ("files", " + ".join([run.path.name, *(s.path.name for s in run.samples if s.path != run.path)]))]
     known = [(say(key), say("unknown") if value is None else str(value)) for key, value in facts]
     lines = table(columns(say, "what", "value"), known, 2)
-    clips = Counter((r.audio_file, num(r.audio_seconds), num(r.audio_size_mb, 2)) for r in run.results)
+    clips = Counter((run.clip_names[r.clip], num(r.audio_seconds), num(r.audio_size_mb, 2)) for r in run.results)
     if clips:
         rows = [(*clip, str(count)) for clip, count in clips.items()]
         lines += shortened_table(columns(say, "clip", "length", "size", "tasks"), rows, say)
@@ -237,7 +236,8 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
         lines += bullets(said + ([say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []))
         private = any(m.private_after_mb is not None for r in judged.run.phase("leak") for m in r.memory.values())
         measured = any(v.growth.verdict != "NOT MEASURED" for v in roles.values())
-        lines += sentences([say("measure_private" if private else "measure_rss")] if measured else [])
+        if measured:
+            lines += sentences([say("measure_private" if private else "measure_rss")])
         lines += sentences([say("bands")])
     else:
         lines += sentences([memory_sentence(judged, say)])
@@ -247,19 +247,22 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
     tasks = judged.run.phase("leak")
     others = [role for role in ROLES[1:] if any(role in r.memory for r in tasks)]
     rows_of_tasks = [
-        (str(r.cycle), clip_text(r, say), num(r.worker_rss_before_mb), num(r.worker_rss_after_mb),
-         num(r.worker_rss_delta_mb, sign=True), num(r.worker_rss_peak_mb), num(r.rtf, 3),
-         say("none" if r.settled is None else "yes" if r.settled else "no"),
+        (str(r.cycle), clip_text(r, judged.run.clip_names[r.clip], say), num(r.worker_rss_before_mb),
+         num(r.worker_rss_after_mb), num(r.worker_rss_delta_mb, sign=True), num(r.worker_rss_peak_mb), num(r.rtf, 3),
+         say(YES_NO[r.settled]),
          *(num(r.memory[role].after_mb) if role in r.memory else "–" for role in others)) for r in shortened(tasks)]
     headers = columns(say, "cycle", "clip", "rss_before", "rss_after", "delta", "task_peak", "rtf", "settled")
     headers += [say("col_other_after", role=role) for role in others]
     return lines + ([*table(headers, rows_of_tasks, 2), *left_out(tasks, say)] if tasks else [])
 
 
-def clip_text(result: TaskResult, say: Words) -> str:
+YES_NO = {True: "yes", False: "no", None: "none"}
+
+
+def clip_text(result: TaskResult, clip: str, say: Words) -> str:
     """The clip of a task, and what became of a task that did not succeed."""
     failed = result.status != "success"
-    return f"{result.audio_file} – {say.kind(result.error_kind or result.status)}" if failed else result.audio_file
+    return f"{clip} – {say.kind(result.error_kind or result.status)}" if failed else clip
 
 
 def role_lines(v: RoleFindings, say: Words) -> Iterator[str]:
@@ -276,7 +279,7 @@ def role_lines(v: RoleFindings, say: Words) -> Iterator[str]:
 
 def horses_table(worker: RoleFindings | None, say: Words) -> list[str]:
     horses: Sequence[HorseFigures] = worker.horses if worker else []
-    rows = [(h.audio_file, say("leak_" + h.growth.verdict), str(h.jobs), pair(h.peak_median_mb, h.peak_max_mb, 1),
+    rows = [(h.clip, say("leak_" + h.growth.verdict), str(h.jobs), pair(h.peak_median_mb, h.peak_max_mb, 1),
              pair(h.held_median_mb, h.held_max_mb, 1), num(h.growth.mb_per_cycle, 2, sign=True)) for h in horses]
     if not rows:
         return []
@@ -307,7 +310,8 @@ def ramp_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str
     empty = judged.run.empty_texts
     if kinds:
         lines += sentences([say("failures_head")])
-        failures = [(say.kind(kind), words, str(count)) for kind, count, words in kinds]
+        failures = [(say.kind(kind), " / ".join(filter(None, map(say.failure, most))), str(count))
+                    for kind, count, most in kinds]
         lines += table(columns(say, "kind", "said", "count"), failures, 2)
     elif judged.run.results:
         lines += sentences([say("no_failures")])
@@ -315,18 +319,30 @@ def ramp_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str
 
 
 def state_text(level: Level, say: Words) -> str:
-    state = ("interrupted" if level.interrupted else "incomplete" if not level.complete
-             else "limited" if level.client_limited else "flaky" if level.flaky
-             else "stable" if level.stable else "failed")
+    """What became of a level, the most important first."""
+    state = say(f"state_{state_of(level)}")
     slow = level.rtf_max is not None and level.rtf_max >= REAL_TIME
-    return say("state_slow", state=say(f"state_{state}")) if slow else say(f"state_{state}")
+    return say("state_slow", state=state) if slow else state
+
+
+def state_of(level: Level) -> str:
+    if level.interrupted:
+        return "interrupted"
+    if not level.complete:
+        return "incomplete"
+    if level.client_limited:
+        return "limited"
+    if level.flaky:
+        return "flaky"
+    return "stable" if level.stable else "failed"
 
 
 def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
     proven = say("ramp_bound", tasks=ramp.tasks_at_limit, percent=math.ceil(100 * (ramp.failure_bound or 0.0)))
     yield say("ramp_stable", value=num(ramp.max_stable, 0)) + (say("semicolon") + proven if ramp.failure_bound else "")
     yield say("ramp_real_time", value=num(ramp.max_real_time, 0))
-    yield say("ramp_knee", value=num(ramp.knee, 0))
+    knee = say(f"knee_{ramp.knee.reason}", least=KNEE_LEVELS) if ramp.knee.level is None else num(ramp.knee.level, 0)
+    yield say("ramp_knee", value=knee)
     parallelism = ramp.effective_parallelism
     yield say("ramp_parallel", value=say("no_level_one") if parallelism is None else num(parallelism, 2))
     if meaning := together(ramp, say):
@@ -335,7 +351,7 @@ def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
     breach = ramp.first_breach
     if breach:
         yield say("breach", level=breach.concurrency, what=say.kind(breach.what), task=breach.test_id or "–",
-                  observed=seen_of(breach.observed), limit=seen_of(breach.limit))
+                  observed=say.observed(breach), limit=say.limit(breach))
     else:
         yield say("no_breach")
     if incomplete := [str(level.concurrency) for level in ramp.levels if not level.complete]:
@@ -354,7 +370,7 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
         lines += shortened_table(columns(say, "role", "cpu_trio", "rss_trio", "processes", "samples"), rows, say)
         interval = samples.interval or 0.0
         holes = samples.holes(interval)
-        facts = {"samples": f"{len(samples.elapsed):,}", "interval": num(interval or None, 2), "count": len(holes),
+        facts = {"samples": len(samples.elapsed), "interval": num(interval or None, 2), "count": len(holes),
                  "limit": hole_from(interval), "longest": max((seconds for _, seconds in holes), default=0.0)}
         lines += sentences([say("gaps_some" if holes else "gaps_none", file=samples.path.name, **facts)])
     return lines

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import statistics
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memory_leak_stress_test import (
@@ -22,7 +22,7 @@ from memory_leak_stress_test import (
     median,
     readings_of,
 )
-from stress_report.recording import SAME_RUN_S, Process, RecordedRun, Samples, task_window, wall_seconds
+from stress_report.recording import SAME_RUN_S, Process, RecordedRun, Samples, names_of_clips, task_window, wall_seconds
 
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
 MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
@@ -32,7 +32,7 @@ MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one
 class HorseFigures:
     """Work-horses of one clip over the leak phase: what each peaked at and still held when its job ended. MiB."""
 
-    audio_file: str
+    clip: str  # as it is shown
     jobs: int
     peak_median_mb: float | None
     peak_max_mb: float | None
@@ -101,7 +101,7 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleFi
     gap_s = longest_gap(run, [r for r in leak if r.cycle])
     verdicts = judge_leak(leak, tolerance_mb=run.setting("tolerance_mb"), min_cycles=run.setting("min_cycles"),
                           sampler_gap_s=gap_s)
-    roles = {role: describe_role(verdict, leak) for role, verdict in verdicts.items()}
+    roles = {role: describe_role(verdict, leak, run.clip_names) for role, verdict in verdicts.items()}
     if gap_s is None and not run.legacy:
         roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
     worker = roles.get("worker")
@@ -117,11 +117,18 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleFi
     return roles | {"worker": worker}
 
 
-def describe_role(verdict: RoleVerdict, results: Sequence[TaskResult]) -> RoleFindings:
-    """What the results of the leak phase say of a role beside its verdict."""
+def describe_role(
+    verdict: RoleVerdict, results: Sequence[TaskResult], names: Mapping[str, str] | None = None
+) -> RoleFindings:
+    """What the results of the leak phase say of a role beside its verdict; clips by the names they are shown by."""
+    names = names or names_of_clips(results)
     peaks = [m.peak_mb for r in results if (m := r.memory.get(verdict.role)) and m.peak_mb is not None]
-    return RoleFindings(verdict.role, verdict.growth, first_use_growth(verdict.role, results), max(peaks, default=None),
-                        verdict.breaks, followed(verdict, results), [figures_of(series) for series in verdict.horses])
+    follows = followed(verdict, results)
+    growth = dataclasses.replace(verdict.growth, facts={
+        name: names.get(fact, fact) if name == "clip" else fact for name, fact in verdict.growth.facts.items()})
+    return RoleFindings(verdict.role, growth, first_use_growth(verdict.role, results), max(peaks, default=None),
+                        verdict.breaks, names.get(follows, follows) if follows else None,
+                        [figures_of(series, names[series.clip]) for series in verdict.horses])
 
 
 def first_use_growth(role: str, results: Sequence[TaskResult]) -> float | None:
@@ -140,10 +147,10 @@ def followed(verdict: RoleVerdict, results: Sequence[TaskResult]) -> str | None:
     if growth.verdict != "LEAK" and not (growth.verdict == "INCONCLUSIVE" and growth.facts.get("low", 0) > 0):
         return None
     if growth.reason in ("horses_leak", "horses_growing"):
-        return most_of([(series.audio_file, series.growth.mb_per_cycle or 0.0) for series in verdict.horses])
+        return most_of([(series.clip, series.growth.mb_per_cycle or 0.0) for series in verdict.horses])
     grown_in = {cycle for cycle, _ in verdict.readings[1:]}
     _, around = readings_of(verdict.role, results)
-    return most_of([(result.audio_file, after - before) for result, (before, after) in zip(results, around, strict=True)
+    return most_of([(result.clip, after - before) for result, (before, after) in zip(results, around, strict=True)
                     if result.cycle in grown_in and before is not None and after is not None])
 
 
@@ -159,11 +166,11 @@ def most_of(shares: Sequence[tuple[str, float]]) -> str | None:
     return clip if by_clip[clip] >= FOLLOWS_SHARE * total else "both"
 
 
-def figures_of(series: HorseSeries) -> HorseFigures:
+def figures_of(series: HorseSeries, clip: str) -> HorseFigures:
     """What the work-horses of one clip peaked at and held."""
     peaks = [horse.peak_mb for horse in series.horses if horse.peak_mb is not None]
     held = [horse.held_mb for horse in series.horses if horse.held_mb is not None]
-    return HorseFigures(series.audio_file, len(series.horses), median(peaks), max(peaks, default=None), median(held),
+    return HorseFigures(clip, len(series.horses), median(peaks), max(peaks, default=None), median(held),
                         max(held, default=None), series.growth)
 
 

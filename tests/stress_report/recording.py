@@ -14,19 +14,23 @@ import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args, get_origin, get_type_hints
 
-from memory_leak_stress_test import CSV_COLUMNS, GAP_S, Settings, TaskResult, median
+from memory_leak_stress_test import CSV_COLUMNS, GAP_S, NOT_THE_SERVICES, SCHEMA, Settings, TaskResult, median
 from stress_report.findings import Note, plain
-from stress_report.legacy import from_old_tool, is_old
+from stress_report.legacy import forget_unmeasured, from_old_tool, from_schema_1, is_old, number_batches
 
 STATUSES = ("success", "failed", "timeout")
-PHASES = ("leak", "concurrency")
+PHASES = ("leak", "concurrency", "loaded")
 SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a measurement
+CYCLES = ("leak", "loaded")  # phases that count cycles
+# What is known of a batch only when memory is at rest after it.
+OF_A_BATCH = ("worker_rss_after_mb", "worker_rss_delta_mb", "worker_rss_peak_mb", "settled", "sample_gap_s", "memory",
+              "busiest_other", "deaths", "level")
 MOST_TASKS = 100_000  # tasks at once, cycles, runs of a level: beyond is a broken line
 CLOCK_JUMP_S = 2.0  # wall clock against monotonic clock between two samples
 SAME_RUN_S = 60.0  # a CSV that lies further from every task belongs to another run
@@ -133,6 +137,19 @@ class RecordedRun:
             return value if 0 <= value <= SANE else default
         return value if type(value) is type(default) and not number else default
 
+    @property
+    def schema(self) -> int:
+        return self.results[0].schema if self.results else SCHEMA
+
+    @property
+    def ended(self) -> bool | None:
+        """Whether the run reached its end; None where the record does not say."""
+        return any(result.end for result in self.results) if self.results and self.schema > 1 else None
+
+    @functools.cached_property
+    def clip_names(self) -> dict[str, str]:
+        return names_of_clips(self.results)
+
     def asked(self, phase: str) -> bool:
         """Whether this phase was to be run."""
         return bool(self.results) and self.setting("phase") in ("all", phase)
@@ -149,12 +166,28 @@ class RecordedRun:
 
     @property
     def failed_leak_tasks(self) -> list[TaskResult]:
-        return [r for r in self.phase("leak") if r.status != "success" and r.error_kind != "interrupted"]
+        return [r for r in self.phase("leak") if r.status != "success" and r.error_kind not in NOT_THE_SERVICES]
 
     @property
     def lost(self) -> int:
         """Results that are not there, as far as it shows: a line that cannot be read also leaves its number out."""
         return max(self.missing, self.skipped.total())
+
+
+def names_of_clips(results: Iterable[TaskResult]) -> dict[str, str]:
+    """How each clip is shown: by its base name, with as much of its path as tells it from others of that name."""
+    files = {result.clip: result.audio_file for result in results}
+    same: dict[str, list[tuple[str, ...]]] = {}
+    for clip, file in files.items():
+        same.setdefault(file, []).append(PurePath(clip).parts)
+    return {clip: file if len(same[file]) == 1 else told_apart(PurePath(clip).parts, same[file])
+            for clip, file in files.items()}
+
+
+def told_apart(path: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> str:
+    """The shortest end of a path that no other of these paths has."""
+    ends = (path[-length:] for length in range(1, len(path) + 1))
+    return str(PurePath(*next((end for end in ends if sum(p[-len(end):] == end for p in paths) == 1), path)))
 
 
 def read_run(path: Path, resources: Sequence[Path] | None) -> RecordedRun:
@@ -217,6 +250,7 @@ def read_results(run: RecordedRun) -> None:
     """Read the JSONL line by line; a line that cannot be read is counted with its reason."""
     seen: dict[str, int] = {}
     old_ids: Counter[tuple[str, ...]] = Counter()
+    torn = ""
     try:
         with run.path.open(encoding="utf-8", errors="replace") as file, no_search_for_cycles():
             for line in file:
@@ -227,6 +261,7 @@ def read_results(run: RecordedRun) -> None:
                     result = read_result(line, run, old_ids)
                 except (ValueError, OverflowError, RecursionError) as error:
                     run.skipped[why_skipped(error)] += 1
+                    torn = "" if line.endswith("\n") else line
                     continue
                 if result.test_id not in seen:
                     seen[result.test_id] = hash(line)
@@ -237,6 +272,15 @@ def read_results(run: RecordedRun) -> None:
                     run.skipped[Note("skip_id_twice")] += 1
     except OSError as error:
         raise Unreadable("cannot_read", file=run.path, why=str(error.strerror or error)) from None
+    join_pending(run, seen, torn)
+    if run.schema > 1:
+        spread_batches(run.results)
+    else:
+        number_batches(run.results)
+    if run.legacy and forget_unmeasured(run.results):
+        run.notes.append(Note("old_memory_zero"))
+    if run.results and run.schema > 1 and not run.results[0].settings:
+        run.notes.append(Note("settings_lost"))
     numbers = [int(found.group(1)) for test_id in seen if not run.legacy and (found := NUMBERED_ID.search(test_id))]
     if len(set(numbers)) == len(numbers) == len(seen):
         run.missing = max(numbers) - len(numbers) if numbers else 0
@@ -255,25 +299,61 @@ def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) 
     if is_old(content):
         run.legacy = True
         content = from_old_tool(content, old_ids)
+    elif content.get("schema") == 1:
+        content = from_schema_1(content)
     result: TaskResult = record_of(TaskResult, content)
     if result.phase not in PHASES or result.status not in STATUSES:
         raise BadLine("unknown")
-    if result.phase == "leak" and result.cycle is None:
+    if result.phase in CYCLES and result.cycle is None:
         raise BadLine("missing", name="cycle")
     if result.audio_seconds is not None and result.audio_seconds <= 0:
         raise BadLine("range", name="audio_seconds")
     counts = {"concurrency": result.concurrency - 1, "cycle": result.cycle or 0, "level_run": result.level_run or 0}
     if beyond := [name for name, n in counts.items() if not 0 <= n < MOST_TASKS]:
         raise BadLine("range", name=beyond[0])
-    if result.level is not None:
-        deaths = result.level.get("deaths")
-        result.level["deaths"] = [str(words) for words in deaths] if isinstance(deaths, list) else []
-        result.level["client_limited"] = result.level.get("client_limited") is True
-    if run.results:  # the same in every line, kept once
+    if run.results:  # they stand where they are new, and in every line of schema 1: kept once
         last = run.results[-1]
-        result.settings = last.settings if last.settings == result.settings else result.settings
-        result.host = last.host if last.host == result.host else result.host
+        result.settings = last.settings if result.settings in ({}, last.settings) else result.settings
+        result.host = last.host if result.host in ({}, last.host) else result.host
     return result
+
+
+def join_pending(run: RecordedRun, seen: dict[str, int], torn: str) -> None:
+    """Take up the last result of a batch whose line was not written any more.
+
+    It was safe in a file beside the results until its line was whole. `torn`: what there is of a last line without an
+    end; if it is the beginning of this result's, nothing is lost.
+    """
+    path = run.path.with_suffix(".pending.json")
+    if not path.is_file():
+        return
+    try:
+        line = path.read_text(encoding="utf-8", errors="replace")
+        result = read_result(line, run, Counter())
+    except (OSError, ValueError, OverflowError, RecursionError):
+        run.notes.append(Note("pending_unreadable", {"file": path.name}))
+        run.skipped[Note("skip_pending")] += 1
+        return
+    if result.test_id in seen:
+        return
+    seen[result.test_id] = hash(line)
+    run.results.append(result)
+    run.notes.append(Note("pending_joined" if result.settled is not None or not run.watched else "pending_unsettled",
+                          {"file": path.name, "task": result.test_id}))
+    begin = line[: line.find(",")]  # up to the end of its test_id
+    if torn and (torn.startswith(begin) or begin.startswith(torn)):
+        run.skipped[Note("skip_not_json")] -= 1
+        run.skipped += Counter()  # drops what counts zero
+        run.lines -= 1
+
+
+def spread_batches(results: Sequence[TaskResult]) -> None:
+    """Give every task of a batch what is known of the batch, which stands in its last line alone."""
+    last = {result.batch: result for result in results if result.batch is not None}
+    for result in results:
+        if result.batch is not None and result is not last[result.batch]:
+            for name in OF_A_BATCH:
+                setattr(result, name, getattr(last[result.batch], name))
 
 
 def json_object(line: str) -> dict[str, Any]:

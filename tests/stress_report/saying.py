@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import string
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memory_leak_stress_test import Breach, GrowthVerdict
-from stress_report.concurrency import ONE_AT_A_TIME, ONLY_WAIT, failure_kinds
-from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Note, Ramp, plain
-from stress_report.judging import Judged, in_words, memory_missing
+from memory_leak_stress_test import Breach, Death, GrowthVerdict
+from stress_report.concurrency import failure_kinds, work_together
+from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Failure, Note, Ramp, plain
+from stress_report.judging import Judged, memory_missing, ramp_missing
+from stress_report.memory import RoleFindings
 from stress_report.words import LANGUAGES, WORDS
+
+SHORT_WORDS = 120  # characters of what was seen of a breach, where it is only mentioned
 
 
 class FigureFormat(string.Formatter):
-    """str.format in which what was not measured is shown as –, and no zero as -0.0."""
+    """str.format for the word table: what was not measured is shown as –, no zero as -0.0, and words bend to a count.
+
+    {count:|line|lines} is "line" where count is 1, else "lines".
+    """
 
     def format_field(self, value: Any, spec: str) -> str:
+        if spec.startswith("|"):
+            _, one, many = spec.split("|")
+            return one if value == 1 else many
         if value is None:
             return "–"
         text = format(value, spec)
@@ -49,13 +57,60 @@ class Words:
         key = "kind_submit_http" if name.startswith("submit_http_") else f"kind_{name}"
         return self("kind", meaning=self(key), name=name) if key in WORDS else plain(name)
 
+    def death(self, death: Death) -> str:
+        """Which process ended; of an old record's odd sentence only the words are known."""
+        return self("death", **vars(death)) if death.role else plain(death.name)
+
+    def failure(self, failure: Failure) -> str:
+        """What the tool knows of a failed task, then the words of the service; empty where there are neither."""
+        known = [self._known(failure, name) for name in failure.facts]
+        said = [*filter(None, known), plain(failure.words or "")]
+        if failure.kind == "task_failed" and not any(said):
+            return self("no_reason")
+        return self("semicolon").join(filter(None, said))
+
+    def _known(self, failure: Failure, name: str) -> str | None:
+        """One fact in words. The facts of a later version have none yet: then they are left out."""
+        facts = {key: f"{value:g}" if isinstance(value, float) else plain(str(value))
+                 for key, value in failure.facts.items() if value is not None}
+        value = failure.facts[name]
+        if value is None:
+            return None
+        for key in (f"fact_{failure.kind}_{name}", f"fact_{name}_{str(value).lower()}", f"fact_{name}"):
+            if key in WORDS:
+                return self(key, **{"name": "–", **facts, "problem": self._problem(facts.get("problem", ""))})
+        return None
+
+    def _problem(self, problem: str) -> str:
+        """What is wrong with an answer, by the tool's name for it."""
+        return self(f"problem_{problem}") if f"problem_{problem}" in WORDS else problem
+
+    def observed(self, breach: Breach) -> str:
+        """What was seen of a breach: a figure, a death, what became of a task."""
+        if breach.what == "incomplete":
+            return self("lines", count=int(breach.observed or 0))
+        if breach.observed is not None:
+            return num(breach.observed, 2)
+        words = self.death(breach.death) if breach.death else self.failure(
+            Failure(breach.what, breach.words, breach.facts))
+        return self("killed", words=words, count=breach.oom_kills) if breach.oom_kills else words or "–"
+
+    def limit(self, breach: Breach) -> str:
+        if breach.what == "incomplete":
+            return self("lines", count=int(breach.limit or 0))
+        return num(breach.limit, 2)
+
     def _fact(self, value: Any) -> Any:
         """Facts that are themselves said in words: a list is clauses, a tuple is an enumeration."""
         if isinstance(value, Note):
             return self.note(value)
         if isinstance(value, Breach):
-            observed = seen_of(value.observed, 120)
+            observed = plain(self.observed(value), SHORT_WORDS)
             return self("breach_short", level=value.concurrency, what=self.kind(value.what), observed=observed)
+        if isinstance(value, Death):
+            return self.death(value)
+        if isinstance(value, Failure):
+            return self("crashed_task", task=value.test_id, words=self.failure(value) or self.kind(value.kind))
         if isinstance(value, list):
             return self("semicolon").join(self._fact(item) for item in value)
         if isinstance(value, tuple):
@@ -66,12 +121,8 @@ class Words:
 def reason(growth: GrowthVerdict, say: Words) -> str:
     """Why a verdict is what it is."""
     suffix = say("rss_suffix") if growth.facts.get("measure") == "rss" and growth.verdict != "NOT MEASURED" else ""
-    return say(f"reason_{growth.reason}", **growth.facts) + suffix
-
-
-def seen_of(seen: float | str | None, limit: int = MOST_WORDS) -> Note | str:
-    """What was seen of a breach: a figure or words."""
-    return in_words(seen, limit) if isinstance(seen, str) else num(seen, 2)
+    key = "no_work_other" if growth.reason == "no_work" and growth.facts.get("pid") else growth.reason
+    return say(f"reason_{key}", **growth.facts) + suffix
 
 
 def num(value: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -84,7 +135,7 @@ def num(value: float | None, digits: int = 1, sign: bool = False) -> str:
 
 def observed_text(c: Criterion) -> str:
     unit = " MB" if c.id in MEMORY_CRITERIA and c.observed is not None else ""
-    digits = 0 if c.id in ("min_concurrency", "no_worker_crash") else 2 if c.id == "rtf_under_load" else 1
+    digits = {"min_concurrency": 0, "no_worker_crash": 0, "rtf_under_load": 2}.get(c.id, 1)
     return num(c.observed, digits, sign=c.id in MEMORY_CRITERIA) + unit
 
 
@@ -97,17 +148,11 @@ def limit_text(c: Criterion, say: Words) -> str:
 
 def headline(judged: Judged, say: Words) -> str:
     """The verdict for somebody who reads one line."""
-
-    def names(statuses: Iterable[str], asked: bool) -> str:
-        return say.join(say(c.id) for c in judged.criteria if c.status in statuses and c.asked is asked)
-
     if not judged.run.results:
         return say("head_resources")
-    wanted = {"pass": (), "fail": ("fail",), "inconclusive": ("inconclusive", "not_measured")}[judged.verdict]
-    untested = names(("not_measured",), False)
-    missing = names(wanted, True)
-    key = "whole" if judged.verdict == "inconclusive" and judged.cut_short and not missing else judged.verdict
-    said = [lead(judged, say), say(f"head_{key}", names=missing or untested)]
+    missing = names_of(judged, WANTING[judged.verdict], True, say)
+    untested = names_of(judged, ("not_measured",), False, say)
+    said = [lead(judged, say), head(judged, missing, untested, say)]
     if judged.cut_short:
         said.append(say.note(judged.cut_short))
     if failed := judged.run.failed_leak_tasks:
@@ -118,23 +163,48 @@ def headline(judged: Judged, say: Words) -> str:
     return say("space").join(part for part in said if part)
 
 
+WANTING: Mapping[str, tuple[str, ...]] = {  # statuses of criteria that explain a verdict
+    "pass": (), "fail": ("fail",), "inconclusive": ("inconclusive", "not_measured")}
+
+
+def names_of(judged: Judged, statuses: Iterable[str], asked: bool, say: Words) -> str:
+    """Criteria of these statuses, of phases that were to be run or of those that were not."""
+    return say.join(say(c.id) for c in judged.criteria if c.status in statuses and c.asked is asked)
+
+
+def head(judged: Judged, missing: str, untested: str, say: Words) -> str:
+    if judged.verdict == "inconclusive" and judged.cut_short and not missing:
+        return say("head_whole")
+    return say(f"head_{judged.verdict}", names=missing or untested)
+
+
 def lead(judged: Judged, say: Words) -> str:
     """What a manager asks: does memory leak, and how many tasks at once does the service stand?"""
     parts = []
     if judged.run.asked("leak") and judged.run.watched:
-        leaking = [role for role, v in judged.roles.items() if v.growth.verdict == "LEAK"]
-        memory = {c.status for c in judged.criteria if c.id in MEMORY_CRITERIA}
-        clean = judged.roles and memory == {"pass"}
-        key = "lead_LEAK" if leaking else "lead_NO LEAK" if clean else "lead_open"
-        parts.append(say(key, roles=say.join(leaking)))
+        parts.append(leak_lead(judged, say))
     if judged.run.asked("concurrency"):
-        stable = judged.ramp.max_stable
-        queued = (stable or 0) > 1 and (judged.ramp.effective_parallelism or math.inf) < ONE_AT_A_TIME
-        key = "stands_open" if stable is None else "queued" if queued else "stands" if stable else "stands_none"
-        more = stable and judged.ramp.levels[-1].concurrency == stable  # nothing broke: it may stand more
-        parts.append(say(f"lead_{key}", stable=say("at_least", count=stable) if more else stable))
+        parts.append(ramp_lead(judged.ramp, say))
     text = say("semicolon").join(parts)
     return say("lead", sentences=text[:1].upper() + text[1:]) if text else ""
+
+
+def leak_lead(judged: Judged, say: Words) -> str:
+    if leaking := [role for role, v in judged.roles.items() if v.growth.verdict == "LEAK"]:
+        return say("lead_LEAK", roles=say.join(leaking))
+    if judged.roles and all(c.status == "pass" for c in judged.criteria if c.id in MEMORY_CRITERIA):
+        return say("lead_NO LEAK")
+    return say("lead_open")
+
+
+def ramp_lead(ramp: Ramp, say: Words) -> str:
+    if ramp.max_stable is None:
+        return say("lead_stands_open")
+    if not ramp.max_stable:
+        return say("lead_stands_none")
+    more = ramp.levels[-1].concurrency == ramp.max_stable  # nothing broke: it may stand more
+    stable = say("at_least", count=ramp.max_stable) if more else ramp.max_stable
+    return say("lead_queued" if work_together(ramp) == "not" else "lead_stands", stable=stable)
 
 
 def three_sentences(judged: Judged, say: Words) -> list[str]:
@@ -143,27 +213,30 @@ def three_sentences(judged: Judged, say: Words) -> list[str]:
 
 
 def memory_sentence(judged: Judged, say: Words) -> str:
+    """What leaks, else why that is not known, else how sure it is that nothing does."""
     roles, hidden = judged.roles, judged.evidence.hidden if judged.evidence else []
     if leaking := [v for v in roles.values() if v.growth.verdict == "LEAK"]:
-        said = [say("memory_leak", role=v.role, reason=capped(v.growth, say)) for v in leaking]
-        text = say("memory_head", sentences=say("semicolon").join(said))
-        clips = sorted({v.follows for v in leaking if v.follows and v.follows != "both"})
-        return say("space").join([text, *(say("memory_follows", clip=clip) for clip in clips)])
+        return leaks(leaking, say)
     if hidden and judged.evidence:
         return say("old_sentence", recorded=judged.evidence.recorded_max_mb, peak=max(h.peak_mb for h in hidden),
                    held=max(h.held_mb for h in hidden))
-    undecided = next((v for v in roles.values() if v.growth.verdict != "NO LEAK"), None)
     if why := memory_missing(judged.run, judged.evidence):
         return say("memory_none", reason=say.note(why))
-    if undecided:
+    if undecided := next((v for v in roles.values() if v.growth.verdict != "NO LEAK"), None):
         key = "memory_none" if undecided.growth.verdict == "NOT MEASURED" else "memory_open"
         return say(key, role=undecided.role, reason=capped(undecided.growth, say))
-    doubts = [c.text for c in judged.criteria if c.id in MEMORY_CRITERIA and c.status != "pass"]
-    if doubts:
+    if doubts := [c.text for c in judged.criteria if c.id in MEMORY_CRITERIA and c.status != "pass"]:
         return say("memory_doubt", roles=say.join(roles), reason=doubts[0])
     worst = max(roles.values(), key=lambda v: v.growth.upper_bound_mb_per_cycle or 0.0)
     text = capped(worst.growth, say)
     return say("memory_clean", roles=say.join(roles), reason=text[:1].upper() + text[1:])
+
+
+def leaks(leaking: Sequence[RoleFindings], say: Words) -> str:
+    said = [say("memory_leak", role=v.role, reason=capped(v.growth, say)) for v in leaking]
+    text = say("memory_head", sentences=say("semicolon").join(said))
+    clips = sorted({v.follows for v in leaking if v.follows and v.follows != "both"})
+    return say("space").join([text, *(say("memory_follows", clip=clip) for clip in clips)])
 
 
 def capped(growth: GrowthVerdict, say: Words) -> str:
@@ -172,71 +245,114 @@ def capped(growth: GrowthVerdict, say: Words) -> str:
 
 def ramp_sentence(judged: Judged, say: Words) -> str:
     ramp = judged.ramp
-    if not ramp.levels:
-        asked = judged.run.asked("concurrency")
-        return say("ramp_none", reason=say("no_ramp_lines" if asked else "no_ramp_phase"))
+    if why := ramp_missing(judged.run, ramp):
+        return say("ramp_none", reason=why)
     stop = say(f"stop_{ramp.stop_reason or 'unknown'}")
     if ramp.max_stable is None:
         return say("ramp_open", stop=stop)
     if not ramp.max_stable and ramp.first_breach:
         return say("ramp_broken", breach=ramp.first_breach)
-    slow = {None: "real_unknown", 0: "real_none", ramp.max_stable: "real_all"}.get(ramp.max_real_time, "real_some")
-    return say("ramp_head", stable=ramp.max_stable, real_time=say(slow, real_time=ramp.max_real_time), stop=stop,
+    return say("ramp_head", stable=ramp.max_stable, real_time=real_time(ramp, say), stop=stop,
                together=together(ramp, say)).strip()
 
 
+def real_time(ramp: Ramp, say: Words) -> str:
+    """Up to how many at once all tasks are done faster than they play."""
+    if ramp.max_real_time is None:
+        return say("real_unknown")
+    if not ramp.max_real_time:
+        return say("real_none")
+    if ramp.max_real_time == ramp.max_stable:
+        return say("real_all")
+    return say("real_some", real_time=ramp.max_real_time)
+
+
 def together(ramp: Ramp, say: Words) -> str:
-    """Whether "stable" tasks were done at the same time, which no queue shows: it takes them all and lets them wait."""
-    if (ramp.max_stable or 0) < 2:
+    """Whether "stable" tasks were done at the same time."""
+    how = work_together(ramp)
+    if how == "none":
         return ""
-    if ramp.effective_parallelism is None or ramp.knee is None:
-        return say("together_unknown")
-    waits = (ramp.max_stable or 0) > ONLY_WAIT * ramp.knee
-    key = "not" if ramp.effective_parallelism < ONE_AT_A_TIME else "knee" if waits else "yes"
-    return say(f"together_{key}", stable=ramp.max_stable, knee=ramp.knee, parallelism=ramp.effective_parallelism)
+    key = f"together_{how}" if how == "unknown" or ramp.knee.level else f"together_{how}_no_knee"
+    return say(key, stable=ramp.max_stable, knee=ramp.knee.level, parallelism=ramp.effective_parallelism)
 
 
 def next_sentence(judged: Judged, say: Words) -> str:
-    """The one thing to do next: mend what failed, else make the run whole, else keep it."""
-    run, file = judged.run, judged.run.path.name
-    if not run.results:
-        return say("next_results")
-    status = {c.id: c for c in judged.criteria}
-    leaking = next((v for v in judged.roles.values() if v.growth.verdict == "LEAK"), None)
-    longest = max(run.phase("leak"), key=lambda r: r.audio_seconds or 0.0).audio_file if run.phase("leak") else ""
-    if leaking:
-        clip = leaking.follows if leaking.follows not in (None, "both") else longest
-        key = "next_leak_go" if leaking.role == "backend" else "next_leak"
-        return say(key, role=leaking.role, clip=clip, file=file)
-    if run.legacy:
-        return say("next_old")
-    if status["no_worker_crash"].status == "fail":
-        return say("next_crash")
-    if "fail" in (status["long_audio_delta"].status, status["return_to_baseline"].status):
-        return say("next_high_delta", clip=longest, file=file)
-    if status["min_concurrency"].status == "fail" and judged.ramp.first_breach:
-        return say("next_concurrency", level=judged.ramp.first_breach.concurrency)
-    if status["rtf_under_load"].status == "fail":
-        return say("next_slow", level=status["rtf_under_load"].text.facts["level"])
-    if judged.cut_short and judged.cut_short.key == "empty_text":
-        return say("next_empty")
-    if run.failed_leak_tasks:
-        return say("next_failed")
-    if judged.cut_short:
-        return say("next_whole")
-    if status["return_to_baseline"].text.key == "baseline_ramp":
-        return say("next_ramp")
-    growth = next((v.growth for v in judged.roles.values() if v.growth.verdict != "NO LEAK"), None)
-    if growth and growth.reason in ("unsettled", "sampler_gap", "gap_unknown"):
-        return say(f"next_{growth.reason}")
-    if status["no_cumulative_growth"].status == "inconclusive" and growth:
-        cycles = int(run.setting("max_cycles"))
-        needed = max(int(growth.facts.get(key) or 0) for key in ("needed", "enough"))
-        return say("next_cycles", cycles=max(cycles, needed), most=max(2 * cycles, needed))
-    stop = judged.ramp.stop_reason
-    if status["min_concurrency"].status == "inconclusive" and stop in ("memory_reserve", "rtf_limit"):
-        return say(f"next_{stop}")
-    missing = [c for c in judged.criteria if c.asked and c.status in ("inconclusive", "not_measured")]
-    if missing or judged.verdict != "pass":
-        return say("next_again", what=say.join(say(c.id) for c in missing or judged.criteria))
-    return say("next_keep", file=file)
+    """The one thing to do next."""
+    return say(advice(judged), **advice_facts(judged))
+
+
+def advice(judged: Judged) -> str:
+    """The first row of the table whose condition holds."""
+    return next(key for holds, key in ADVICE if holds(judged))
+
+
+def advice_facts(judged: Judged) -> dict[str, Any]:
+    """What the sentences of the table name."""
+    run, leaking, growth = judged.run, first_leaking(judged), undecided_growth(judged)
+    longest = max(run.phase("leak"), key=lambda r: r.audio_seconds or 0.0, default=None)
+    cycles = int(run.setting("max_cycles"))
+    needed = max(int(growth.facts.get(key) or 0) for key in ("needed", "enough")) if growth else 0
+    wanting = [c for c in judged.criteria if c.asked and c.status in WANTING["inconclusive"]] or judged.criteria
+    return {"file": run.path.name, "role": leaking.role if leaking else None,
+            "clip": leaking.follows if leaking and leaking.follows not in (None, "both") else (
+                run.clip_names[longest.clip] if longest else ""),
+            "level": judged.ramp.first_breach.concurrency if judged.ramp.first_breach else None,
+            "slow_level": criterion(judged, "rtf_under_load").text.facts.get("level"),
+            "cycles": max(cycles, needed), "most": max(2 * cycles, needed),
+            "what": tuple(Note(c.id) for c in wanting)}
+
+
+def criterion(judged: Judged, name: str) -> Criterion:
+    return next(c for c in judged.criteria if c.id == name)
+
+
+def first_leaking(judged: Judged) -> RoleFindings | None:
+    return next((v for v in judged.roles.values() if v.growth.verdict == "LEAK"), None)
+
+
+def undecided_growth(judged: Judged) -> GrowthVerdict | None:
+    """That of the first role that neither leaks nor is cleared."""
+    return next((v.growth for v in judged.roles.values() if v.growth.verdict not in ("LEAK", "NO LEAK")), None)
+
+
+def leaks_in(role: str) -> Callable[[Judged], bool]:
+    return lambda judged: (found := first_leaking(judged)) is not None and found.role == role
+
+
+def failed(*names: str) -> Callable[[Judged], bool]:
+    return lambda judged: any(criterion(judged, name).status == "fail" for name in names)
+
+
+def undecided_by(*reasons: str) -> Callable[[Judged], bool]:
+    return lambda judged: (growth := undecided_growth(judged)) is not None and growth.reason in reasons
+
+
+def too_few_levels_by(stop: str) -> Callable[[Judged], bool]:
+    return lambda judged: (judged.ramp.stop_reason == stop
+                           and criterion(judged, "min_concurrency").status == "inconclusive")
+
+
+# What to do next; the first row that holds. The order is the policy: fix what failed, else make the run whole, else
+# keep it.
+ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
+    (lambda judged: not judged.run.results, "next_results"),
+    (leaks_in("backend"), "next_leak_go"),
+    (lambda judged: first_leaking(judged) is not None, "next_leak"),
+    (lambda judged: judged.run.legacy, "next_old"),
+    (failed("no_worker_crash"), "next_crash"),
+    (failed("long_audio_delta", "return_to_baseline"), "next_high_delta"),
+    (failed("min_concurrency"), "next_concurrency"),
+    (failed("rtf_under_load"), "next_slow"),
+    (lambda judged: judged.cut_short is not None and judged.cut_short.key == "empty_text", "next_empty"),
+    (lambda judged: bool(judged.run.failed_leak_tasks), "next_failed"),
+    (lambda judged: judged.cut_short is not None, "next_whole"),
+    (lambda judged: criterion(judged, "return_to_baseline").text.key == "baseline_ramp", "next_ramp"),
+    (undecided_by("unsettled"), "next_unsettled"),
+    (undecided_by("sampler_gap"), "next_sampler_gap"),
+    (undecided_by("gap_unknown"), "next_gap_unknown"),
+    (lambda judged: criterion(judged, "no_cumulative_growth").status == "inconclusive", "next_cycles"),
+    (too_few_levels_by("memory_reserve"), "next_memory_reserve"),
+    (too_few_levels_by("rtf_limit"), "next_rtf_limit"),
+    (lambda judged: judged.verdict != "pass", "next_again"),
+    (lambda judged: True, "next_keep"),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from memory_leak_stress_test import Breach
 from stress_report.comparison import compare
 from stress_report.findings import Note
 from stress_report.judging import Judged
@@ -22,14 +23,24 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
     criteria = [{"id": c.id, "status": c.status, "observed": tidy(c.observed), "limit": tidy(c.limit),
                  "text": say.note(c.text)} for c in judged.criteria]
     return {"verdict": judged.verdict, "criteria": criteria, "leak": leak,
-            "concurrency": {"max_stable": ramp.max_stable, "max_real_time": ramp.max_real_time, "knee": ramp.knee,
+            "concurrency": {"max_stable": ramp.max_stable, "max_real_time": ramp.max_real_time, "knee": ramp.knee.level,
+                            "knee_reason": ramp.knee.reason,
                             "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
-                            "first_breach": vars(ramp.first_breach) if ramp.first_breach else None, "levels": levels},
+                            "first_breach": breach_figures(ramp.first_breach, say) if ramp.first_breach else None,
+                            "levels": levels},
             "input": {"lines": run.lines, "results": len(run.results), "skipped_lines": sum(run.skipped.values()),
                       "empty_texts": run.empty_texts, "duplicate_lines": run.duplicates,
                       "missing_lines": run.missing,
                       "csv_rows": sum(s.rows for s in run.samples),
                       "skipped_csv_rows": sum(s.skipped for s in run.samples), "old_record": run.legacy}}
+
+
+def breach_figures(breach: Breach, say: Words) -> dict[str, Any]:
+    """A breach; what was seen of it in figures, where it is one, else in words."""
+    figure = breach.what == "rtf_limit"
+    return {"concurrency": breach.concurrency, "test_id": breach.test_id, "what": breach.what,
+            "observed": breach.observed if figure else say.observed(breach),
+            "limit": say.limit(breach) if breach.what == "incomplete" else breach.limit}
 
 
 def comparison(before: Judged, after: Judged, say: Words) -> dict[str, Any]:

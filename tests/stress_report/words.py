@@ -31,10 +31,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead_stands_none": ("the service does not stand even one task", "服务连单个任务也无法稳定完成"),
     "at_least": ("at least {count}", "{count} 以上"),
     "lead_stands_open": ("how many tasks at once the service stands is not known", "服务的稳定并发数尚不清楚"),
+    "cut_tool_fault": ("The test tool itself broke, which says nothing of the service: the run never passes as a "
+        "whole.",
+        "测试工具自身出错，与服务无关，因此整体不能算通过。"),
     "cut_interrupted": ("The run was interrupted: it never passes as a whole.", "测试中途被中断，因此整体不能算通过。"),
     "cut_early": ("The record ends before the ramp began: it never passes as a whole.",
         "记录在并发测试开始前就已结束，因此整体不能算通过。"),
-    "cut_lost": ("{count} results are missing from the file or cannot be read, so the run never passes as a whole.",
+    "cut_lost": ("{count} {count:|result is|results are} missing from the file or cannot be read, so the run never "
+        "passes as a whole.",
         "结果文件中有 {count} 条结果缺失或无法读取，因此整体不能算通过。"),
     "status_pass": ("passed", "通过"),
     "status_fail": ("FAILED", "未通过"),
@@ -94,7 +98,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "growth_LEAK": ("{role}: LEAK ({rate:,.1f} MB per cycle)", "{role} 有泄漏（每轮增长 {rate:,.1f} MB）"),
     "growth_NO LEAK": ("{role}: NO LEAK (at most {bound:,.1f} MB per cycle)",
         "{role} 无泄漏（每轮增长不超过 {bound:,.1f} MB）"),
-    "growth_INCONCLUSIVE": ("{role}: INCONCLUSIVE after {cycles} cycles", "{role} 在 {cycles} 轮之后仍无法判定"),
+    "growth_INCONCLUSIVE": ("{role}: INCONCLUSIVE after {cycles} {cycles:|cycle|cycles}",
+        "{role} 在 {cycles} 轮之后仍无法判定"),
     "growth_NOT MEASURED": ("{role}: NOT MEASURED", "{role} 未测量"),
     "crash_none": ("no process of the service died or was replaced (work-horses end with their jobs)",
         "没有服务进程退出或被替换（每任务一个的子进程随任务结束，不算）"),
@@ -102,7 +107,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "killed": ("{words} (the kernel ended {count} for lack of memory meanwhile)",
         "{words}（期间内核因内存不足杀掉 {count} 个进程）"),
     "crash_text": ("{count} in all: {first}", "共 {count} 次：{first}"),
-    "crash_unread": ("none seen, but {count} results are missing or do not say which processes were alive",
+    "crash_recycled": ("none crashed; {count} {count:|process was|processes were} replaced between tasks (the "
+        "first: {first})",
+        "没有意外退出；有 {count} 个进程在任务之间被替换（第一个：{first}）"),
+    "crashed_task": ("{task}: {words}", "{task}：{words}"),
+    "crash_unread": ("none seen, but {count} {count:|result is missing or does|results are missing or do} not say "
+        "which processes were alive",
         "未发现进程退出，但有 {count} 条结果缺失，或没有记录当时哪些进程在运行"),
     "crash_unrecorded": ("the results do not say which processes were alive", "结果文件没有记录哪些进程在运行"),
     "stable_good": ("{stable} tasks at once are stable (good: 5 or more)",
@@ -172,12 +182,20 @@ WORDS: dict[str, tuple[str, str]] = {
         "tasks wait for each other.",
         "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍，超"
         "过 {knee} 个的任务只是在互相等待。"),
-    "together_knee": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only "
+    "together_waits": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only "
         "wait.",
         "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
     "together_yes": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, is done "
         "from {knee} at once on.",
         "任务确实在同时处理：从并发 {knee} 起总处理速度最高，为单个任务的 {parallelism:.1f} 倍。"),
+    "together_not_no_knee": ("Many at once are not much faster than one after another: with up to {stable} at once "
+        "the service never gets through more than {parallelism:.1f} times the work of one.",
+        "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍。"),
+    "together_yes_no_knee": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, was "
+        "done with up to {stable} at once.",
+        "任务确实在同时处理：并发不超过 {stable} 时，总处理速度最高为单个任务的 {parallelism:.1f} 倍。"),
+    "knee_too_few_levels": ("not found, since fewer than {least} stable levels were measured",
+        "未找到（测得的稳定级别不足 {least} 级）"),
     "together_unknown": ("Whether the tasks were done together is not known: level 1 was not measured.",
         "任务是否真正同时处理尚不清楚：没有并发 1 的数据可比。"),
     "ramp_open": ("Concurrency: no stable level was found; {stop}.", "并发：没有测出稳定的级别；{stop}。"),
@@ -219,8 +237,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_concurrency": ("Next: see why tasks fail at {level} at once (the report's First breach), then repeat with "
         "--phase concurrency.",
         "下一步：查明并发 {level} 时任务为何失败（见报告“并发”一节的“首次越限”），然后用 --phase concurrency 重跑。"),
-    "next_slow": ("Next: add workers or faster recognition: {level} at once already takes longer than real time.",
-        "下一步：增加 worker 或提高识别速度：并发 {level} 时处理已慢于实时。"),
+    "next_slow": ("Next: add workers or faster recognition: {slow_level} at once already takes longer than real "
+        "time.",
+        "下一步：增加 worker 或提高识别速度：并发 {slow_level} 时处理已慢于实时。"),
     "next_cycles": ("Next: run on without restarting the service: --phase leak --min-cycles {cycles} --max-cycles "
         "{most}.",
         "下一步：不要重启服务，继续运行：--phase leak --min-cycles {cycles} --max-cycles {most}。"),
@@ -305,6 +324,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "clips": ("clip lengths", "音频时长"),
     "phase": ("phases", "测试阶段"),
     "phase_all": ("leak phase, concurrency ramp", "泄漏测试、并发测试"),
+    "phase_loaded": ("loaded cycles", "并发负载循环"),
     "phase_leak": ("leak phase", "泄漏测试"),
     "phase_concurrency": ("concurrency ramp", "并发测试"),
     "when": ("when", "时间"),
@@ -313,7 +333,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "repeat": ("To repeat it (the service must be started as it was):",
         "按如下命令可重复本次测试（服务的启动方式需与当时一致）："),
     "minutes": ("{minutes} min {seconds} s", "{minutes} 分 {seconds} 秒"),
-    "rows_left_out": ("{count} rows in the middle are left out here; all stand in the JSONL.",
+    "rows_left_out": ("{count} {count:|row in the middle is|rows in the middle are} left out here; all stand in the "
+        "JSONL.",
         "中间 {count} 行从略，完整数据见 JSONL。"),
     # memory part
     "measure_private": ("Growth is judged on private memory at rest (what a process cannot get back from a file); "
@@ -351,9 +372,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "RSS of one process only.",
         "这份结果来自旧版工具：没有阶段、峰值和稳定读数，只记录了一个进程的 RSS。"),
     "old_wrong": ("The process whose memory the results record ({recorded}, at most {mb:,.1f} MB) is not the one "
-        "that did the work: the CSV shows {count} short-lived or unrecorded processes that reached up to "
-        "{peak:,.0f} MB and still held up to {held:,.0f} MB at their last sample. The recorded deltas say nothing "
-        "about a leak in the job.",
+        "that did the work: the CSV shows {count} short-lived or unrecorded {count:|process|processes} that reached "
+        "up to {peak:,.0f} MB and still held up to {held:,.0f} MB at their last sample. The recorded deltas say "
+        "nothing about a leak in the job.",
         "结果里记录的那个进程（{recorded}，最高 {mb:,.1f} MB）并不是真正执行任务的进程：CSV 显示另有 {count} 个短命"
         "或未被记录的进程，峰值达 {peak:,.0f} MB，最后一次采样时仍占用 {held:,.0f} MB。因此记录中的增量不能说明任务"
         "是否泄漏。"),
@@ -388,8 +409,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "state_slow": ("{state}, RTF 1.0 or more", "{state}，RTF 达到 1.0"),
     "ramp_stable": ("Highest stable level (no failure, no death): {value}",
         "稳定并发数（到此为止无失败、无进程退出）：{value}"),
-    "ramp_bound": ("{tasks} tasks there without a failure: the failure rate of a task is below {percent:.0f} % with "
-        "95 % confidence",
+    "ramp_bound": ("{tasks} {tasks:|task|tasks} there without a failure: the failure rate of a task is below "
+        "{percent:.0f} % with 95 % confidence",
         "该级共 {tasks} 个任务无失败：单个任务的失败率低于 {percent:.0f}%（95% 置信度）"),
     "ramp_real_time": ("Highest level in real time (every RTF under 1.0): {value}",
         "快于实时的最高并发数（每个任务 RTF 均低于 1.0）：{value}"),
@@ -405,7 +426,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "breach": ("First breach, at {level} at once: {what}; task: {task}; observed: {observed}; limit: {limit}",
         "首次越限：并发 {level}，{what}；任务：{task}；观测到：{observed}；限值：{limit}"),
     "breach_short": ("at {level} at once: {what}: {observed}", "并发 {level} 时，{what}：{observed}"),
-    "lines": ("{count} lines", "{count} 行"),
+    "lines": ("{count} {count:|line|lines}", "{count} 行"),
     "no_breach": ("No breach in the ramp: no task failed, no process died, no RTF limit was reached",
         "并发测试没有越限：无任务失败，无进程退出，也未触及 RTF 上限"),
     "kind": ("{meaning} ({name})", "{meaning}（{name}）"),
@@ -423,18 +444,39 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind_process_died": ("service process died", "服务进程退出"),
     "kind_rtf_limit": ("RTF reached its limit", "RTF 达到上限"),
     "kind_incomplete": ("results missing", "结果不完整"),
+    "kind_tool_fault": ("fault of the test tool", "测试工具自身出错"),
+    "no_reason": ("the service gives no reason", "服务没有给出原因"),
+    "fact_stalled_idle_s": ("no progress for {idle_s} s while every worker was idle (where one waits so long for "
+        "another machine, raise --stall-timeout)",
+        "所有 worker 都空闲，{idle_s} 秒没有任何进展（若 worker 确实要这么久等待另一台机器，请调大 --stall-timeout）"),
+    "fact_worker_died_pid": ("worker process {pid} ({name}) ended", "worker 进程 {pid}（{name}）退出"),
+    "fact_worker_died_idle_s": ("no progress for {idle_s} s since", "此后 {idle_s} 秒没有任何进展"),
+    "fact_workers_left_0": ("no worker is left", "已没有 worker"),
+    "fact_limit_s": ("not done after {limit_s} s", "{limit_s} 秒后仍未完成"),
+    "fact_last_seen": ("last seen {last_seen}", "最后一次查询时状态为 {last_seen}"),
+    "fact_exchange_ended_false": ("the exchange with the API never ended", "与 API 的通信始终没有结束"),
+    "fact_sent_false": ("the test was interrupted before this task was sent", "测试在提交此任务之前被中断"),
+    "fact_sent_true": ("the test was interrupted before this task ended", "测试在此任务结束之前被中断"),
+    "fact_task_lost_task_id": ("accepted as {task_id}, which the service no longer knows (404)",
+        "已受理为 {task_id}，但服务已查无此任务（404）"),
+    "fact_problem": ("{problem}", "{problem}"),
+    "problem_not JSON": ("the answer is not JSON", "答复不是 JSON"),
+    "problem_not a JSON object": ("the answer is not a JSON object", "答复不是 JSON 对象"),
+    "problem_empty answer": ("the answer is empty", "答复为空"),
+    "problem_cannot be decoded": ("the answer cannot be decoded", "答复无法解码"),
     "failures_head": ("Failures, all phases:", "失败汇总（全部阶段）："),
     "no_failures": ("No task failed.", "没有任务失败。"),
-    "empty_text": ("{count} tasks were done without a word of text: a silent failure, or clips without speech, "
-        "which prove nothing.",
+    "empty_text": ("{count} {count:|task was|tasks were} done without a word of text: a silent failure, or clips "
+        "without speech, which prove nothing.",
         "有 {count} 个任务返回成功但文本为空：可能是静默失败，也可能音频中没有语音，都不足为证。"),
     # resources and method
     "no_resources": ("No samples: {why}", "没有采样数据。{why}。"),
-    "gaps_none": ("{file}: {samples} samples, one every {interval} s (median); no hole of more than {limit:g} s.",
-        "{file}：共 {samples} 次采样，间隔中位数 {interval} s；没有超过 {limit:g} s 的空缺。"),
-    "gaps_some": ("{file}: {samples} samples, one every {interval} s (median); {count} holes of more than {limit:g} "
-        "s, the longest {longest:.1f} s.",
-        "{file}：共 {samples} 次采样，间隔中位数 {interval} s；超过 {limit:g} s 的空缺 {count} 处，最长 "
+    "gaps_none": ("{file}: {samples:,} {samples:|sample|samples}, one every {interval} s (median); no hole of more "
+        "than {limit:g} s.",
+        "{file}：共 {samples:,} 次采样，间隔中位数 {interval} s；没有超过 {limit:g} s 的空缺。"),
+    "gaps_some": ("{file}: {samples:,} {samples:|sample|samples}, one every {interval} s (median); {count} "
+        "{count:|hole|holes} of more than {limit:g} s, the longest {longest:.1f} s.",
+        "{file}：共 {samples:,} 次采样，间隔中位数 {interval} s；超过 {limit:g} s 的空缺 {count} 处，最长 "
         "{longest:.1f} s。"),
     "method_rss": ("MB of memory are MiB. RSS counts pages that processes share once in each of them, so a sum over "
         "forked processes can be too high.",
@@ -455,30 +497,46 @@ WORDS: dict[str, tuple[str, str]] = {
         "队列来者不拒：N 个任务都成功不代表 N 个同时在处理，因此分别给出稳定并发数、快于实时的最高并发数和吞吐拐点。"),
     "method_bound": ("The growth rule looks after every cycle: take its bounds as about 95 %.",
         "增长规则每轮都会重新判断一次，因此其上界应按约 95% 的置信度理解。"),
-    "read_lines": ("{file}: {lines} lines, {results} results", "{file}：{lines} 行，{results} 条结果"),
+    "read_lines": ("{file}: {lines} {lines:|line|lines}, {results} {results:|result|results}",
+        "{file}：{lines} 行，{results} 条结果"),
     "read_skipped": ("skipped: {count} × {why}", "跳过：{count} × {why}"),
     "skip_not_json": ("not JSON", "不是 JSON"),
     "skip_no_object": ("not a JSON object", "不是 JSON 对象"),
     "skip_too_large": ("nested too deep, or a number too large", "嵌套过深，或数值过大"),
     "skip_id_twice": ("test_id used twice", "test_id 重复"),
+    "skip_pending": ("the pending result cannot be read", "待写入的结果无法读取"),
     "skip_unknown": ("unknown phase or status", "phase 或 status 的值未知"),
     "skip_missing": ("{name} is missing", "缺少 {name}"),
     "skip_range": ("{name} is out of range", "{name} 超出范围"),
     "skip_wrong": ("{name} is {value}", "{name} 的值有误：{value}"),
-    "read_duplicates": ("{count} lines stand there twice and count once", "{count} 行重复，只计一次"),
-    "read_missing": ("{count} results are missing: their running numbers stand in no line",
+    "read_duplicates": ("{count} {count:|line stands there twice and counts|lines stand there twice and count} once",
+        "{count} 行重复，只计一次"),
+    "read_missing": ("{count} "
+        "{count:|result is missing: its running number stands|results are missing: their running numbers stand} in "
+        "no line",
         "缺少 {count} 条结果：其流水号没有出现在任何一行"),
+    "pending_joined": ("the test ended before the line of {task} was written; the result was taken from {file}",
+        "测试结束时 {task} 的那一行还没有写入；该结果取自 {file}"),
+    "pending_unsettled": ("the test ended before the line of {task} was written; the result was taken from {file}, "
+        "and its memory at rest is missing",
+        "测试结束时 {task} 的那一行还没有写入；该结果取自 {file}，缺少任务后的稳定内存读数"),
+    "pending_unreadable": ("{file} cannot be read: the last result before the test ended is lost",
+        "{file} 无法读取：测试结束前的最后一条结果已丢失"),
+    "settings_lost": ("the line that holds the settings is missing: limits are the defaults",
+        "缺少记录设置的那一行：限值采用默认值"),
+    "old_memory_zero": ("memory is 0 in every line, so it was not measured", "每一行的内存都是 0，说明没有测到"),
     "csv_missing": ("{file} is not beside the results: no chart over time, and holes in the sampling cannot be seen",
         "结果文件所在目录中没有 {file}，因此无法绘制内存随时间变化的图，也无法检查采样空缺"),
     "not_watched": ("processes were not watched (--no-watch), so there is no CSV",
         "没有监控进程（--no-watch），因此没有 CSV"),
-    "csv_empty": ("{file} holds no sample that can be read ({skipped} rows skipped)",
+    "csv_empty": ("{file} holds no sample that can be read ({skipped} {skipped:|row|rows} skipped)",
         "{file} 中没有可读的采样（跳过 {skipped} 行）"),
     "csv_other_run": ("{file} is of another time than the results and was left out",
         "{file} 与结果不是同一时段，未予采用"),
-    "csv_skipped": ("{file}: {rows} rows read, {skipped} skipped (torn, garbage or back in time)",
+    "csv_skipped": ("{file}: {rows} {rows:|row|rows} read, {skipped} skipped (torn, garbage or back in time)",
         "{file}：读取 {rows} 行，跳过 {skipped} 行（残缺、乱码或时间倒退）"),
-    "csv_clock": ("{file}: the wall clock jumped {jumps} times against the monotonic clock; elapsed seconds are used",
+    "csv_clock": ("{file}: the wall clock jumped {jumps} {jumps:|time|times} against the monotonic clock; elapsed "
+        "seconds are used",
         "{file}：系统时钟相对单调时钟跳变 {jumps} 次；以单调时间为准"),
     "csv_short": ("{file} ends {seconds:,.0f} s before the last result: it was cut off",
         "{file} 在最后一条结果之前 {seconds:,.0f} s 就结束了：文件被截断"),
@@ -546,7 +604,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "axis_level": ("tasks at once", "并发数"),
     "axis_speed": ("audio-s per s", "吞吐量（音频秒/秒）"),
     "axis_turnaround": ("turnaround, s", "完成时间（秒）"),
-    "key_short_lived": ("{role}: {count} short-lived or further processes", "{role}：{count} 个短命或其他进程"),
+    "key_short_lived": ("{role}: {count} short-lived or further {count:|process|processes}",
+        "{role}：{count} 个短命或其他进程"),
     "key_sum": ("{role}, all processes", "{role} 合计"),
     "key_task": ("task running", "任务运行中"),
     "key_settled": ("worker at rest (settled reading)", "worker 稳定读数"),
@@ -562,11 +621,11 @@ WORDS: dict[str, tuple[str, str]] = {
     # what cannot be judged at all
     "no_samples": ("{file} holds no samples: expected the columns {columns}.",
         "{file} 中没有采样：应有 {columns} 各列。"),
-    "no_results": ("{file} holds no test result ({lines} lines). Name the .jsonl of a run; for its resources alone, "
-        "name its CSV.",
-        "{file} 中没有测试结果（{lines} 行）。请给出一次测试的 .jsonl；若只看资源占用，请给出其 CSV。"),
-    "no_results_because": ("{file} holds no test result ({lines} lines: {why}). Name the .jsonl of a run; for its "
+    "no_results": ("{file} holds no test result ({lines} {lines:|line|lines}). Name the .jsonl of a run; for its "
         "resources alone, name its CSV.",
+        "{file} 中没有测试结果（{lines} 行）。请给出一次测试的 .jsonl；若只看资源占用，请给出其 CSV。"),
+    "no_results_because": ("{file} holds no test result ({lines} {lines:|line|lines}: {why}). Name the .jsonl of a "
+        "run; for its resources alone, name its CSV.",
         "{file} 中没有测试结果（{lines} 行：{why}）。请给出一次测试的 .jsonl；若只看资源占用，请给出其 CSV。"),
     "skipped_lines": ("{count} {why}", "{count} × {why}"),
     "cannot_read": ("{file} cannot be read: {why}.", "{file} 无法读取：{why}。"),
@@ -580,20 +639,20 @@ WORDS: dict[str, tuple[str, str]] = {
         "never by less than {smallest_step:.1f}, without slowing down",
         "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），其中增长最少的一轮也有 {smallest_step:.1f} "
         "MB，且没有放缓"),
-    "reason_horses_leak": ("each job on {audio_file} held {slope:.1f} MB more when it ended than the job before (at "
-        "least {low:.1f}), though each had its own process: what it loads keeps growing",
-        "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽然各在独立进程中"
-        "运行，加载的内容却越来越多"),
+    "reason_horses_leak": ("each job on {clip} held {slope:.1f} MB more when it ended than the job before (at least "
+        "{low:.1f}), though each had its own process: what it loads keeps growing",
+        "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽然各在独立进程中运行，"
+        "加载的内容却越来越多"),
     "reason_no_growth": ("no growth above {high:.1f} MB per cycle over the last {window} of {cycles} cycles: 1 GB "
-        "of free memory lasts at least {cycles_per_gb} cycles; jumps rarer than one in {rarest:.1f} cycles cannot "
-        "be excluded",
+        "of free memory lasts at least {cycles_per_gb} {cycles_per_gb:|cycle|cycles}; jumps rarer than one in "
+        "{rarest:.1f} cycles cannot be excluded",
         "在全部 {cycles} 轮中，最近 {window} 轮每轮增长不超过 {high:.1f} MB，即 1 GB 空闲内存至少可用 "
         "{cycles_per_gb} 轮；但不能排除平均 {rarest:.1f} 轮以上才出现一次的跳增"),
     "reason_fork_per_job": ("each job had its own process, so memory cannot pile up between jobs; the worker around "
         "them did not grow by more than {high:.1f} MB per cycle over the last {window} of {cycles} cycles",
         "每个任务在独立进程中运行，内存不会跨任务累积；外层 worker 在全部 {cycles} 轮中，最近 {window} 轮每轮增长不"
         "超过 {high:.1f} MB"),
-    "reason_too_few": ("{cycles} readings are too few: at least {more} more needed",
+    "reason_too_few": ("{cycles} {cycles:|reading is|readings are} too few: at least {more} more needed",
         "只有 {cycles} 个读数，至少还需要 {more} 个"),
     "reason_unconfirmed": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, "
         "not yet over {window} before them too: {needed} cycles or more tell a leak from a warm-up",
@@ -609,8 +668,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "reason_swings": ("memory swings: a fall of {fall_back:.1f} MB within a growth of {net:.1f} MB; look for caches "
         "and garbage collection, or run more cycles",
         "内存有涨有落：净增 {net:.1f} MB 期间曾回落 {fall_back:.1f} MB；请检查缓存与垃圾回收，或增加轮数"),
-    "reason_rises_not_over": ("at most {high:.1f} MB per cycle at the end, but memory last rose {since} cycles ago "
-        "and earlier rises came up to {gap} cycles apart: {more} more quiet cycles needed",
+    "reason_rises_not_over": ("at most {high:.1f} MB per cycle at the end, but memory last rose {since} "
+        "{since:|cycle|cycles} ago and earlier rises came up to {gap} {gap:|cycle|cycles} apart: {more} more quiet "
+        "{more:|cycle|cycles} needed",
         "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过，而此前两次上升最长相隔 {gap} 轮：还需平稳 "
         "{more} 轮"),
     "reason_too_noisy": ("growth is between {low:.1f} and {high:.1f} MB per cycle: readings vary by {sd:.1f} MB, "
@@ -618,22 +678,29 @@ WORDS: dict[str, tuple[str, str]] = {
         "每轮增长在 {low:.1f} 至 {high:.1f} MB 之间：读数波动达 {sd:.1f} MB，总共约需 {enough} 轮才能判定"),
     "reason_replaced": ("a watched process ended or was replaced in cycle {cycle}, and what it held is gone with it",
         "第 {cycle} 轮有被监控的进程退出或被替换，它占用的内存随之消失"),
-    "reason_failed_task": ("a task failed in cycle {cycle}: {cycles} readings in a row since then, {more} more "
-        "needed",
+    "reason_failed_task": ("a task failed in cycle {cycle}: {cycles} {cycles:|reading|readings} in a row since "
+        "then, {more} more needed",
         "第 {cycle} 轮有任务失败；此后只有 {cycles} 个连续读数，还需要 {more} 个"),
-    "reason_missing_reading": ("cycle {cycle} has no reading: {cycles} readings in a row since then, {more} more "
-        "needed",
+    "reason_missing_reading": ("cycle {cycle} has no reading: {cycles} {cycles:|reading|readings} in a row since "
+        "then, {more} more needed",
         "第 {cycle} 轮缺少读数；此后只有 {cycles} 个连续读数，还需要 {more} 个"),
-    "reason_unsettled": ("memory did not come to rest before {unsettled} of {cycles} readings: keep others away "
-        "from the service, or raise --settle-timeout",
+    "reason_unsettled": ("memory did not come to rest before {unsettled} of {cycles} {cycles:|reading|readings}: "
+        "keep others away from the service, or raise --settle-timeout",
         "{cycles} 次读数中有 {unsettled} 次内存没有稳定下来：请避免其他负载，或调大 --settle-timeout"),
     "reason_sampler_gap": ("memory went unwatched for {gap_s:.1f} s: a process may have died and come back unseen",
         "内存有 {gap_s:.1f} s 未被监控：期间可能有进程退出后又重启而未被察觉"),
-    "reason_horses_growing": ("each job on {audio_file} held {slope:.1f} MB more when it ended than the job before, "
-        "in {cycles} jobs: more cycles show whether that goes on",
-        "处理 {audio_file} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任务：需要更多轮次看是"
-        "否持续"),
+    "reason_horses_growing": ("each job on {clip} held {slope:.1f} MB more when it ended than the job before, in "
+        "{cycles} {cycles:|job|jobs}: more cycles show whether that goes on",
+        "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任务：需要更多轮次看是否持续"),
     "reason_not_measured": ("the memory of this role was never read", "没有读到该角色的内存"),
+    "reason_no_work": ("its processes used no more CPU while tasks ran than at rest ({worked} of {tasks} tasks show "
+        "work): another process did the work",
+        "任务运行时其进程的 CPU 用量并不高于空闲时（{tasks} 个任务中只有 {worked} 个显示有工作）：真正执行任务的是别"
+        "的进程"),
+    "reason_no_work_other": ("its processes used no more CPU while tasks ran than at rest ({worked} of {tasks} "
+        "tasks show work): the work seems to be done by process {pid} ({name}), see --watch and --pid",
+        "任务运行时其进程的 CPU 用量并不高于空闲时（{tasks} 个任务中只有 {worked} 个显示有工作）：真正执行任务的似乎"
+        "是进程 {pid}（{name}），请用 --watch 或 --pid 指定"),
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
         "结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} MB"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
+from memory_leak_stress_test import Death, LevelFacts, ProcessMemory, RoleMemory, TaskResult
 from stress_report import recording
 from stress_report.judging import Judged, judge
 
@@ -54,12 +55,11 @@ def leak_phase(readings: Sequence[float] = FLAT, api: Sequence[float] | None = N
 
 
 def level(size: int, number: int = 1, *, after: float = 700.0, failed: int = 0, lines: int | None = None,
-          facts: dict[str, Any] | None = None, **changes: Any) -> list[TaskResult]:
+          facts: dict[str, Any] | None = None, deaths: Sequence[Death] = (), **changes: Any) -> list[TaskResult]:
     """One run of one level; `failed` of its tasks were refused, `lines` of them are in the record."""
     roles = {"worker": memory(700.0, after)}
     done = [task(2000 + 20 * size + 5 * number, "concurrency", "short", roles, concurrency=size, level_run=number,
-                 level={"deaths": [], "client_limited": False, "stop_reason": None} | (facts or {}),
-                 rtf=0.1, **changes) for _ in range(size)]
+                 level=LevelFacts(**(facts or {})), deaths=list(deaths), rtf=0.1, **changes) for _ in range(size)]
     for result in done[:failed]:
         result.status, result.error_kind, result.error, result.rtf = "failed", "submit_refused", "queue is full", None
     return done[: size if lines is None else lines]
@@ -69,7 +69,7 @@ def ramp(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency") ->
     """Levels in a row; the last one carries why the ramp ended."""
     results = [list(each) for each in levels]
     for result in results[-1]:
-        result.level = (result.level or {}) | {"stop_reason": stop}
+        result.level = dataclasses.replace(result.level or LevelFacts(), stop_reason=stop)
     return [result for each in results for result in each]
 
 
@@ -85,8 +85,11 @@ def with_settings(results: list[TaskResult], **settings: Any) -> list[TaskResult
 
 
 def numbered(results: Sequence[TaskResult]) -> list[TaskResult]:
+    """With the ids and batch numbers that the instrument gives: a batch is the tasks released together."""
+    batches = itertools.groupby(results, lambda r: (r.phase, r.cycle, r.clip, r.concurrency, r.level_run))
+    in_order = [dataclasses.replace(r, batch=number) for number, (_, batch) in enumerate(batches, 1) for r in batch]
     return [dataclasses.replace(r, test_id=f"{Path(r.audio_file).stem}_c{r.concurrency}_{number:04d}")
-            for number, r in enumerate(results, 1)]
+            for number, r in enumerate(in_order, 1)]
 
 
 def record(folder: Path, results: Sequence[TaskResult], *, drop: Sequence[int] = (), more: str = "",

@@ -200,7 +200,7 @@ def test_a_submission_that_is_not_accepted_says_how(
     reply: Reply, kind: str, words: str, service: Service, clip: Clips
 ) -> None:
     service.submit = reply
-    outcome = outcome_of(service, clip, task_timeout=1.0)
+    outcome = outcome_of(service, clip, task_timeout=1.0 if kind == "submit_timeout" else WAIT_S)
     assert (outcome.error_kind, outcome.task_id) == (kind, None)
     assert words in outcome.words
     assert outcome.status == ("timeout" if kind == "submit_timeout" else "failed")
@@ -494,9 +494,9 @@ def test_a_done_task_without_a_word_is_flagged(service: Service, clip: Clips) ->
 
 def test_a_task_that_does_not_end_times_out(service: Service, clip: Clips) -> None:
     service.polls = [STATES["processing"]]
-    outcome = outcome_of(service, clip, task_timeout=0.5)
+    outcome = outcome_of(service, clip, task_timeout=1.0)
     assert (outcome.status, outcome.error_kind) == ("timeout", "task_timeout")
-    assert outcome.error_facts == {"limit_s": 0.5, "last_seen": "processing"}
+    assert outcome.error_facts == {"limit_s": 1.0, "last_seen": "processing"}
 
 
 def test_why_a_task_was_given_up_is_its_result_unless_the_service_answers_nonsense(
@@ -643,16 +643,16 @@ def test_outcomes_are_put_where_the_collector_finds_them(service: Service, clip:
         batch.outcomes.get_nowait()
 
 
-@pytest.mark.parametrize(("state", "drained"), [("processing", False), ("done", True)])
+@pytest.mark.parametrize(("state", "wait_s", "drained"), [("processing", 0.5, False), ("done", WAIT_S, True)])
 def test_tasks_given_up_are_waited_for_until_they_end(
-    state: str, drained: bool, service: Service, clip: Clips
+    state: str, wait_s: float, drained: bool, service: Service, clip: Clips
 ) -> None:
     class Quiet:
         def status(self, **_: object) -> None:
             """Nobody looks."""
 
     service.polls = [STATES["processing"], STATES[state]]
-    client, settings = ApiClient(service.url, APIS["asr-queue"]), Settings(stall_timeout=2.5)
+    client, settings = ApiClient(service.url, APIS["asr-queue"]), Settings(stall_timeout=wait_s)
     test = StressTest(settings, client, clip, clip, None, cast(Any, None), cast(Any, Quiet()), threading.Event(), {})
     test._drain([Outcome(0, "timeout", "task_timeout", task_id="t"), Outcome(1, "failed", "task_lost", task_id="u"),
                  Outcome(2, "success", task_id="v", processing_time=1.0)])

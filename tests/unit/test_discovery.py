@@ -341,7 +341,8 @@ def test_what_is_announced_counts_the_processes_below(sleeper: subprocess.Popen[
     with subprocess.Popen(["sh", "-c", "sleep 60; true"], start_new_session=True) as shell:
         try:
             deadline = time.monotonic() + 10
-            while not psutil.Process(shell.pid).children() and time.monotonic() < deadline:
+            while not psutil.Process(shell.pid).children():
+                assert time.monotonic() < deadline, "the shell starts no sleep"
                 time.sleep(0.02)
             words = announced_for(shell.pid, sleeper.pid)
         finally:

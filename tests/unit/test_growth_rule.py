@@ -28,7 +28,9 @@ from memory_leak_stress_test import (
 from stress_report.saying import Words, reason
 from stress_report.words import WORDS
 
-READERS_OWN = ("reason_wrong_process", "reason_gap_unknown", "reason_old_record")  # reasons of no series of readings
+# reasons of no series of readings
+READERS_OWN = ("reason_wrong_process", "reason_gap_unknown", "reason_old_record", "reason_no_work",
+               "reason_no_work_other")
 GROWTH_REASONS = {key.removeprefix("reason_"): texts[0] for key, texts in WORDS.items()
                   if key.startswith("reason_") and key not in READERS_OWN}
 
@@ -524,7 +526,7 @@ def forking(held: Callable[[int], float | None], peak: float | None = 900.0) -> 
 def test_with_a_process_per_job_memory_cannot_pile_up_and_the_reason_says_so() -> None:
     found = worker(leak_run([30.0] * 10, first=30, warm=30, make=forking(lambda cycle: 620.0 + cycle % 2)))
     assert (found.growth.verdict, found.growth.reason) == ("NO LEAK", "fork_per_job")
-    assert [(series.audio_file, len(series.horses), series.growth.verdict) for series in found.horses] == [
+    assert [(series.clip, len(series.horses), series.growth.verdict) for series in found.horses] == [
         (SHORT, 10, "NO LEAK"), (LONG, 10, "NO LEAK")]
 
 
@@ -553,14 +555,14 @@ def test_a_hole_in_the_samples_takes_no_leak_back_from_forking_workers_too() -> 
 
 def test_a_job_whose_last_reading_was_missed_is_left_out_of_the_held_series() -> None:
     found = worker(leak_run([30.0] * 12, make=forking(lambda cycle: None if cycle == 3 else 600.0)))
-    long = next(series for series in found.horses if series.audio_file == LONG)
+    long = next(series for series in found.horses if series.clip == LONG)
     assert (len(long.horses), long.growth.cycles) == (12, 11)
 
 
 def test_warm_up_and_failed_jobs_are_no_part_of_the_horse_series() -> None:
     results = fail(leak_run([30.0] * 12, warm=30, make=forking(lambda cycle: 600.0)), 2)
     short = worker(results).horses[0]
-    assert (short.audio_file, len(short.horses)) == (SHORT, 11)
+    assert (short.clip, len(short.horses)) == (SHORT, 11)
 
 
 def test_a_tool_of_the_worker_is_not_taken_for_a_work_horse() -> None:
@@ -575,12 +577,12 @@ def test_helpers_of_the_long_clip_alone_do_not_make_it_fork_per_job() -> None:
         return task(number, cycle, clip, *readings, processes=[WORKER, *helpers])
 
     found = worker(leak_run([700.0] * 10, make=make))
-    assert (found.growth.reason, [series.audio_file for series in found.horses]) == ("no_growth", [LONG])
+    assert (found.growth.reason, [series.clip for series in found.horses]) == ("no_growth", [LONG])
 
 
 def test_without_readings_at_job_end_the_horses_are_still_counted() -> None:
     found = worker(leak_run([30.0] * 10, make=forking(lambda cycle: None)))
-    long = next(series for series in found.horses if series.audio_file == LONG)
+    long = next(series for series in found.horses if series.clip == LONG)
     assert (len(long.horses), long.growth.reason) == (10, "too_few")
 
 

@@ -18,16 +18,15 @@ from typing import Any
 import pytest
 
 import analyze_stress_test as reader
-import guides
-import make_examples
 import memory_leak_stress_test as instrument
-from guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
-from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
+from memory_leak_stress_test import LevelFacts, ProcessMemory, RoleMemory, TaskResult
 from stress_report import findings
 from stress_report.concurrency import KNEE_SHARE, STOPS
 from stress_report.judging import DELTA_BAD_MB, GOOD_LEVEL, NEEDED_LEVEL
 from stress_report.saying import Words
 from stress_report.words import LANGUAGES, WORDS
+from support import guides, make_examples
+from support.guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
 
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
@@ -166,8 +165,8 @@ def field_names(kind: Any) -> list[str]:
 
 @both
 def test_every_field_of_the_results_is_explained_and_no_other(guide: Path) -> None:
-    level = list(instrument.ClientMeter().level_facts([]))
-    written = [*field_names(TaskResult), *field_names(RoleMemory), *field_names(ProcessMemory), *level]
+    written = [*field_names(TaskResult), *field_names(RoleMemory), *field_names(ProcessMemory),
+               *field_names(LevelFacts)]
     explained = section(guide, RESULTS).keys
     assert Counter(explained) == Counter(written) - Counter(["peak_mb"])  # of a role and of a process: one row for both
 
@@ -295,7 +294,8 @@ def recorded(folder: Path) -> Path:
 
     failed = {"status": "failed", "error_kind": "task_failed", "error": "no", "rtf": None, "processing_time": None}
     lines = [line(n, phase="leak", cycle=n) for n in range(8)]
-    lines += [line(8, phase="concurrency", level_run=1, level={}), line(9, phase="concurrency", level_run=2, **failed)]
+    lines += [line(8, phase="concurrency", level_run=1, level=LevelFacts()),
+              line(9, phase="concurrency", level_run=2, **failed)]
     path = folder / "memory_leak_stress_test_20251209_233015.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -400,7 +400,8 @@ def test_every_reason_for_no_verdict_is_explained(guide: Path) -> None:
     rows = section(guide, INCONCLUSIVE).rows
     english = [guides.SPAN.findall(row[0])[0] for row in rows]
     chinese = [words for row in rows for words in re.findall("「(.+?)」", row[0])]
-    reasons = {key: texts for key, texts in WORDS.items() if key.startswith("reason_")}
+    reasons = {key: tuple(re.sub(r"\{\w+:\|.*?\|(.*?)\}", r"\1", text) for text in texts)  # of many
+               for key, texts in WORDS.items() if key.startswith("reason_")}
     decided = {"reason_" + key for key in ("steady_growth", "fast_growth", "horses_leak", "no_growth", "fork_per_job")}
     for key, (in_english, in_chinese) in reasons.items():
         if key in decided:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memory_leak_stress_test import TaskResult, judge_leak
-from stress_report.memory import RoleFindings, describe_role
+from stress_report import recording
+from stress_report.memory import RoleFindings, describe_role, series_of_roles
+from unit.reader_runs import (
+    CSV_HEAD,
+    sample_rows,
+)
 from unit.test_growth_rule import LONG, SHORT, forking, leak_run, line, task
 
 
@@ -58,12 +64,23 @@ def test_growth_of_work_horses_follows_their_clip(cycles: int, reason: str) -> N
 def test_figures_of_work_horses_by_clip() -> None:
     found = worker(leak_run([30.0] * 10, first=30, warm=30, make=forking(lambda cycle: 620.0 + cycle % 2)))
     short, long = found.horses
-    assert (short.audio_file, short.jobs, short.held_median_mb, short.held_max_mb) == (SHORT, 10, 400.0, 400.0)
-    assert (long.audio_file, long.jobs, long.held_median_mb, long.held_max_mb) == (LONG, 10, 620.5, 621.0)
+    assert (short.clip, short.jobs, short.held_median_mb, short.held_max_mb) == (SHORT, 10, 400.0, 400.0)
+    assert (long.clip, long.jobs, long.held_median_mb, long.held_max_mb) == (LONG, 10, 620.5, 621.0)
     assert (long.peak_median_mb, long.peak_max_mb, long.growth.verdict) == (900.0, 900.0, "NO LEAK")
 
 
 def test_work_horses_without_a_last_reading_are_counted_all_the_same() -> None:
     found = worker(leak_run([30.0] * 10, make=forking(lambda cycle: None)))
-    long = next(series for series in found.horses if series.audio_file == LONG)
+    long = next(series for series in found.horses if series.clip == LONG)
     assert (long.jobs, long.held_median_mb, long.held_max_mb) == (10, None, None)
+
+
+def test_the_sum_of_a_role_counts_each_process_where_it_was_seen(tmp_path: Path) -> None:
+    seen = {0: [(100, 5.0), (101, 7.0)], 1: [(100, 5.0)], 2: [(100, 5.0), (101, 9.0)], 3: [(300, 1.0)]}
+    rows = "".join(sample_rows([second], ("uvicorn" if pid == 300 else "rq", pid, mb))
+                   for second, there in seen.items() for pid, mb in there)
+    path = tmp_path / "samples.csv"
+    path.write_text(CSV_HEAD + rows)
+    series = series_of_roles(recording.RecordedRun(path), recording.read_samples(path))
+    assert [(s.role, list(s.at), list(s.rss)) for s in series] == [
+        ("worker", [0, 1, 2], [12.0, 5.0, 14.0]), ("api", [3], [1.0])]

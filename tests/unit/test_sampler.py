@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import itertools
 import math
 import os
 import subprocess
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
@@ -33,7 +33,6 @@ from memory_leak_stress_test import (
     middle,
     read_memory,
     role_sums,
-    schedule,
 )
 
 NEVER = threading.Event()
@@ -70,8 +69,9 @@ for line in sys.stdin:
         while time.process_time() < end:
             pass
     elif verb == "fork":  # a child that spikes at its birth, keeps MB and lives until its standard input ends
-        program = ("import sys; a = bytearray(b'x') * (%s << 20); del a; b = bytearray(b'x') * (%s << 20); "
-                   "print(flush=True); sys.stdin.read()")
+        # Its memory stands still while it waits, and does not move in its last moments: no read-ahead, no clean-up.
+        program = ("import os; a = bytearray(b'x') * (%s << 20); del a; b = bytearray(b'x') * (%s << 20); "
+                   "print(flush=True); os.read(0, 1); os._exit(0)")
         children.append(subprocess.Popen([sys.executable, "-c", program % tuple(args)],
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         children[-1].stdout.readline()
@@ -142,6 +142,40 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 def close_to(mb: float) -> object:
     return pytest.approx(mb, abs=1.5)
+
+
+def standing_still(pid: int) -> MemorySample:
+    """The memory of a process that has nothing left to do: it sleeps, and looks a moment apart see the same."""
+    process, seen = psutil.Process(pid), []
+
+    def twice_the_same() -> bool:
+        seen.append((process.status(), read_memory(process)))
+        time.sleep(0.05)
+        return len(seen) > 2 and seen[-1] == seen[-2] == seen[-3] and seen[-1][0] == psutil.STATUS_SLEEPING
+
+    until(twice_the_same)
+    assert seen[-1][1]
+    return seen[-1][1]
+
+
+def next_look(sampler: Sampler) -> Reading:
+    """The sampler's first reading that was begun after this call."""
+    begin = time.monotonic()
+    until(lambda: (looked := sampler.latest()) and looked.at > begin)
+    looked = sampler.latest()
+    assert looked
+    return looked
+
+
+def before_each_look(table: ProcessTable, do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let something happen between any two looks of the sampler, however fast or slow these follow each other."""
+    read = table.read
+
+    def after_that(**options: bool) -> list[Watched]:
+        do()
+        return read(**options)
+
+    monkeypatch.setattr(table, "read", after_that)
 
 
 # --------------------------------------------------------------------------------------- one process, one number
@@ -318,8 +352,7 @@ def test_peaks_start_anew_with_each_window(child: Child) -> None:
         [process] = sampler.observed().processes["worker"]
         assert process.peak_mb == close_to(base + 50)
         sampler.open_window()
-        looked = sampler.latest()
-        until(lambda: sampler.latest() is not looked)
+        next_look(sampler)
         window = sampler.observed()
         assert window.peaks["worker"] == close_to(base)
         assert window.processes["worker"][0].peak_mb == close_to(base)
@@ -332,8 +365,8 @@ def test_a_childs_last_held_memory_and_peak_outlive_it(child: Child) -> None:
         sampler.open_window()
         born = child.say("fork 60 30")
         until(lambda: born in {w.pid for w in sampler.watched()})
-        held = read_memory(psutil.Process(born))
-        assert held
+        held = standing_still(born)
+        next_look(sampler)
         child.say("end")
         until(lambda: born not in {w.pid for w in sampler.watched()})
         ended, parent = sampler.observed().processes["worker"]
@@ -400,16 +433,10 @@ def test_a_reading_at_rest_is_taken_after_the_call_and_has_stood_still(child: Ch
 
 def test_memory_that_does_not_come_to_rest_is_marked_so(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instrument, "SETTLE_S", 0.6)
-    stop = threading.Event()
-
-    def come_and_go() -> None:
-        while not stop.is_set():
-            child.say("keep 12")
-            stop.wait(0.25)
-            child.say("free")
-            stop.wait(0.25)
-
-    with Sampler(table_of(worker=child.pid), None, 1.0) as sampler, background(come_and_go, stop):
+    stop, turns = threading.Event(), itertools.cycle(("keep 12", "free"))
+    table = table_of(worker=child.pid)
+    before_each_look(table, lambda: stop.is_set() or child.say(next(turns)), monkeypatch)
+    with Sampler(table, None, 1.0) as sampler:
         unrest = sampler.at_rest(2, NEVER)
         assert not unrest.settled
         assert unrest.rss["worker"] > 5
@@ -430,40 +457,24 @@ def test_memory_that_never_rests_is_read_by_its_middle() -> None:
 
 def test_one_sample_after_a_hole_is_no_rest(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """A starved sampler: two looks farther apart than memory must stand still."""
-    with Sampler(table_of(worker=child.pid), None, 1.0) as sampler:
+    monkeypatch.setattr(instrument, "SETTLE_S", 0.3)
+    table = table_of(worker=child.pid)
+    before_each_look(table, lambda: time.sleep(0.4), monkeypatch)
+    with Sampler(table, None, 1.0) as sampler:
         until(sampler.latest)
-        look = Sampler._look
-
-        def slow_look(*args: Any, **kw: Any) -> None:
-            time.sleep(0.4)
-            look(*args, **kw)
-
-        monkeypatch.setattr(instrument, "SETTLE_S", 0.3)
-        monkeypatch.setattr(Sampler, "_look", slow_look)
         assert not sampler.at_rest(2, NEVER).settled
-
-
-@contextlib.contextmanager
-def background(work: Callable[[], None], stop: threading.Event) -> Iterator[None]:
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_a_reading_at_rest_holds_no_process_that_has_just_ended(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """A work-horse that still winds up when its task is done: the reading waits until it is gone."""
     monkeypatch.setattr(instrument, "SETTLE_S", 0.8)
     born = child.say("fork 1 20")
-    with Sampler(table_of(worker=child.pid), None, 1.0) as sampler:
+    table, asked, looks = table_of(worker=child.pid), threading.Event(), itertools.count(1)
+    before_each_look(table, lambda: asked.is_set() and next(looks) == 3 and child.say("end"), monkeypatch)
+    with Sampler(table, None, 1.0) as sampler:
         until(lambda: len(sampler.watched()) == 2)
-        timer = threading.Timer(0.4, child.say, ["end"])
-        timer.start()
+        asked.set()
         at_rest = sampler.at_rest(10, NEVER)
-        timer.join()
         assert at_rest.settled
         assert born not in at_rest.pids
         assert at_rest.private["worker"] == close_to(child.memory().private or 0)
@@ -564,116 +575,15 @@ def test_an_api_at_work_does_not_make_the_workers_busy(child: Child, monkeypatch
     monkeypatch.setattr(instrument, "SCAN_S", 0.4)
     with Sampler(table_of(api=child.pid), None, 1.0) as sampler:
         sampler.open_window()
-        child.order("burn 1")
+        child.order("burn 60")  # longer than is waited for below
         until(lambda: sampler.idle_seconds() > 0.9)
 
 
-# ------------------------------------------------------------------------------------------------ the schedule
-
-
-class Clock:
-    """Time that passes only when somebody waits or works."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.left = 30
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wait(self, seconds: float) -> bool:
-        self.now += seconds
-        self.left -= 1
-        return self.left < 0
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(instrument, "time", clock)
-    return clock
-
-
-def ticks(clock: Clock, period: float, work: Callable[[int], float]) -> list[tuple[int, float]]:
-    """(number, time since the start) of every tick; `work` says how long the body of each takes."""
-    seen = []
-    for number in schedule(100.0, period, clock):  # type: ignore[arg-type]
-        seen.append((number, round(clock.now - 100.0, 6)))
-        clock.now += work(number)
-    return seen
-
-
-def test_ticks_stand_on_fixed_deadlines_however_long_the_work_takes(clock: Clock) -> None:
-    seen = ticks(clock, 0.2, lambda number: 0.19)
-    assert [number for number, _ in seen] == list(range(30))
-    assert all(at == pytest.approx(0.2 * number) for number, at in seen)
-
-
-def test_a_missed_tick_is_skipped_and_the_others_keep_their_places(clock: Clock) -> None:
-    seen = ticks(clock, 1.0, lambda number: 2.5 if number == 3 else 0.1)
-    assert [number for number, _ in seen[:7]] == [0, 1, 2, 3, 5, 6, 7]
-    assert dict(seen)[5] == pytest.approx(5.5)  # late: due while the work of 3 went on
-    assert dict(seen)[6] == pytest.approx(6.0)
-    assert dict(seen)[20] == pytest.approx(20.0)
-
-
-def test_work_that_always_takes_too_long_skips_and_does_not_pile_up(clock: Clock) -> None:
-    seen = ticks(clock, 1.0, lambda number: 1.5)
-    assert all(late < 1.0 for number, at in seen for late in [at - number])
-    assert [n for n, _ in seen] == sorted({n for n, _ in seen})
-
-
-def test_a_stop_ends_the_schedule_at_once() -> None:
-    stop = threading.Event()
-    numbers = schedule(time.monotonic(), 60, stop)
-    assert next(numbers) == 0
-    stop.set()
-    assert list(numbers) == []
-
-
-def test_a_row_whose_tick_was_missed_is_written_late_and_not_left_out(child: Child,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler = Sampler(table_of(worker=child.pid), None, 1.0)
-    rows: list[int] = []
-    looks: list[tuple[int, bool]] = []
-    now = [0]
-
-    def late(*_: object) -> Iterator[int]:
-        for number in (0, 1, 4, 6, 7, 10, 21):  # 5 per second: 5 and 15-20 were missed
-            now[0] = number
-            yield number
-
-    monkeypatch.setattr(instrument, "schedule", late)
-    monkeypatch.setattr(sampler, "_look", lambda _, scan: looks.append((now[0], scan)))
-    monkeypatch.setattr(sampler, "_write_rows", lambda *_: rows.append(now[0]))
-    sampler._run()
-    assert rows == [0, 6, 10, 21]
-    assert [number for number, scan in looks if scan] == [0, 6, 10, 21]
-    assert len(looks) == 7
-
-
-def test_the_longest_gap_is_between_looks_and_not_between_csv_rows(child: Child,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CSV every 10 s must not pass for a hole of 10 s in which a worker could be replaced unseen."""
-    clock = Clock()
-    sampler = Sampler(table_of(worker=child.pid), None, 10.0)
-    monkeypatch.setattr(instrument, "time", clock)
-    monkeypatch.setattr(sampler, "_look", lambda *_, **__: None)
-    sampler._stop = clock  # type: ignore[assignment]
-    clock.left = 120
-    sampler._run()
-    assert clock.now > 120
-    assert sampler.observed().longest_gap == pytest.approx(0.2)
-
-
-def test_a_hole_between_looks_is_the_longest_gap(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    sampler = Sampler(table_of(worker=child.pid), None, 1.0)
-    monkeypatch.setattr(instrument, "time", clock)
-    monkeypatch.setattr(sampler, "_look", lambda *_, **__: setattr(clock, "now", clock.now + 7 * (clock.left == 20)))
-    sampler._stop = clock  # type: ignore[assignment]
-    sampler._run()
-    assert sampler.observed().longest_gap == pytest.approx(7.0)
+def test_a_window_tells_of_a_hole_between_two_looks(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, waits = table_of(worker=child.pid), iter([0.0, 0.0, 0.7])
+    before_each_look(table, lambda: time.sleep(next(waits, 0.0)), monkeypatch)
+    with Sampler(table, None, 1.0) as sampler:
+        until(lambda: next_look(sampler) and sampler.observed().longest_gap >= 0.7)
 
 
 # ------------------------------------------------------------------------------------------------ the CSV
@@ -712,12 +622,14 @@ def test_the_csv_has_one_row_per_process_and_sample_on_a_fixed_schedule(child: C
 
 def test_the_first_cpu_reading_is_over_the_age_of_the_process_and_the_next_since_then(child: Child) -> None:
     child.say("burn 0.3")
-    table = table_of(worker=child.pid)
-    watched = table.alive[child.pid]
-    times = watched.process.cpu_times()
-    age = time.time() - watched.started
-    first = cpu_percent(watched, time.monotonic())
-    assert first == pytest.approx(100 * (times.user + times.system) / age, rel=0.1)
+    times = psutil.Process(child.pid).cpu_times()
+    ages = [0.0, 1.0]
+    while ages[1] - ages[0] > 0.01 * ages[1]:  # not while this test itself was held up in between
+        watched = table_of(worker=child.pid).alive[child.pid]
+        ages[0] = time.time() - watched.started
+        first = cpu_percent(watched, time.monotonic())
+        ages[1] = time.time() - watched.started
+    assert first == pytest.approx(100 * (times.user + times.system) / ages[0], rel=0.1)
     assert first > 0
     begin = time.monotonic()
     child.say("burn 0.2")
@@ -726,14 +638,23 @@ def test_the_first_cpu_reading_is_over_the_age_of_the_process_and_the_next_since
     assert cpu_percent(watched, now) == pytest.approx(50, abs=12)
 
 
-def test_a_process_that_ends_before_its_row_loses_only_its_own_row(child: Child, tmp_path: Path) -> None:
+def test_a_process_that_ends_before_its_row_loses_only_its_own_row(child: Child, tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "resources.csv"
     other = Child()
-    sampler = Sampler(table_of(worker=other.pid, api=child.pid), path, 1.0)
-    other.end()
-    sampler._write_rows(time.monotonic(), 0.0, datetime.now())
-    assert [int(line.split(",")[3]) for line in path.read_text().splitlines()] == [child.pid]
-    assert sampler.failure is None
+    table = table_of(worker=other.pid, api=child.pid)
+    read = table.read
+
+    def and_then_it_ends(**options: bool) -> list[Watched]:
+        gone = read(**options)
+        other.end()
+        return gone
+
+    monkeypatch.setattr(table, "read", and_then_it_ends)
+    with Sampler(table, path, 1.0) as sampler:
+        until(lambda: path.read_text().count("\n") > 1)
+        assert sampler.failure is None
+    assert {int(row["pid"]) for row in csv.DictReader(path.read_text().splitlines())} == {child.pid}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -752,7 +673,7 @@ def test_where_sampling_stops_nothing_passes_for_a_measurement(child: Child, mon
     with Sampler(table_of(worker=child.pid), None, 0.2) as sampler:
         sampler.open_window()
         monkeypatch.setattr(sampler.table, "read", raising(OSError(24, "Too many open files")))
-        until(lambda: not sampler._thread.is_alive())
+        until(lambda: sampler.failure)
         assert "sampling stopped" in str(sampler.failure)
         assert "Too many open files" in str(sampler.failure)
         begin = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README, ENGLISH, CHINESE = (ROOT / n for n in ("README.md", "STRESS_TEST_GUIDE.md", "STRESS_TEST_GUIDE.zh-CN.md"))
 GUIDES = (ENGLISH, CHINESE)
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)

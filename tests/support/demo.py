@@ -21,10 +21,13 @@ from types import FrameType
 
 import psutil
 
+if not __package__:  # started by path: the folder of asr_service is not importable yet
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from asr_service import with_parent
 from asr_service.audio import AUDIO_DIR, build_clip
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 SHORT_CLIP, SHORT_SECONDS = AUDIO_DIR / "demo_short.wav", 12.0
 LONG_CLIP, LONG_SECONDS = AUDIO_DIR / "demo_long.wav", 45.0
 MAX_CONCURRENCY = 8

@@ -1,20 +1,19 @@
-"""The reader as a command: exit status, --json, files, what stands on the terminal."""
+"""The reader as a command: exit status, files, what stands on standard output and error."""
 
 from __future__ import annotations
 
-import builtins
 import json
-from collections.abc import Sequence
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.cells import cell_len
 
 import analyze_stress_test as reader
 from memory_leak_stress_test import TaskResult
-from stress_report import findings
-from stress_report.words import LANGUAGES
+from unit.reader_checks import ROWS, run
 from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
@@ -25,14 +24,7 @@ from unit.reader_runs import (
     ramp,
     record,
     sample_rows,
-    with_settings,
 )
-
-ROWS = CSV_HEAD + sample_rows(range(2200), ("rq", 100, 700.0))
-
-
-def run(folder: Path, results: Sequence[TaskResult], *options: str, csv: str | None = ROWS) -> int:
-    return reader.main([str(record(folder, results, csv=csv)), *options])
 
 
 @pytest.mark.parametrize(("results", "status"), [
@@ -49,15 +41,6 @@ def test_a_fault_of_the_reader_is_never_a_failed_criterion(
     assert run(tmp_path, healthy(), "--json") == 3
     seen = capsys.readouterr()
     assert (seen.out, "a fault of this tool" in seen.err) == ("", True)
-
-
-def test_the_report_names_the_command_that_repeats_the_run(tmp_path: Path) -> None:
-    results = with_settings(healthy(), watch={"worker": ["my worker", "other"], "api": "odd"}, pid={"api": [4700]},
-                            rtf_limit=0.0)
-    assert run(tmp_path, results, "--no-charts") == 0
-    command = ("python3 tests/memory_leak_stress_test.py --url http://127.0.0.1:8000 --watch 'worker=my worker' "
-               "--watch worker=other --pid api=4700 --rtf-limit 0")
-    assert command in (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
 
 
 @pytest.mark.parametrize("options", [[], ["--lang", "fr", "x"], ["--colour", "x"], ["x", "--bas", "y"]])
@@ -101,30 +84,6 @@ def test_a_report_that_cannot_be_written_ends_with_2(tmp_path: Path, capsys: pyt
     assert "--output" in capsys.readouterr().err
 
 
-LEAK_KEYS = {"verdict", "mb_per_cycle", "upper_bound_mb_per_cycle", "first_use_growth_mb", "peak_mb", "cycles",
-             "reason"}
-LEVEL_KEYS = {"concurrency", "runs", "submitted", "succeeded", "rtf_median", "rtf_max", "turnaround_median_s",
-              "turnaround_max_s", "audio_seconds_per_second", "worker_peak_mb", "client_limited", "stable"}
-
-
-def test_json_is_the_agreed_summary_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tmp_path, leak_phase() + ramp(level(1), level(2, failed=1), stop="failure"), "--json") == 1
-    seen = capsys.readouterr()
-    content = json.loads(seen.out)
-    assert seen.err == ""
-    assert {"verdict", "criteria", "leak", "concurrency"} <= set(content)
-    assert [c["id"] for c in content["criteria"]] == list(findings.CRITERIA)
-    assert all(set(c) == {"id", "status", "observed", "limit", "text"} for c in content["criteria"])
-    assert set(content["leak"]["worker"]) == LEAK_KEYS
-    ramp_content = content["concurrency"]
-    assert set(ramp_content) == {"max_stable", "max_real_time", "knee", "effective_parallelism", "stop_reason",
-                                 "first_breach", "levels"}
-    assert all(set(each) == LEVEL_KEYS for each in ramp_content["levels"])
-    assert set(ramp_content["first_breach"]) == {"concurrency", "test_id", "what", "observed", "limit"}
-    assert (content["leak"]["worker"]["verdict"], ramp_content["max_stable"]) == ("NO LEAK", 1)
-    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".csv", ".jsonl"], "no report unless --output asks for it"
-
-
 def test_json_with_output_and_baseline_writes_the_report_and_says_what_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,54 +113,6 @@ def test_without_charts_no_picture_is_written_or_linked(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.svg"))
 
 
-def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where it is not installed."""
-    real = builtins.__import__
-
-    def refuse(name: str, *args: Any) -> Any:
-        if name.partition(".")[0] == package:
-            raise ImportError(name)
-        return real(name, *args)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-
-
-def test_without_matplotlib_the_report_says_why_it_has_no_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    without("matplotlib", monkeypatch)
-    assert run(tmp_path, healthy()) == 0
-    assert "pip install matplotlib" in (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_without_rich_the_terminal_shows_the_same_in_plain_lines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: str
-) -> None:
-    monkeypatch.setenv("COLUMNS", "1000")
-    assert run(tmp_path, healthy(), "--no-charts", "--lang", language) == 0
-    pretty = capsys.readouterr().out
-    without("rich", monkeypatch)
-    assert run(tmp_path, healthy(), "--no-charts", "--lang", language) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines] == [line.split() for line in pretty.splitlines()]
-    results = [cell_len(line[: line.rindex("  ")]) for line in lines[1:8]]
-    assert len(set(results)) == 1, "the columns stand below each other"
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("width", [40, 80, 120])
-def test_the_terminal_shows_one_screen(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: str, width: int
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    run(tmp_path, healthy(), "--no-charts", "--lang", language)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= (24 if width >= 80 else 48)
-    assert max(cell_len(line.rstrip()) for line in lines[:-1]) <= width
-    assert lines[-1].endswith(".md"), "the path of the report is never broken"
-
-
 def test_several_csvs_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other_host.csv"
     other.write_text(CSV_HEAD + sample_rows(range(2200), ("asr-backend", 7, 33.0)))
@@ -219,3 +130,13 @@ def test_a_csv_alone_gives_its_resources_and_no_verdict(tmp_path: Path, capsys: 
     assert "700.0 / 700.0 / 700.0" in report
     assert "nothing is judged" in report
     assert "![" in report
+
+
+def test_copied_without_its_rooms_it_ends_with_one_sentence_and_no_verdict(tmp_path: Path) -> None:
+    for name in ("analyze_stress_test.py", "memory_leak_stress_test.py"):
+        shutil.copy(Path(reader.__file__).with_name(name), tmp_path)
+    ended = subprocess.run([sys.executable, str(tmp_path / "analyze_stress_test.py"), str(tmp_path / "run.jsonl")],
+                           capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "the folder stress_report beside this script" in ended.stderr
+    assert "Traceback" not in ended.stderr

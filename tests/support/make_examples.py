@@ -16,7 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
+if not __package__:  # started by path: the folder of this package is not importable yet
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from support.slim_svg import slim
+
+TESTS = Path(__file__).resolve().parents[1]
+DEMO = Path(__file__).with_name("demo.py")
 EXAMPLES = TESTS / "examples"
 README = TESTS.parent / "README.md"
 LEAK_MB = {"healthy": 0, "leaking": 60}  # per task
@@ -38,6 +44,8 @@ def main() -> int:
         try:
             for name, leak_mb in LEAK_MB.items():
                 write_reports(record(Path(folder) / name, leak_mb), made, name)
+            for chart in made.glob("*.svg"):
+                chart.write_text(slim(chart.read_text(encoding="utf-8")), encoding="utf-8")
         except NoExample as error:
             print(f"make examples: {error}; nothing was changed", file=sys.stderr)
             return 1
@@ -51,13 +59,13 @@ def main() -> int:
 
 def record(folder: Path, leak_mb: int) -> Path:
     """Run the demo into this folder; its JSONL, without the names of this machine. Raises NoExample."""
-    demo = [sys.executable, os.path.relpath(TESTS / "demo.py"), "--leak-mb", str(leak_mb), "--results-dir", str(folder)]
+    demo = [sys.executable, os.path.relpath(DEMO), "--leak-mb", str(leak_mb), "--results-dir", str(folder)]
     status = subprocess.run([*demo, "--max-concurrency", str(MAX_CONCURRENCY), "--no-report"], check=False).returncode
     if status != 0:
         raise NoExample(f"the demo with {leak_mb} MB of leak per task ended with status {status}")
     run = next(folder.glob("memory_leak_stress_test_*.jsonl"))
     results = [json.loads(line) for line in run.read_text(encoding="utf-8").splitlines()]
-    for result in results:
+    for result in (r for r in results if r["host"]):
         result["host"] |= {"name": "example", "system": result["host"]["system"].partition(" ")[0]}
     run.write_text("".join(json.dumps(result, ensure_ascii=False) + "\n" for result in results), encoding="utf-8")
     return run

@@ -1,4 +1,4 @@
-"""Records of the older tool: no phase, the RSS of one process, a CSV that may show that it was the wrong one."""
+"""Records of older tools: no phase, the RSS of one process, a CSV that may show that it was the wrong one."""
 
 from __future__ import annotations
 
@@ -113,3 +113,25 @@ def test_a_failed_old_line_without_figures_is_read(tmp_path: Path) -> None:
     bad = line("short_c1_t0_9", 90, 0.0, 0.0, status="error", processing_time=None, rtf=None, error="queue is full")
     run = old_run(tmp_path, [bad])
     assert [(r.status, r.error, r.audio_seconds) for r in run.run.results] == [("failed", "queue is full", None)]
+
+
+def test_load_tests_are_levels_and_not_leak_cycles(tmp_path: Path) -> None:
+    """The older tool's load tests have ids like load_0_<time> and the tasks at once beside them."""
+    lines = [line("short_c1_1765276924", 90, 13.2, 12.5)]
+    lines += [line("short_c1_1", 200, 12.5, 12.5, concurrency=500) | {"test_id": f"load_{number}_{1765277000 + number}"}
+              for number in range(1000)]
+    run = old_run(tmp_path, lines)
+    assert [r.test_id for r in run.run.phase("leak")] == ["short_c1_1765276924"]
+    assert [(v.concurrency, v.runs, v.submitted, v.complete) for v in run.ramp.levels] == [(500, 2, 1000, True)]
+
+
+def test_a_memory_of_0_in_every_line_was_not_measured(tmp_path: Path) -> None:
+    lines = [each | {"worker_rss_before_mb": 0.0, "worker_rss_after_mb": 0.0, "worker_rss_delta_mb": 0.0}
+             for each in LINES]
+    run = old_run(tmp_path, lines)
+    assert {mb for r in run.run.results for mb in (r.worker_rss_before_mb, r.worker_rss_after_mb,
+                                                   r.worker_rss_delta_mb)} == {None}
+    assert (run.roles["worker"].growth.verdict, run.roles["worker"].growth.reason) == ("NOT MEASURED", "not_measured")
+    assert "memory is 0 in every line, so it was not measured" in markdown.report(run, None, {}, [], Words("en"))
+    one = old_run(tmp_path, [lines[0] | {"worker_rss_after_mb": 12.0}, *lines[1:]])
+    assert one.run.results[0].worker_rss_before_mb == 0.0, "it was measured once: the others are as they are"

@@ -1,0 +1,85 @@
+"""Two runs: whether the fix is shown, and what makes them hard to compare."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from memory_leak_stress_test import TaskResult
+from stress_report.comparison import compare
+from stress_report.saying import Words
+from stress_report.words import LANGUAGES
+from unit.reader_runs import (
+    FLAT,
+    LEAKING,
+    judged,
+    leak_phase,
+    with_settings,
+)
+
+BOTH = [50.0] * 12, [50.0 + 40 * n for n in range(12)]  # an API that does not leak, and one that does
+
+
+@pytest.mark.parametrize(("before", "after", "key"), [
+    (leak_phase(LEAKING), leak_phase(FLAT), "fix_shown"),
+    (leak_phase(LEAKING), leak_phase(LEAKING), "fix_not_shown"),
+    (leak_phase(FLAT), leak_phase(LEAKING), "fix_new_leak"),
+    (leak_phase(FLAT), leak_phase(FLAT), "fix_both_clean"),
+    (leak_phase(FLAT[:5]), leak_phase(FLAT), "fix_unproven"),
+    (leak_phase(FLAT[:5]), leak_phase(LEAKING), "fix_still_leaks"),
+    (leak_phase(LEAKING), leak_phase(FLAT[:5]), "fix_open"),
+    (leak_phase(LEAKING[:12], BOTH[0]), leak_phase(FLAT, BOTH[1]), "fix_other_leaks"),
+    (leak_phase(FLAT, BOTH[1]), leak_phase(FLAT, BOTH[0]), "fix_shown")])
+def test_comparison_says_whether_the_fix_is_shown(
+    tmp_path: Path, before: list[TaskResult], after: list[TaskResult], key: str
+) -> None:
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        folder.mkdir()
+    old, new = judged(folders[0], before), judged(folders[1], after)
+    fix, changes, unlike = compare(old, new)
+    assert fix.key == key
+    assert changes[0].before == old.criteria[0].observed
+    assert unlike == []
+    assert all(Words(language).note(fix) for language in LANGUAGES)
+
+
+def test_comparison_names_conditions_that_differ(tmp_path: Path) -> None:
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        folder.mkdir()
+    other = [dataclasses.replace(result, host={"name": "h", "cpus": 8}) for result in leak_phase()]
+    _, _, unlike = compare(judged(folders[0], leak_phase()), judged(folders[1], other))
+    assert [note.facts["what"].key for note in unlike] == ["cpus"]
+
+
+def test_conditions_that_differ_are_said_with_units_and_the_separators_of_the_language(tmp_path: Path) -> None:
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        folder.mkdir()
+    runs = [[dataclasses.replace(result, host={"memory_mb": mb}) for result in leak_phase()] for mb in (24105, 48210)]
+    for result in runs[1]:
+        result.audio_seconds = 20.0
+    _, _, unlike = compare(*(judged(*run) for run in zip(folders, runs, strict=True)))
+    english, chinese = (" ".join(map(Words(language).note, unlike)) for language in LANGUAGES)
+    assert "clip lengths (100 s, 20 s before; 20 s now)" in english
+    assert "machine memory (24,105 MB before; 48,210 MB now)" in english
+    assert "“音频时长”不同（之前 100 s、20 s，现在 20 s）" in chinese
+
+
+def test_a_fix_is_not_shown_by_a_looser_tolerance(tmp_path: Path) -> None:
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        folder.mkdir()
+    new = judged(folders[1], with_settings(leak_phase(FLAT), tolerance_mb=500.0))
+    loose = dataclasses.replace(new.roles["worker"].growth, upper_bound_mb_per_cycle=61.0)  # as of noisy readings
+    new.roles["worker"] = dataclasses.replace(new.roles["worker"], growth=loose)
+    fix, _, unlike = compare(judged(folders[0], leak_phase(LEAKING)), new)
+    say = Words("en")
+    assert fix.key == "fix_doubt"
+    assert "60.0 before" in say.note(fix)
+    assert [say.note(n) for n in unlike if "--tolerance-mb" in say.note(n)] == [
+        "The runs differ in --tolerance-mb (10 before; 500 now): the change may be due to that."]
+    assert "differs_order" in [note.key for note in compare(new, new)[2]]

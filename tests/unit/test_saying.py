@@ -1,0 +1,175 @@
+"""How findings are put in words: figures, counts, sentences, and what to do next."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory_leak_stress_test import Death, TaskResult
+from stress_report import markdown
+from stress_report.judging import judge
+from stress_report.recording import read_run
+from stress_report.saying import ADVICE, FIGURES, Words, advice, headline, next_sentence, ramp_sentence
+from stress_report.words import LANGUAGES, WORDS
+from unit.reader_runs import (
+    CSV_HEAD,
+    FLAT,
+    LEAKING,
+    healthy,
+    judged,
+    leak_phase,
+    level,
+    moment,
+    ramp,
+    sample_rows,
+)
+
+
+@pytest.mark.parametrize(("template", "value", "text"), [
+    ("{x:.1f} MB", None, "– MB"), ("{x:,.1f} MB", -0.04, "0.0 MB"), ("{x:,.1f} MB", -1234.56, "-1,234.6 MB"),
+    ("{x} {x:|line|lines}", 0, "0 lines"), ("{x} {x:|line|lines}", 1, "1 line"), ("{x} {x:|line|lines}", 2, "2 lines"),
+    ("{x:,} {x:|row|rows}", 1234, "1,234 rows")])
+def test_figures_and_counts_in_words(template: str, value: float | None, text: str) -> None:
+    assert FIGURES.format(template, x=value) == text
+
+
+@pytest.mark.parametrize(("key", "one", "two"), [
+    ("read_missing", "1 result is missing: its running number stands in no line",
+     "2 results are missing: their running numbers stand in no line"),
+    ("crash_unread", "none seen, but 1 result is missing or does not say which processes were alive",
+     "none seen, but 2 results are missing or do not say which processes were alive"),
+    ("rows_left_out", "1 row in the middle is left out here; all stand in the JSONL.",
+     "2 rows in the middle are left out here; all stand in the JSONL.")])
+def test_words_bend_to_their_count(key: str, one: str, two: str) -> None:
+    say = Words("en")
+    assert (say(key, count=1), say(key, count=2)) == (one, two)
+
+
+def test_no_english_sentence_has_a_count_that_may_be_one_before_a_fixed_plural() -> None:
+    nouns = "results|lines|rows|readings|cycles|tasks|processes|samples|holes|jobs|times"
+    fixed = re.compile(r"(?<!of )\{(?!window|stable|knee|needed|enough|parallelism|rarest)\w+(?::,)?\} (?:\w+ )?"
+                       rf"(?:{nouns})\b")  # never below 2: a window, levels, what the rule asks for; no counts: ratios
+    assert {key: found.group(0) for key, (english, _) in WORDS.items() if (found := fixed.search(english))} == {}
+
+
+def changed(results: Sequence[TaskResult], which: Callable[[TaskResult], object], **fields: Any) -> list[TaskResult]:
+    return [dataclasses.replace(r, **fields) if which(r) else r for r in results]
+
+
+def backend_leaks() -> list[TaskResult]:
+    results = leak_phase(FLAT, [50.0 + 40 * n for n in range(12)])
+    for result in results:
+        result.memory["backend"] = result.memory.pop("api")
+    return results
+
+
+def held_after_the_ramp() -> list[TaskResult]:
+    return leak_phase() + ramp(*(level(size, after=1600.0) for size in range(1, 6)))
+
+
+FIVE = [level(size) for size in range(1, 6)]
+DEATHS = [Death("worker", 100, "rq", "2026-03-02T09:00:00.000")]
+ADVISED: list[tuple[str, list[TaskResult]]] = [
+    ("next_leak_go", backend_leaks()),
+    ("next_leak", leak_phase(LEAKING) + ramp(*FIVE)),
+    ("next_crash", leak_phase() + ramp(*FIVE, level(6, deaths=DEATHS), stop="worker_died")),
+    ("next_high_delta", changed(healthy(), lambda r: r.audio_file == "long.wav", worker_rss_delta_mb=300.0)),
+    ("next_concurrency", leak_phase() + ramp(level(1), level(2), level(3, failed=1), stop="failure")),
+    ("next_slow", changed(healthy(), lambda r: r.concurrency == 2, rtf=1.5)),
+    ("next_empty", changed(healthy(), lambda r: r.cycle == 3, empty_text=True)),
+    ("next_failed", changed(healthy(), lambda r: r.cycle == 3, status="failed", error_kind="task_failed")),
+    ("next_whole", leak_phase()),
+    ("next_ramp", held_after_the_ramp()),
+    ("next_unsettled", changed(healthy(), lambda r: r.cycle, settled=False)),
+    ("next_sampler_gap", changed(healthy(), lambda r: r.cycle == 3, sample_gap_s=12.0)),
+    ("next_gap_unknown", changed(healthy(), lambda r: True, sample_gap_s=None)),
+    ("next_cycles", leak_phase(FLAT[:7]) + ramp(*FIVE)),
+    ("next_memory_reserve", leak_phase() + ramp(level(1), level(2), stop="memory_reserve")),
+    ("next_rtf_limit", leak_phase() + ramp(level(1), level(2), stop="rtf_limit")),
+    ("next_again", changed(healthy(), lambda r: r.concurrency == 5, memory={})),
+    ("next_keep", healthy()),
+]
+
+
+@pytest.mark.parametrize(("key", "results"), ADVISED, ids=[key for key, _ in ADVISED])
+def test_the_first_advice_that_holds_is_given(tmp_path: Path, key: str, results: list[TaskResult]) -> None:
+    run = judged(tmp_path, results)
+    assert advice(run) == key
+    for language in LANGUAGES:
+        assert "–" not in next_sentence(run, Words(language)), "all that the sentence names is known"
+
+
+def test_advice_where_there_is_no_result_and_for_an_older_tools_record(tmp_path: Path) -> None:
+    csv = tmp_path / "system_resources_20260302_090000.csv"
+    csv.write_text(CSV_HEAD + sample_rows(range(9), ("rq", 100, 50.0)))
+    assert advice(judge(read_run(csv, None))) == "next_results"
+    old = tmp_path / "old.jsonl"
+    old.write_text(json.dumps({"test_id": "a_c1_1", "timestamp": "2026-03-02T09:00:00", "audio_file": "a.wav",
+                               "audio_size_mb": 1.0, "concurrency": 1, "status": "success"}) + "\n")
+    assert advice(judge(read_run(old, None))) == "next_old"
+
+
+def test_every_row_of_the_advice_has_a_test() -> None:
+    assert [key for _, key in ADVICE] == ["next_results", *(key for key, _ in ADVISED[:2]), "next_old",
+                                          *(key for key, _ in ADVISED[2:])]
+
+
+def test_a_leak_comes_before_a_crash(tmp_path: Path) -> None:
+    results = leak_phase(LEAKING) + ramp(level(1), level(2, deaths=DEATHS), stop="worker_died")
+    assert advice(judged(tmp_path, results)) == "next_leak"
+
+
+@pytest.mark.parametrize(("seconds_at", "says"), [
+    (lambda n: 2.0 * n, "together_not"), (lambda n: 2.0, "together_yes"),
+    (lambda n: 1.0 * max(2, n), "together_waits")])
+def test_stable_levels_are_put_in_words_that_tell_a_queue_from_concurrency(
+    tmp_path: Path, seconds_at: Callable[[int], float], says: str
+) -> None:
+    run = judged(tmp_path, ramp(*(level(n, processing_time=seconds_at(n)) for n in range(1, 9))))
+    said = ramp_sentence(run, Words("en"))
+    begin = WORDS[says][0].partition("{")[0]
+    assert begin in said
+    assert ("one after another" in headline(run, Words("en"))) == (says == "together_not")
+
+
+@pytest.mark.parametrize(("last", "english", "chinese"), [
+    (lambda: level(3, failed=1), "connection refused (submit_refused); task: short_c3_0004; observed: queue is full; "
+     "limit: –", "连接被拒绝（submit_refused）；任务：short_c3_0004；观测到：queue is full；限值：–"),
+    (lambda: level(3, lines=2), "results missing (incomplete); task: –; observed: 2 lines; limit: 3 lines",
+     "结果不完整（incomplete）；任务：–；观测到：2 行；限值：3 行"),
+    (lambda: level(3, deaths=[Death("api", 7, "a (b)", moment(0))], facts={"oom_kills": 1}),
+     "service process died (process_died); task: –; observed: api process 7 (a (b)) ended (the kernel ended 1 for lack "
+     "of memory meanwhile); limit: –",
+     "服务进程退出（process_died）；任务：–；观测到：api 进程 7（a (b)）退出（期间内核因内存不足杀掉 1 个进程）；"
+     "限值：–"),
+])
+def test_a_breach_is_said_in_words_of_the_report(
+    tmp_path: Path, last: Callable[[], list[TaskResult]], english: str, chinese: str
+) -> None:
+    run = judged(tmp_path, ramp(level(1), level(2), last(), stop="failure"))
+    for language, words in zip(LANGUAGES, (english, chinese), strict=True):
+        assert any(words in line for line in markdown.ramp_lines(run.ramp, Words(language)))
+
+
+def test_deaths_are_said_in_words_of_the_report(tmp_path: Path) -> None:
+    deaths = [Death("worker", 100, "rq", moment(0)), Death("api", 200, "uvicorn", moment(1))]
+    run = judged(tmp_path, ramp(level(1), level(2, deaths=deaths), stop="worker_died"))
+    english, chinese = (Words(language).note(run.criteria[4].text) for language in LANGUAGES)
+    assert english == "2 in all: worker process 100 (rq) ended; api process 200 (uvicorn) ended"
+    assert chinese == "共 2 次：worker 进程 100（rq）退出；api 进程 200（uvicorn）退出"
+
+
+def test_failed_tasks_of_the_leak_phase_stand_on_the_first_screen(tmp_path: Path) -> None:
+    results = healthy()
+    for result in results[3:22:2]:
+        result.status, result.error_kind, result.error = "failed", "task_failed", "CUDA out of memory"
+    run, say = judged(tmp_path, results), Words("en")
+    assert "10 of 22 tasks of the leak phase failed" in headline(run, say)
+    assert "Nothing failed" not in headline(run, say)
+    assert "see why tasks of the leak phase fail" in next_sentence(run, say)

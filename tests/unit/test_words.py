@@ -1,0 +1,258 @@
+"""The word table: every language whole, every word said by some run and none missing, Chinese that is Chinese."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import string
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory_leak_stress_test import GrowthVerdict, ProcessMemory, TaskResult
+from stress_report import markdown
+from stress_report.charts import write_charts
+from stress_report.findings import Note
+from stress_report.judging import Judged, judge
+from stress_report.recording import Unreadable, read_run
+from stress_report.saying import Words, reason
+from stress_report.summary import summary
+from stress_report.terminal import print_summary
+from stress_report.words import LANGUAGES, WORDS
+from unit import test_growth_rule, test_judging, test_legacy, test_recording, test_saying
+from unit.reader_checks import recorded, without
+from unit.reader_runs import (
+    CSV_HEAD,
+    FLAT,
+    LEAKING,
+    healthy,
+    judged,
+    leak_phase,
+    level,
+    memory,
+    moment,
+    ramp,
+    record,
+    sample_rows,
+    with_settings,
+)
+
+
+def fields(text: str) -> set[str]:
+    """The facts a text shows."""
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_every_language_has_every_word_with_the_same_facts() -> None:
+    for key, texts in WORDS.items():
+        assert len(texts) == len(LANGUAGES), key
+        assert all(texts) or key == "space", key
+        assert len({frozenset(fields(text)) for text in texts}) == 1, key
+
+
+def test_chinese_words_are_chinese() -> None:
+    same = {key for key, (english, chinese) in WORDS.items() if english == chinese}
+    assert same == {"none", "growth_text", "stable_failed", "python", "api", "col_rtf",
+                    "key_real_time", "fact_problem"} & set(WORDS)
+    half_width = {key for key, (_, text) in WORDS.items()
+                  if any(a > "\u3000" and b in ",;:()" for a, b in zip(text, text[1:], strict=False))}
+    assert not half_width, "Chinese text takes full-width punctuation"
+    unpaired = {key for key, (_, text) in WORDS.items() if text.count("（") != text.count("）")}
+    assert not unpaired, "a bracket that is opened is closed by one of its width"
+
+
+# ------------------------------------------------------------------------------------------------ every word is said
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The keys of all that is said; one that is not in the table ends the test where it is said."""
+    keys: set[str] = set()
+    say = Words.__call__
+
+    def listen(self: Words, key: str, **facts: Any) -> str:
+        keys.add(key)
+        return say(self, key, **facts)
+
+    monkeypatch.setattr(Words, "__call__", listen)
+    return keys
+
+
+def tell(run: Judged, folder: Path, before: Judged | None = None, *, language: str = "en",
+         drawn: bool = False) -> None:
+    """All that is said of a run anywhere."""
+    say = Words(language)
+    charts, notes = write_charts(run, folder, "run", say) if drawn else ({}, [])
+    markdown.report(run, before, charts, notes, say)
+    summary(run, say)
+    print_summary(run, before, say, folder / "run.md")
+
+
+def changed(results: Sequence[TaskResult], **fields: Any) -> list[TaskResult]:
+    return [dataclasses.replace(result, **fields) for result in results]
+
+
+def failed(kind: str, **facts: Any) -> list[TaskResult]:
+    """A ramp of one level whose task failed so."""
+    return ramp(changed(level(1), status="failed", error_kind=kind, error_facts=facts, rtf=None), stop="failure")
+
+
+def flaky() -> list[TaskResult]:
+    cut = changed(level(4, 2), status="failed", error_kind="interrupted", error_facts={"sent": False})
+    return ramp(changed(level(1), rtf=1.2), level(2), level(3, failed=1), level(3, 2), cut, stop=None)
+
+
+def with_helpers() -> list[TaskResult]:
+    """Two processes of one role, long tables, jobs of a work-horse each."""
+    results = leak_phase([300.0, 700.0] + [700.0] * 40)
+    for number, result in enumerate(results):
+        horse = ProcessMemory(500 + number, moment(number), "rq", 900.0, True, held_mb=400.0)
+        result.memory["worker"].processes += [horse]
+    return results
+
+
+RUNS: dict[str, Callable[[], list[TaskResult]]] = {
+    "only the ramp": lambda: with_settings(ramp(level(1), level(2)), phase="concurrency"),
+    "only the leak phase": lambda: with_settings(leak_phase(), phase="leak"),
+    "loaded cycles": lambda: with_settings(leak_phase(), phase="loaded"),
+    "unwatched": lambda: changed(with_settings(healthy(), no_watch=True), memory={}),
+    "a level that failed first and then passed": flaky,
+    "nothing is stable": lambda: ramp(level(4, failed=1), stop="failure"),
+    "not even one": lambda: ramp(level(1, failed=1), stop="failure"),
+    "no RTF": lambda: ramp(changed(level(1), rtf=None), stop="client_limited"),
+    "slow from the first": lambda: changed(ramp(level(1), level(2), level(3)), rtf=1.5),
+    "slow later": lambda: ramp(level(1), level(2), level(3), changed(level(4), rtf=1.5), level(5)),
+    "one after another": lambda: ramp(*(level(n, processing_time=2.0 * n) for n in range(1, 5))),
+    "one after another, two levels": lambda: ramp(*(level(n, processing_time=2.0 * n) for n in (1, 2))),
+    "beyond the knee": lambda: ramp(*(level(n, processing_time=1.0 * max(2, n)) for n in range(1, 9))),
+    "no level 1": lambda: ramp(level(2), level(3)),
+    "RSS alone": lambda: [dataclasses.replace(r, memory={"worker": dataclasses.replace(
+        r.memory["worker"], private_before_mb=None, private_after_mb=None)}) for r in leak_phase()],
+    "kept 600 MB per long task": lambda: test_judging.with_long_delta(600.0),
+    "no reading": lambda: [dataclasses.replace(r, memory={}) for r in leak_phase()],
+    "a reading missing": lambda: [dataclasses.replace(r, memory={} if r.cycle == 5 else r.memory)
+                                  for r in leak_phase()],
+    "both clips": lambda: [dataclasses.replace(r, memory={"worker": memory(700.0 + 30 * n, 730.0 + 30 * n)})
+                           for n, r in enumerate(leak_phase())],
+    "work-horses": with_helpers,
+    "an API never read": lambda: [dataclasses.replace(r, memory=r.memory | {"api": memory(None, None, 200)})
+                                  for r in leak_phase()],
+    "killed for lack of memory": lambda: ramp(level(1), level(2, failed=1, facts={"oom_kills": 1}), stop="failure"),
+    "a work-horse died": lambda: failed("worker_died", pid=7, name="rq", workers_left=0),
+    "a worker died and nothing moved": lambda: failed("worker_died", pid=7, name="rq", idle_s=9),
+    "stalled": lambda: failed("stalled", idle_s=9),
+    "timed out": lambda: failed("task_timeout", limit_s=9.0, last_seen="queued"),
+    "never came back": lambda: failed("task_timeout", limit_s=9.0, exchange_ended=False),
+    "lost": lambda: failed("task_lost", task_id="a1"),
+    "interrupted": lambda: failed("interrupted", sent=True),
+    "a fault of the tool": lambda: failed("tool_fault"),
+    "without a reason": lambda: failed("task_failed"),
+} | {kind: functools.partial(failed, kind) for kind in ("submit_timeout", "submit_reset", "submit_http_503")} | {
+    f"an answer: {problem}": functools.partial(failed, "bad_response", problem=problem)
+    for problem in ("not JSON", "not a JSON object", "empty answer", "cannot be decoded", "HTTP 500")}
+LINES_OF_NO_USE = ("{", "[1]", "null", "9" * 5000, '{"phase": "leak", "test_id": "a"}')
+BAD_FIELDS: tuple[dict[str, Any], ...] = ({"status": 1}, {"phase": "x"}, {"cycle": -1},
+                                        {"test_id": "short_c1_0001", "rtf": 0.5})
+CSVS = ("", CSV_HEAD + sample_rows(range(90_000, 90_009), ("rq", 100, 1.0)),
+        CSV_HEAD + sample_rows(range(9), ("rq", 100, 1.0)),
+        CSV_HEAD + sample_rows(range(2200), ("rq", 100, 1.0)) + "x\n",
+        CSV_HEAD + sample_rows([*range(9), *range(40, 2200)], ("rq", 100, 1.0), ("rq", 101, 1.0)),
+        CSV_HEAD + sample_rows(range(40), ("rq", 100, 1.0)) + "".join(
+            f"{moment(second + 999)},{second:.2f},rq,100,1.0,1.0,1.0\n" for second in range(40, 60)),
+        CSV_HEAD + "".join(sample_rows(range(3 * n, 3 * n + 2), ("rq", 100 + n, 1.0)) for n in range(20)),
+        CSV_HEAD + sample_rows(range(0, 20_000, 2), ("rq", 100, 1.0)))
+
+
+def runs_of_others(folder: Path) -> Iterator[Judged]:
+    """The runs that other tests are about."""
+    yield from (judged(folder, results) for _, results in test_saying.ADVISED)
+    yield from (judged(folder, make(), **how) for _, make, how, _, _ in test_judging.MISSING)
+    yield from (judge(test_recording.read(folder, text, pending)) for _, text, pending, *_ in test_recording.CRASHES)
+    (folder / test_recording.NAME).with_suffix(".pending.json").unlink(missing_ok=True)
+
+
+def runs_of_an_older_tool(folder: Path) -> Iterator[Judged]:
+    zero = [each | {"worker_rss_before_mb": 0.0, "worker_rss_after_mb": 0.0} for each in test_legacy.LINES]
+    flat = [test_legacy.line(f"{clip}_c1_{n}", 10 + 30 * n, 12.9, 12.9) for n in range(15) for clip in ("a", "b")]
+    no_match = sample_rows(range(500), ("rq", 100, 60.0)), sample_rows(range(500), ("rq", 100, 6000.0))
+    for lines, rows in ((test_legacy.LINES, test_legacy.WRONG_PROCESS), (test_legacy.LINES, no_match[0]), (zero, None),
+                        (test_legacy.LINES, no_match[1]), (flat, test_legacy.RIGHT_PROCESS)):
+        yield test_legacy.old_run(folder, lines, rows)
+        (folder / "system_resources_20260302_090000.csv").unlink(missing_ok=True)
+
+
+def bad_input(folder: Path, say: Words) -> None:
+    """What cannot be read, in whole and in part."""
+    path = record(folder, healthy())
+    lines = path.read_text().splitlines(keepends=True)
+    bad = [json.dumps(json.loads(lines[0]) | {"test_id": "x"} | change) for change in BAD_FIELDS]
+    for more in (bad, LINES_OF_NO_USE):
+        path.write_text("".join([*lines, lines[3], *(line + "\n" for line in more)]))
+        tell(judge(read_run(path, None)), folder)
+    tell(judge(test_recording.read(folder, "".join(test_recording.LINES[1:]))), folder)
+    for name, text in (("no.csv", CSV_HEAD), ("none.jsonl", ""), ("other.jsonl", "hello\n"), ("", "")):
+        if name:
+            (folder / name).write_text(text)
+        with pytest.raises(Unreadable) as refused:
+            read_run(folder / name, None)
+        say.note(refused.value.why)
+
+
+def test_every_word_of_the_table_is_said_by_some_run_and_no_other(
+    tmp_path: Path, heard: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say = Words("en")
+    for run in runs_of_others(tmp_path):
+        tell(run, tmp_path)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name, make in RUNS.items():
+        tell(judged(alone, make()), alone, drawn=name == "nothing is stable")
+    for csv in CSVS:
+        tell(judged(tmp_path, healthy(), csv=csv), tmp_path, drawn=True)
+    bare = tmp_path / "system_resources_20260302_090001.csv"
+    bare.write_text(CSV_HEAD + sample_rows(range(9), ("rq", 100, 1.0)))
+    tell(judge(read_run(bare, None)), tmp_path)
+    bad_input(tmp_path, say)
+    compared(tmp_path)
+    for run in runs_of_an_older_tool(tmp_path):
+        tell(run, tmp_path, recorded("leaking"))
+    for growth in growths():
+        reason(growth, say)
+    for key in ("chart_off", "cannot_write"):  # said by the command alone
+        say.note(Note(key, {"file": "f", "why": "w"}))
+    monkeypatch.setattr("stress_report.charts.CHINESE_FONTS", ())
+    tell(recorded("healthy"), tmp_path, language="zh-CN", drawn=True)
+    without("matplotlib", monkeypatch)
+    tell(recorded("healthy"), tmp_path, drawn=True)
+    assert sorted(set(WORDS) - heard) == []
+
+
+def compared(folder: Path) -> None:
+    """Every pair of runs that leak, do not, or leave it open."""
+    api = [50.0] * 12, [50.0 + 40 * n for n in range(12)]
+    runs = [leak_phase(LEAKING), leak_phase(FLAT), leak_phase(FLAT[:5]), leak_phase(LEAKING[:12], api[0]),
+            leak_phase(FLAT, api[1]), test_saying.held_after_the_ramp()]
+    sides = [judged(folder, results) for results in runs]
+    for before in sides:
+        for after in sides:
+            tell(after, folder, before)
+    noisy = dataclasses.replace(sides[1].roles["worker"].growth, upper_bound_mb_per_cycle=61.0)
+    sides[1].roles["worker"] = dataclasses.replace(sides[1].roles["worker"], growth=noisy)
+    tell(sides[1], folder, sides[0])
+    other = with_settings(changed(leak_phase(), host={"name": "x", "cpus": 8}, audio_seconds=9.0), tolerance_mb=99.0)
+    tell(judged(folder, other), folder, sides[1])
+
+
+def growths() -> Iterator[GrowthVerdict]:
+    """Verdicts of the growth rule for every reason."""
+    tables = (*test_growth_rule.MUST_ACCUSE, *test_growth_rule.MUST_CLEAR, *test_growth_rule.MUST_NOT_DECIDE)
+    yield from (test_growth_rule.decided(row[1]) for row in tables)
+    for cycles, more in ((10, 0.0), (10, 25.0), (12, 25.0)):
+        make = test_growth_rule.forking(lambda cycle, more=more: 600.0 + more * cycle)  # type: ignore[misc]
+        yield test_growth_rule.worker(test_growth_rule.leak_run([30.0] * cycles, make=make)).growth
+    for facts in ({"pid": None, "name": None}, {"pid": 7, "name": "sleep"}):
+        yield GrowthVerdict("NOT MEASURED", "no_work", {"tasks": 20, "worked": 1, **facts}, None, None, 0)
