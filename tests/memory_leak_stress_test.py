@@ -620,7 +620,7 @@ def api_description(text: str) -> ApiDescription:
     try:
         return read_description(Path(text))
     except WrongDescription as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(f"not a description of an API: {error}") from None
 
 
 def key_and_value(text: str) -> tuple[str, str]:

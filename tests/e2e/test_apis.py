@@ -76,7 +76,8 @@ ASKED = {"asr-queue", *EXAMPLES}  # the others answer at once
 def test_every_shape_goes_through_both_phases(shape: str, server: Server, clips: list[str], tmp_path: Path) -> None:
     ran = run(server, tmp_path, "--api", EXAMPLES.get(shape, shape), *SHAPES[shape], *clips, *WHOLE, token="k3y",
               judged=True)
-    assert ran.lines, ran.printed + ran.complaints
+    assert ran.status in (0, 1, 3), ran.complaints
+    assert "Traceback" not in ran.complaints
     assert {line["status"] for line in ran.lines} == {"success"}, ran.printed
     assert {line["phase"] for line in ran.lines} == {"leak", "concurrency"}
     assert max(line["concurrency"] for line in ran.lines) == 2
