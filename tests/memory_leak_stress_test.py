@@ -1885,8 +1885,9 @@ def schedule(plan: TickPlan, stop: threading.Event) -> Iterator[Tick]:
 class Sampler:
     """The one thread that looks at processes: it reads memory, writes the CSV, notices deaths. Others ask it."""
 
-    def __init__(self, table: ProcessTable, csv_path: Path | None, interval: float) -> None:
+    def __init__(self, table: ProcessTable, csv_path: Path | None, interval: float, works: str = "worker") -> None:
         self.table = table
+        self.works = works  # the role that does the tasks
         self.interval = interval
         self.failure: str | None = None
         self._changed = threading.Condition()
@@ -1938,7 +1939,7 @@ class Sampler:
         for role, peak in peaks.items():
             self._window.peaks[role] = max(peak, self._window.peaks.get(role, 0.0))
         self._window.available_min = min(self._window.available_min, psutil.virtual_memory().available / MIB)
-        if scan and self._busy([w for w in alive if w.role == "worker"]):
+        if scan and self._busy([w for w in alive if w.role == self.works]):
             self._last_busy = now
         self._latest = Reading(now, rss, private, frozenset(self.table.alive))
 
@@ -1993,10 +1994,10 @@ class Sampler:
         with self._changed:
             return time.monotonic() - self._last_busy if self._thread.is_alive() else 0.0
 
-    def serving(self, role: str = "worker") -> int:
+    def serving(self) -> int:
         """Processes alive that take tasks."""
         with self._changed:
-            return self.table.serving()[role]
+            return self.table.serving()[self.works]
 
     def endings(self) -> tuple[Ending, ...]:
         """Processes that served a role and ended in this window."""
@@ -2702,7 +2703,7 @@ class StressTest:
         """Why waiting for a task is pointless: no worker is left, or all have been idle for the stall time-out."""
         if not self.sampler:
             return None
-        died = [ending for ending in self.sampler.endings() if ending.role == "worker"]
+        died = [ending for ending in self.sampler.endings() if ending.role == self.sampler.works]
         still = min(time.monotonic() - last_progress, self.sampler.idle_seconds())
         if died and not self.sampler.serving() and time.monotonic() - died[-1].at > RESTART_WAIT_S:
             return TaskError("worker_died", pid=died[-1].pid, name=died[-1].name, workers_left=0)
@@ -2755,13 +2756,16 @@ class StressTest:
         while missing:
             if self.aborted.is_set():
                 overdue = min(overdue, time.monotonic() + ABORT_GRACE_S)
+            reason = None
             if time.monotonic() > overdue:
+                reason = TaskError("interrupted", sent=True) if self.aborted.is_set() else (
+                    TaskError("task_timeout", limit_s=tasks.task_timeout, exchange_ended=False))
+            elif tasks.client.api.synchronous:  # who waits for such an answer looks at nothing else meanwhile
+                reason = self.given_up(tasks.last_progress)
+            if reason:
                 for number in sorted(missing):
                     outcome = Outcome(number, "failed")
-                    if self.aborted.is_set():
-                        outcome.failed("interrupted", facts={"sent": True})
-                    else:
-                        outcome.failed("task_timeout", facts={"limit_s": tasks.task_timeout, "exchange_ended": False})
+                    outcome.failed(reason.kind, str(reason), reason.facts)
                     yield outcome
                 return
             outcome_or_none = meter.wait_for(tasks.outcomes)
@@ -2869,12 +2873,12 @@ def warm_up(test: StressTest, before: Reading, clips: Sequence[Clips], size: int
 def needs_more(test: StressTest, last: Sequence[TaskResult]) -> bool:
     """Whether a worker has not loaded its model yet and another task may help: one that fails will not."""
     works = any(result.status == "success" for result in last)
-    return works and test.sampler is not None and unloaded(test.sampler.watched())
+    return works and test.sampler is not None and unloaded(test.sampler.watched(), test.sampler.works)
 
 
-def unloaded(processes: Iterable[Look]) -> bool:
-    """Whether a worker holds less than half of what the fullest does: it has not loaded its model yet."""
-    held = [look.private or look.rss for look in processes if look.role == "worker" and look.serves]
+def unloaded(processes: Iterable[Look], role: str) -> bool:
+    """Whether one that takes tasks holds less than half of what the fullest does: it has not loaded its model yet."""
+    held = [look.private or look.rss for look in processes if look.role == role and look.serves]
     return bool(held) and min(held) < max(held) / 2
 
 
@@ -3428,7 +3432,7 @@ def run_test(s: Settings) -> int:
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(sign) is not signal.SIG_IGN:  # nohup stays nohup
             signal.signal(sign, lambda *_: aborted.set())
-    sampler = Sampler(table, resources, s.interval) if table else None
+    sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table)) if table else None
     cut_short = False
     with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
@@ -3629,6 +3633,12 @@ def find_processes(s: Settings) -> ProcessTable:
     if not found:
         raise CannotStart(f"Nothing to watch: no worker, API or backend process found; {START_HINT['worker']}")
     return table
+
+
+def role_that_works(api: ApiDescription, table: ProcessTable) -> str:
+    """Where the answer is the result the API does the tasks itself, unless there are workers behind it."""
+    workers = any(watched.role == "worker" for watched in table.alive.values())
+    return "api" if api.synchronous and not workers else "worker"
 
 
 def make_folder(folder: Path) -> None:

@@ -26,6 +26,7 @@ from memory_leak_stress_test import (
     Batch,
     CannotStart,
     Clips,
+    Health,
     Outcome,
     Settings,
     StressTest,
@@ -287,6 +288,27 @@ def test_a_synchronous_answer_that_is_no_success(
     outcome = outcome_of(service, clip, api="openai")
     assert (outcome.status, outcome.error_kind) == ("failed", kind)
     assert words in outcome.words
+
+
+def test_a_synchronous_service_that_idles_has_stalled(service: Service, clip: Clips) -> None:
+    """Nobody polls it: who collects the outcomes looks whether its processes still work."""
+    service.submit = slow(5.0, answer({"text": "late"}))
+    batch = batch_of(service.url, clip, size=2, api="openai")
+    batch.start()
+    idle = itertools.chain([1.0, 2.0], itertools.repeat(130.0))
+    sampler = SimpleNamespace(works="api", endings=lambda: (), idle_seconds=lambda: next(idle))
+    test = StressTest(Settings(stall_timeout=0.2), batch.client, clip, clip, cast(Any, sampler), cast(Any, None),
+                      cast(Any, None), threading.Event(), {})
+    outcomes = list(test._collect(batch, instrument.ClientMeter()))
+    assert [(o.status, o.error_kind) for o in outcomes] == [("timeout", "stalled")] * 2
+
+
+@pytest.mark.parametrize(("api", "roles", "works"), [
+    ("openai", ["api"], "api"), ("openai", ["api", "worker"], "worker"), ("asr-queue", ["api"], "worker"),
+    ("openai", [], "api")])
+def test_who_does_the_tasks(api: str, roles: list[str], works: str) -> None:
+    table = SimpleNamespace(alive={pid: SimpleNamespace(role=role) for pid, role in enumerate(roles)})
+    assert instrument.role_that_works(APIS[api], cast(Any, table)) == works
 
 
 # ------------------------------------------------------------------------------------------------- token and TLS
@@ -658,3 +680,16 @@ def test_tasks_given_up_are_waited_for_until_they_end(
                  Outcome(2, "success", task_id="v", processing_time=1.0)])
     assert test.drained is drained
     assert {path for _, path, _, _ in service.seen} == {"/api/v1/asr/result/t"}
+
+
+@pytest.mark.parametrize(("api", "page", "health"), [
+    ("asr-queue", {"status": "ready", "workers_active": 2}, Health(True, "ready")),
+    ("asr-queue", {"status": "degraded"}, Health(True, "degraded", '{"status": "degraded"}')),
+    ("asr-queue", {"status": "unavailable"}, Health(False, "unavailable", '{"status": "unavailable"}')),
+    ("openai", None, Health(True)),  # it has no such page
+])
+def test_what_a_health_page_says(api: str, page: Any, health: Health, service: Service) -> None:
+    service.health = answer(page)
+    client = ApiClient(service.url, APIS[api])
+    with client.session() as session:
+        assert client.health(session) == health

@@ -43,7 +43,7 @@ class PretendedTest:
         self.aborted = threading.Event()
         self.screen = SimpleNamespace(phase=ignore, status=ignore, event=ignore, cycle=ignore, expect=ignore)
         self.log = SimpleNamespace(results=[])
-        self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers))
+        self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers), works="worker")
         self.sent: list[tuple[int | None, str, int]] = []
         self.status = "success"
         self.phases: set[str] = set()
@@ -86,8 +86,13 @@ def test_a_service_whose_tasks_fail_is_not_warmed_up_again() -> None:
     ([worker(151)], False), ([worker(149)], True), ([worker(10, serves=False)], False),
     ([worker(10, role="api")], False)])
 def test_a_worker_with_less_than_half_of_the_fullest_has_not_loaded(others: list[Any], expected: bool) -> None:
-    assert unloaded([worker(300), *others]) is expected
-    assert not unloaded([])
+    assert unloaded([worker(300), *others], "worker") is expected
+    assert not unloaded([], "worker")
+
+
+def test_where_the_api_does_the_work_its_processes_are_looked_at() -> None:
+    assert unloaded([worker(300, role="api"), worker(100, role="api")], "api")
+    assert not unloaded([worker(300, role="api"), worker(100)], "api")
 
 
 @pytest.mark.parametrize(("workers", "second"), [(1, ["short", "long"]), (2, ["long", "short"])])

@@ -262,7 +262,7 @@ def test_the_warm_up_goes_on_one_by_one_until_every_worker_has_loaded_its_model(
         return [Look("worker", 1, "rq", "rq worker", True, True, mb, mb) for mb in next(looks)]
 
     run = climber(level_run, max_concurrency=1)
-    run.sampler = cast(Any, SimpleNamespace(watched=watched, serving=lambda: 3))
+    run.sampler = cast(Any, SimpleNamespace(watched=watched, serving=lambda: 3, works="worker"))
     Climb(run, run.at_rest()).warm_up()
     assert run.sequence == [PROBE] * 3
     looks = iter(held[::-1])
@@ -440,9 +440,9 @@ def test_a_dead_api_is_waited_for_before_anything_is_confirmed(monkeypatch: pyte
     monkeypatch.setattr(instrument, "RECOVERY_S", 0.0)
     run, _ = climbed(level_run, max_concurrency=1)
     climb = Climb(run, run.at_rest(), last=level_run(1), stable=False)
-    monkeypatch.setattr(HealthyClient, "health", lambda *_: {"status": "unavailable"})
+    monkeypatch.setattr(HealthyClient, "health", lambda *_: instrument.Health(False))
     assert not climb.recovered()
-    monkeypatch.setattr(HealthyClient, "health", lambda *_: {"status": "degraded"})
+    monkeypatch.setattr(HealthyClient, "health", lambda *_: instrument.Health(True, "degraded"))
     assert climb.recovered()
 
 
