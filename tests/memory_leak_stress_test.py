@@ -496,8 +496,7 @@ class Settings:
         pids = {role: list(them) for role, them in self.pid.items()}
         return {k: str(v) if isinstance(v, Path) else v for k, v in record.items()} | {
             "url": without_secrets(self.url), "watch": patterns, "pid": pids, "api": without_secrets(self.api.name),
-            "synchronous": self.api.synchronous,
-            "field": {k: without_secrets(f"{k}={v}").partition("=")[2] for k, v in self.field.items()}}
+            "field": {k: [without_secrets(f"{k}={v}").partition("=")[2]] for k, v in self.field.items()}}
 
 
 EXAMPLES = """\
@@ -732,7 +731,8 @@ AUDIO_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", "
                ".ogg": "audio/ogg"}
 SHIFTED = 0.1  # largest part of a clip that is left off its beginning to make another recording of it
 SEED_BITS = 32
-SEEDED = 100  # one part in so many, at either end, is left off by chance: the next run sends others again
+SEED_S = 0.1  # at most so much is left off by chance at either end: the next run sends others again
+SEED_SHARE = 100  # ... and at most one part in so many
 MOST_VARIED = 80.0  # percent, --vary-length: something must be left to recognise
 GOLDEN = 0.618034  # multiples of it, modulo 1, spread evenly from the first few on
 LARGEST_WAV = 0xFFFFFFFF  # bytes, by its 32-bit sizes
@@ -815,7 +815,8 @@ def recording(clip: Clip, number: int, seed: int, vary_percent: float = 0.0) -> 
     if clip.wav:
         frames = (clip.wav.end - clip.wav.begin) // clip.wav.frame
         different = max(1, int(frames * SHIFTED))
-        behind, before = divmod(seed % (1 + frames // SEEDED) ** 2, 1 + frames // SEEDED)
+        choices = 1 + min(frames // SEED_SHARE, int(SEED_S * clip.wav.rate) // clip.wav.frame)
+        behind, before = divmod(seed % choices**2, choices)
         first = (before + number) % different
         shorter = behind + int(frames * vary_percent / 100 * (number * GOLDEN % 1))
         return part_of_wav(clip, clip.wav, first, max(1, frames - first - shorter),
