@@ -527,7 +527,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
         allow_abbrev=False,
     )
     p.set_defaults(**vars(Settings()) | {"url": os.environ.get("ASR_URL", Settings.url), "watch": [], "pid": [],
-                                          "field": []})
+                                         "field": [], "max_cycles": None})
     whole, positive = number(int, 1), number(float, 0, above=True)
 
     p.add_argument("--url", type=base_url, help="base URL of the API (default %(default)s, or environment ASR_URL)")
@@ -550,8 +550,10 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
                    "highest stable level)")
 
     leak = p.add_argument_group("leak phase")
-    leak.add_argument("--min-cycles", type=whole, metavar="N", help="earliest NO LEAK (default %(default)s)")
-    leak.add_argument("--max-cycles", type=whole, metavar="N", help="end of the phase (default %(default)s)")
+    leak.add_argument("--min-cycles", type=whole, metavar="N",
+                      help="earliest NO LEAK, and earliest end of the phase (default %(default)s)")
+    leak.add_argument("--max-cycles", type=whole, metavar="N",
+                      help=f"end of the phase (default {Settings.max_cycles}, or --min-cycles where that is more)")
     leak.add_argument("--tolerance-mb", type=positive, metavar="X",
                       help="growth per cycle that counts as a leak (default %(default)s)")
     leak.add_argument("--delta-limit-mb", type=positive, metavar="X",
@@ -598,6 +600,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
         p.error("--no-watch does not go with --watch, --pid or --phase monitor: leave one of them out")
     if args["phase"] == "loaded" and not args["at_once"]:
         p.error("--phase loaded alone needs --at-once N: how many tasks to release together in each cycle")
+    if args["max_cycles"] is None:
+        args["max_cycles"] = max(Settings.max_cycles, args["min_cycles"])
     if args["url"].startswith("https:") and not args["ca_bundle"] and os.environ.get("REQUESTS_CA_BUNDLE"):
         try:
             args["ca_bundle"] = certificates(os.environ["REQUESTS_CA_BUNDLE"])
@@ -2255,16 +2259,25 @@ def host_facts() -> dict[str, Any]:
 
 TOLERANCE_MB = 10.0  # growth per cycle that counts as a leak: a 200 MB budget spread over 20 cycles
 MIN_CYCLES = 10  # earliest NO LEAK: in fewer cycles jumps in one cycle of four are easily missed
+LEAK_CYCLES = 13  # a heap collected every 12 cycles, or sooner, has fallen by then; in 12 one in twelve has not
+SURE_TOLERANCES = 4  # earlier than that only growth that is surely four tolerances, with one or more in every cycle
 WINDOW = 6  # fewest readings for a slope: growth of 1.2 sd per cycle shows in 6, nothing useful in fewer
-MIN_SD_MB = 2.0  # a real allocator at rest varies by 2-4.5 MB: a smoother window is luck, not precision
-RISE_MB, RISE_SD = 5.0, 3.0  # a reading this far above all before it is a rise, not allocator or noise
-QUIET_GAPS = 2  # rises are over after twice the longest wait between them
-KEEPS_UP = 0.6  # a leak grows on at 60 % of its speed or more; a warm-up has halved it one window later
-MAX_STEP_SHARE = 0.6  # one step with more of the net growth than this is a jump, not a leak
-MAX_FALL_SHARE = 0.5  # growth that gave half of itself back is a swing: a cache, a collected heap
-FAST_STEPS = 4  # every step four tolerances or more: certain in one window ...
-FAST_KEEPS_UP = 0.75  # ... unless it slows down: 0.5 accused a 600 MB warm-up over 8 tasks in 18 % of runs, this in 1 %
+TURN_WINDOW = 4  # fewest means over a turn of several workers, each of which is many readings
+FLOOR_SHARE = 0.2  # of the tolerance: a window smoother than that is luck; a real allocator varies by 2-4.5 MB
+CALM_SHARE = 0.6  # of the readings, the last ones: flat series of sd 30 are cleared in 96 %, by the last half in 84 %
+RISE_SD = 3.0  # a reading this far above all before it, and half a tolerance or more, is a rise and not noise
+CHANCE_OF_ONE, CHANCE = 0.06, 0.03  # that one jump, or more of them, only pause. With 0.03 jumps of 58 MB in one cycle
+# of 3.5 are cleared in 9 %, a warm-up of 300 MB over 8 tasks in 88 % (0.06: 12 % and 96 %); one jump in the first
+# judged cycle is mostly first use: 0.06 forgives it after 16 quiet cycles, at a price of 0.6 %
+UPPER_95 = (3.0, 4.7, 6.3, 7.8, 9.2, 10.5, 11.8, 13.1, 14.4, 15.7)  # of a Poisson mean, after 0, 1, 2 … 9 events
+KEEPS_UP = 0.7  # a leak grows on at 70 % of its speed or more; a warm-up over 16 tasks has halved it one window later
+REST_SHARE = 0.56  # without its largest jump a leak still grows at 56 % of its rate, so that two jumps alone are none
+# yet: two steps of 150 MB are accused in 9 % of runs (0.45: 27 %), jumps every sixth cycle in 44 % (0.45: 95 %)
+MAX_FALL_SHARE = 0.5  # memory that once gave back half of its range is a cache or a collected heap
+HIDING_FALL = 5  # tolerances: a fall of a worker's memory by so much can hide a leak of two tolerances over 10 cycles
 STANDS_OUT = 3  # a jump or fall of this many usual steps has a shape worth naming; smaller ones are noise
+WORTH_SAYING_MB = 0.05  # less growth per cycle would read "grows by 0.0 MB"
+EVERY_LOOK = 60  # a long run is looked at after each cycle up to this one, then every 60th part later
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
 HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
 WORK_FACTOR = 3  # a role that works uses so many times what it uses at rest (an idle worker: 0.1-0.2 % of a core)
@@ -2283,7 +2296,15 @@ class GrowthVerdict:
     facts: dict[str, Any]  # the numbers a sentence needs
     mb_per_cycle: float | None  # least-squares slope over the window that decided
     upper_bound_mb_per_cycle: float | None
-    cycles: int  # readings judged
+    cycles: int  # cycles judged
+
+
+@dataclass(frozen=True)
+class Rise:
+    """Memory stepped up, and not back: the place of the first reading that stood out, and by how much, MB."""
+
+    place: int
+    mb: float
 
 
 @dataclass(frozen=True)
@@ -2306,113 +2327,265 @@ class RoleVerdict:
     horses: list[HorseSeries]  # empty where jobs run in the worker itself
 
 
+def judge_tasks(
+    readings: Sequence[float], *, workers: int, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES
+) -> GrowthVerdict:
+    """Judge readings after each task, two tasks a cycle, of a service with so many workers that take turns.
+
+    By the readings at the end of each cycle, and where these depend on which worker had the long clip last, by their
+    mean over a turn. Growth accuses in either, also from after every worker's first task on, before which some give
+    back what the warm-up left. The end of each cycle may clear only where no fall can have hidden growth.
+    """
+    judge = functools.partial(judge_history, tolerance_mb=tolerance_mb, min_cycles=min_cycles)
+    ends, means = readings[1::2], moving_turn(readings, workers)
+    by_cycle = judge(ends)
+    if workers < 2:
+        return by_cycle
+    by_turn = judge(means, turn=workers)
+    accusing = (by_cycle, by_turn, judge(ends[first_turn(workers) :]))
+    leak = next((each for each in accusing if each.verdict == "LEAK"), None)
+    hidden = bool(ends) and largest_fall(ends[: by_cycle.cycles]) > HIDING_FALL * tolerance_mb
+    if leak or (by_cycle.verdict == "NO LEAK" and not hidden):
+        return leak or by_cycle
+    if by_turn.reason != "too_few":
+        return by_turn
+    if by_cycle.verdict == "INCONCLUSIVE":
+        return by_cycle
+    more = max(min_cycles, first_clearing(workers)) - len(ends)
+    return dataclasses.replace(by_turn, facts={"cycles": len(ends), "more": more}, cycles=len(ends))
+
+
+def judge_history(
+    readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES, turn: int = 1
+) -> GrowthVerdict:
+    """The verdict on a series that was looked at after every reading: what was once decided stands.
+
+    More readings are taken only because another role waits, or to be surer; noise in them does not undo a verdict.
+    What does is evidence: the other verdict; for NO LEAK a rise that came later; for LEAK a fall of half the range.
+    """
+    judge = functools.partial(judge_growth, tolerance_mb=tolerance_mb, min_cycles=min_cycles, turn=turn)
+    now, stands, revoked = judge([]), None, None
+    for points in looks(len(readings)):
+        now = judge(readings[:points])
+        if now.verdict != "INCONCLUSIVE":
+            revoked = stands if stands and stands.verdict != now.verdict else revoked
+            stands = now
+        elif stands and contradicted(stands, now, readings[:points], tolerance_mb, turn):
+            stands, revoked = None, stands
+    found = stands or now
+    facts = dict(found.facts)
+    if found.cycles < now.cycles:
+        facts |= {"said_at": found.cycles, "later": now.cycles - found.cycles}
+    if revoked and revoked.verdict != found.verdict:
+        facts |= {"revoked": revoked.verdict, "revoked_at": revoked.cycles}
+    return dataclasses.replace(found, facts=facts)
+
+
+def looks(readings: int) -> Iterator[int]:
+    """After how many readings a series is looked at; the last look is at all of them."""
+    look = 0
+    while look < readings:
+        look = min(readings, look + max(1, look // EVERY_LOOK))
+        yield look
+
+
+def contradicted(
+    stands: GrowthVerdict, now: GrowthVerdict, readings: Sequence[float], tolerance_mb: float, turn: int
+) -> bool:
+    """Whether readings after a verdict speak against it, and do not only leave it open."""
+    if stands.verdict == "LEAK":
+        return now.reason == "swings"
+    rises = find_rises(readings, stands.facts["slope"], tolerance_mb, turn)
+    later = [rise for rise in rises if rise.place > stands.cycles - turn]
+    return bool(later) and cycles_by_size(rises, tolerance_mb) > now.cycles
+
+
 def judge_growth(
-    readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES
+    readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES, turn: int = 1
 ) -> GrowthVerdict:
     """Judge settled readings y1 … yn, MB, one per cycle: LEAK, NO LEAK, or INCONCLUSIVE (run one more cycle).
 
     It must accuse: growth of a tolerance per cycle or more that goes on, clean or noisy, also on top of a warm-up
     that ends; jumps that keep coming; growth in one of several workers, now in this one, now in that.
     It must not accuse: a flat series, however noisy; a single jump, early or late; a warm-up that saturates; a
-    saw-tooth and heaps collected now and then; a random walk; memory that falls.
-    It must not clear: any of the leaks; jumps that may not be over; fewer than `min_cycles` readings.
+    saw-tooth and heaps that were collected while it looked; a random walk; memory that falls.
+    It must not clear: any of the leaks; jumps that may only pause; fewer than `min_cycles` readings.
+    It cannot tell a leak from a cache that is not yet full, nor from a heap collected later than it looked, and says
+    so; it clears growth below the tolerance, and says how much that is.
+
+    `turn`: each reading is the mean over so many cycles (see moving_turn), so that neighbours are no independent ones.
     """
-    if len(readings) < WINDOW:
-        facts = {"cycles": len(readings), "more": max(min_cycles, WINDOW) - len(readings)}
-        return GrowthVerdict("INCONCLUSIVE", "too_few", facts, None, None, len(readings))
-    leak = seek_leak(readings, tolerance_mb)
-    calm = seek_calm(readings, tolerance_mb, min_cycles)
-    verdict, reason, facts = leak if leak[0] == "LEAK" else calm or leak
-    return GrowthVerdict(verdict, reason, facts, facts["slope"], facts["high"], len(readings))
+    cycles, fewest = len(readings) + turn - 1 if readings else 0, fewest_readings(turn)
+    if len(readings) < fewest:
+        facts = {"cycles": cycles, "more": max(min_cycles, first_clearing(turn)) - cycles}
+        return GrowthVerdict("INCONCLUSIVE", "too_few", facts, None, None, cycles)
+    leak = seek_leak(readings, tolerance_mb, min_cycles, turn)
+    calm = seek_calm(readings, tolerance_mb, min_cycles, turn)
+    verdict, reason, facts = leak
+    if calm and (calm[0] == "NO LEAK" or verdict != "LEAK"):  # growth that has surely ended was a cache
+        verdict, reason, facts = calm
+    return GrowthVerdict(verdict, reason, facts, facts["slope"], facts["high"], cycles)
 
 
-def seek_leak(readings: Sequence[float], tolerance_mb: float) -> tuple[str, str, dict[str, Any]]:
+def seek_leak(
+    readings: Sequence[float], tolerance_mb: float, min_cycles: int, turn: int
+) -> tuple[str, str, dict[str, Any]]:
     """LEAK, or INCONCLUSIVE and the condition that failed.
 
-    LEAK: two windows of n/3 readings, one after the other, both grow: the later one by a tolerance or more and surely
-    (lower 99 % bound above 0), not much slower than the earlier one, in more than one jump and without falling back.
-    Or at once: every step of one window is huge and the growth does not slow down.
+    LEAK: two windows of n/3 readings, one after the other, both grow, together by a tolerance per cycle or more. The
+    later one does so surely (lower 99 % bound above 0) and not much slower than the earlier one; there is more than one
+    jump, and memory never gave back half of its range. In fewer cycles than show a heap's collection only growth in
+    every cycle, and surely by several tolerances, is enough.
     """
-    n = len(readings)
-    window = max(WINDOW, math.ceil(n / 3))
-    seen = readings[-2 * window :]  # both windows, or what there is of them
+    points, cycles, floor_mb = len(readings), len(readings) + turn - 1, FLOOR_SHARE * tolerance_mb
+    window = max(fewest_readings(turn), (turn + 4) // 2, math.ceil(points / 3))  # two show more than one smeared jump
+    full = cycles >= LEAK_CYCLES and 2 * window <= points
+    window = window if full else points // 2
+    seen = readings[-2 * window :]
+    whole, early, late = (fit(part, floor_mb, turn) for part in (seen, seen[:window], seen[window:]))
     steps = [b - a for a, b in itertools.pairwise(seen)]
-    late, early = fit(seen[-window:]), fit(seen[:window]) if len(seen) == 2 * window else None
-    net, step, fall_back = seen[-1] - seen[0], max(steps), largest_fall(seen)
-    facts = late | {"net": net, "step": step, "fall_back": fall_back, "cycles": n}
-    growing = late["slope"] >= tolerance_mb and late["low"] > 0
-    one_jump = step > MAX_STEP_SHARE * net
-    swings = fall_back > MAX_FALL_SHARE * net
+    net, jump, rest = seen[-1] - seen[0], largest_jump(seen, turn), len(steps) - turn
+    settled = readings[first_turn(turn) :] or readings
+    fall_back = largest_fall(settled)
 
-    recent = steps[-(window - 1) :]
-    half = len(recent) // 2
-    if min(recent) >= FAST_STEPS * tolerance_mb and sum(recent[-half:]) >= FAST_KEEPS_UP * sum(recent[:half]):
-        return "LEAK", "fast_growth", facts | {"smallest_step": min(recent)}
-    if early:
-        facts["earlier"] = early["slope"]
-        keeps_up = early["slope"] > 0 and late["slope"] >= KEEPS_UP * early["slope"]
-        if growing and keeps_up and not one_jump and not swings:
-            return "LEAK", "steady_growth", facts
+    surely = late["slope"] > t_quantile(2 * window - 2) * slope_error(whole["sd"], window, turn)
+    growing = min(whole["slope"], late["slope"]) >= tolerance_mb and whole["low"] > 0 and surely
+    keeps_up = early["slope"] > 0 and late["slope"] >= KEEPS_UP * early["slope"]
+    one_jump = rest < 2 or (net - jump) / rest < REST_SHARE * net / len(steps)
+    swings = fall_back > MAX_FALL_SHARE * (max(settled) - min(settled))
+    every_cycle = whole["low"] >= SURE_TOLERANCES * tolerance_mb and min(steps) >= tolerance_mb / turn
+    soon = every_cycle and window >= WINDOW // 2 and cycles >= min(min_cycles, MIN_CYCLES)
 
+    facts = whole | {"cycles": cycles, "net": net, "step": jump, "fall_back": fall_back, "earlier": early["slope"],
+                     "smallest_step": min(steps), "grown": readings[-1] - readings[0],
+                     "longer": 10 * math.ceil(0.4 * cycles)}  # about four times as many
     stands_out = STANDS_OUT * statistics.median(abs(step) for step in steps)
-    if one_jump and step > stands_out:
+    if growing and keeps_up and not one_jump and not swings and (full or soon):
+        return "LEAK", "steady_growth" if full else "fast_growth", facts
+    if one_jump and jump > stands_out:
         return "INCONCLUSIVE", "one_jump", facts
     if swings and fall_back > stands_out:
         return "INCONCLUSIVE", "swings", facts
-    if early and early["low"] > 0 and not keeps_up:
-        return "INCONCLUSIVE", "slowing_down", facts
-    if growing and not (early and keeps_up):
-        return "INCONCLUSIVE", "unconfirmed", facts | {"needed": max(2 * window, n + 1)}
-    last_half = fit(readings[-calm_window(n) :])
-    enough = max(n + 1, enough_cycles(last_half["sd"], tolerance_mb))
-    return "INCONCLUSIVE", "too_noisy", facts | last_half | {"enough": enough}
+    if early["low"] > 0 and not keeps_up:
+        return "INCONCLUSIVE", "slowing_down", facts | {"now": late["slope"]}
+    if growing:
+        return "INCONCLUSIVE", "unconfirmed", facts | {"needed": max(LEAK_CYCLES, cycles + 1)}
+    calm = fit(readings[-calm_window(points, turn) :], floor_mb, turn)
+    enough = max(cycles + 1, enough_cycles(calm["sd"], tolerance_mb, turn))
+    return "INCONCLUSIVE", "too_noisy", facts | calm | {"enough": enough}
 
 
 def seek_calm(
-    readings: Sequence[float], tolerance_mb: float, min_cycles: int
+    readings: Sequence[float], tolerance_mb: float, min_cycles: int, turn: int
 ) -> tuple[str, str, dict[str, Any]] | None:
     """NO LEAK; INCONCLUSIVE where memory is calm, but not for long enough; None where it is not surely calm.
 
-    Calm: over the last half of the readings growth is surely (upper 99 % bound) below the tolerance.
+    Calm: over three fifths of the readings, or since the last rise, growth is surely (upper 99 % bound) below the
+    tolerance. Enough: rises that came as often as these did would hardly have stayed out for so long, or could not
+    come often enough to matter.
     """
-    n = len(readings)
-    facts = fit(readings[-calm_window(n) :]) | {"cycles": n}
+    before = min(first_turn(turn), len(readings) - fewest_readings(turn))
+    settled, cycles = readings[before:], len(readings) + turn - 1
+    window, floor_mb = calm_window(len(settled), turn), FLOOR_SHARE * tolerance_mb
+    rises = find_rises(settled, fit(settled[-window:], floor_mb, turn)["slope"], tolerance_mb, turn)
+    last = rises[-1].place + turn - 1 if rises else 0  # latest cycle that can have brought the last rise
+    window = max(fewest_readings(turn), min(window, len(settled) - last))
+    facts = fit(settled[-window:], floor_mb, turn) | {"cycles": cycles, "tolerance": tolerance_mb}
     if facts["high"] >= tolerance_mb:
         return None
-    if n < min_cycles:
-        return "INCONCLUSIVE", "too_few", facts | {"more": min_cycles - n}
-
-    height, highest, rises = max(RISE_MB, RISE_SD * noise_sd(readings)), readings[0], [0]
-    for place, reading in enumerate(readings):
-        if reading > highest + height:
-            rises.append(place)
-        highest = max(highest, reading)
-    gap = max((b - a for a, b in itertools.pairwise(rises)), default=0)
-    since = n - 1 - rises[-1]
-    if since < QUIET_GAPS * gap:
-        more = QUIET_GAPS * gap - since
-        return "INCONCLUSIVE", "rises_not_over", facts | {"since": since, "gap": gap, "more": more}
+    more = max(min_cycles - cycles, first_turn(turn) - before)
+    if more > 0:
+        return "INCONCLUSIVE", "too_few", facts | {"more": more}
+    if rises:
+        enough = before + min(cycles_by_time(rises, last), cycles_by_size(rises, tolerance_mb))
+        if cycles < enough:
+            size, since = statistics.mean(rise.mb for rise in rises), cycles - 1 - before - last
+            facts |= {"jumps": len(rises), "size": size, "since": since, "enough": enough, "more": enough - cycles}
+            return "INCONCLUSIVE", "rises_not_over", facts
 
     bound = max(facts["high"], 0.1)  # memory that falls: a bound of 0 or less reads like a promise
-    rarest = n / 3  # none seen in n cycles: jumps come less often than 3/n, with 95 % confidence
+    rarest = cycles / 3  # none seen in n cycles: jumps come less often than 3/n, with 95 % confidence
+    if facts["low"] >= WORTH_SAYING_MB:
+        return "NO LEAK", "small_growth", facts | {"cycles_per_gb": int(1024 / facts["slope"]), "rarest": rarest}
     return "NO LEAK", "no_growth", facts | {"high": bound, "cycles_per_gb": int(1024 / bound), "rarest": rarest}
 
 
-def fit(readings: Sequence[float]) -> dict[str, Any]:
-    """Least-squares slope with one-sided 99 % bounds, MB per cycle, and the sd of the readings about it, MB."""
+def find_rises(readings: Sequence[float], slope: float, tolerance_mb: float, turn: int = 1) -> list[Rise]:
+    """Readings above all before them by more than noise and than steady growth of `slope` below the tolerance.
+
+    What the next reading gives back was no rise. One jump takes a whole turn to show in means over a turn, so readings
+    are compared with those a turn ago, and rises less than a turn apart are one.
+    """
+    step = turn * min(max(slope, 0.0), tolerance_mb)
+    height = max(tolerance_mb / 2, RISE_SD * noise_sd(readings, turn)) + step
+    rises: list[Rise] = []
+    place, highest = turn, readings[0]
+    while place < len(readings):
+        stands_out = readings[place] > highest + height
+        if stands_out and all(later > highest for later in readings[place + turn : place + turn + 1]):
+            top = max(readings[place : place + turn])
+            rises.append(Rise(place, top - highest))
+            place, highest = place + turn, top
+            continue
+        if not stands_out:
+            highest = max(highest, readings[place - turn + 1])
+        place += 1
+    return rises
+
+
+def cycles_by_time(rises: Sequence[Rise], last: int) -> int:
+    """Cycles after which rises, the last in cycle `last`, have hardly paused by chance: each of J that come at any
+    time would have come by then in last/n of cases, all of them in (last/n)^J."""
+    chance = CHANCE_OF_ONE if len(rises) == 1 else CHANCE
+    return math.ceil(last / math.pow(chance, 1 / len(rises))) + 1
+
+
+def cycles_by_size(rises: Sequence[Rise], tolerance_mb: float) -> float:
+    """Cycles after which so many rises, as often as they may come with 95 % confidence, stay below the tolerance."""
+    if len(rises) >= len(UPPER_95):
+        return math.inf
+    return math.ceil(statistics.mean(rise.mb for rise in rises) * UPPER_95[len(rises)] / tolerance_mb) + 1
+
+
+def fit(readings: Sequence[float], floor_mb: float = FLOOR_SHARE * TOLERANCE_MB, turn: int = 1) -> dict[str, Any]:
+    """Least-squares slope with one-sided 99 % bounds, MB per cycle, and the sd of one cycle's reading, MB.
+
+    Residuals of means over a turn are smooth whatever the noise; but their steps are the differences of two cycles a
+    turn apart, divided by the turn, and tell the noise of one.
+    """
     m = len(readings)
     middle, mean = (m - 1) / 2, sum(readings) / m
-    spread = m * (m * m - 1) / 12  # sum of the squared distances of 0 … m-1 from their middle
-    slope = sum((x - middle) * (y - mean) for x, y in enumerate(readings)) / spread
-    residual = sum((y - mean - slope * (x - middle)) ** 2 for x, y in enumerate(readings))
-    sd = max(MIN_SD_MB, math.sqrt(residual / (m - 2)))
-    margin = t_quantile(m - 2) * sd / math.sqrt(spread)
-    return {"slope": slope, "low": slope - margin, "high": slope + margin, "sd": sd, "window": m}
+    slope = sum((x - middle) * (y - mean) for x, y in enumerate(readings)) * 12 / (m * (m * m - 1))
+    if turn == 1:
+        squares = sum((y - mean - slope * (x - middle)) ** 2 for x, y in enumerate(readings))
+    else:
+        step = (readings[-1] - readings[0]) / (m - 1)
+        squares = turn**2 / 2 * sum((b - a - step) ** 2 for a, b in itertools.pairwise(readings))
+    df = max(1, m - 2)
+    sd = max(floor_mb, math.sqrt(squares / df))
+    margin = t_quantile(df) * slope_error(sd, m, turn)
+    return {"slope": slope, "low": slope - margin, "high": slope + margin, "sd": sd, "window": m + turn - 1}
+
+
+def slope_error(sd: float, readings: int, turn: int) -> float:
+    """Standard error of a slope over so many means, each over a turn of cycles whose readings vary by `sd`."""
+    return sd * slope_factor(readings, turn)
+
+
+@functools.cache
+def slope_factor(readings: int, turn: int) -> float:
+    """... for an sd of 1: the weights that the slope gives to each cycle's own reading, summed as squares."""
+    middle, spread = (readings - 1) / 2, readings * (readings * readings - 1) / 12
+    weights = [sum(place - middle for place in range(max(0, cycle - turn + 1), min(readings, cycle + 1))) / turn
+               for cycle in range(readings + turn - 1)]
+    return math.sqrt(sum(weight * weight for weight in weights)) / spread
 
 
 @functools.cache
 def t_quantile(df: int) -> float:
     """Student's t, one-sided 99 %: Abramowitz and Stegun 26.7.5, 0.11 % too small at df 4, 0.01 % from df 8."""
+    if df < 3:
+        return (31.82052, 6.964557)[df - 1]  # where the expansion is of no use
     z = NORMAL_99
     return (
         z
@@ -2423,17 +2596,32 @@ def t_quantile(df: int) -> float:
     )
 
 
-def calm_window(n: int) -> int:
-    """How many of n readings, the last ones, must be calm."""
-    return max(WINDOW, math.ceil(n / 2))
+def fewest_readings(turn: int) -> int:
+    """The fewest readings that a slope is taken from."""
+    return max(TURN_WINDOW, WINDOW - turn + 1)
 
 
-def enough_cycles(sd: float, tolerance_mb: float) -> int:
-    """Cycles after which growth by the tolerance shows, in 90 % of runs, in the last half of readings of this sd."""
-    m = WINDOW
-    while (t_quantile(m - 2) + NORMAL_90) * sd * math.sqrt(12 / (m * (m * m - 1))) > tolerance_mb:
+def first_turn(turn: int) -> int:
+    """How many means over a turn still hold readings from before every worker had its first task in turn."""
+    return math.ceil(turn / 2) if turn > 1 else 0
+
+
+def first_clearing(turn: int) -> int:
+    """The first cycle in which means over a turn can clear."""
+    return first_turn(turn) + fewest_readings(turn) + turn - 1
+
+
+def calm_window(readings: int, turn: int = 1) -> int:
+    """How many of the readings, the last ones, must be calm."""
+    return max(fewest_readings(turn), math.ceil(CALM_SHARE * readings))
+
+
+def enough_cycles(sd: float, tolerance_mb: float, turn: int = 1) -> int:
+    """Cycles after which growth by the tolerance shows, in 90 % of runs, in the last part of readings of this sd."""
+    m = fewest_readings(turn)
+    while (t_quantile(m - 2) + NORMAL_90) * slope_error(sd, m, turn) > tolerance_mb:
         m += 1
-    return 2 * m
+    return math.ceil(m / CALM_SHARE) + turn - 1
 
 
 def largest_fall(readings: Sequence[float]) -> float:
@@ -2442,14 +2630,62 @@ def largest_fall(readings: Sequence[float]) -> float:
     return max(high - reading for high, reading in zip(highest, readings, strict=True))
 
 
-def noise_sd(readings: Sequence[float]) -> float:
+def largest_jump(readings: Sequence[float], turn: int) -> float:
+    """The most that memory grew by within one cycle, MB; means over a turn show one jump in so many steps."""
+    return max(b - a for a, b in zip(readings, readings[turn:] or readings[-1:], strict=False))
+
+
+def noise_sd(readings: Sequence[float], turn: int = 1) -> float:
     """Sd of a reading about its level, MB, from the falls between readings up to three cycles apart.
 
     From falls only, since rises, which are looked for, must not raise the bar for themselves as they do in a residual
-    sd. Their median, since one collected heap must not raise it either: 0.6745 * sqrt(2) sd for normal readings.
+    sd. Their median, since one collected heap must not raise it either: 0.6745 * sqrt(2) sd for normal readings. Means
+    over a turn that share cycles differ by less, in the proportion of those they do not share.
     """
-    falls = [a - b for apart in (1, 2, 3) for a, b in zip(readings, readings[apart:], strict=False) if a >= b]
+    falls = [(a - b) * math.sqrt(turn / min(apart, turn)) for apart in (1, 2, 3)
+             for a, b in zip(readings, readings[apart:], strict=False) if a >= b]
     return statistics.median(falls) / 0.954 if falls else 0.0
+
+
+def moving_turn(readings: Sequence[float], workers: int) -> list[float]:
+    """One reading per cycle from one per task, two tasks a cycle: with several workers the mean over one full turn.
+
+    Tasks go round the workers, and some keep what their last clip needed. Who has had which repeats itself after 2 *
+    workers tasks, given that the order of the clips alternates from cycle to cycle where the number of workers is even
+    and never where it is odd; so the mean over so many does not depend on it. It is judged with `turn` = workers.
+    """
+    if workers < 2:
+        return list(readings[1::2])
+    sums = list(itertools.accumulate(readings, initial=0.0))
+    return [(sums[end] - sums[end - 2 * workers]) / (2 * workers) for end in range(2 * workers, len(sums), 2)]
+
+
+@dataclass(frozen=True)
+class CycleReadings:
+    """What a role held at rest after each batch of one cycle, MB."""
+
+    cycle: int
+    readings: tuple[float, ...]
+    failed: bool  # a task of the cycle failed
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The growth rule with the limits of a run."""
+
+    tolerance_mb: float
+    min_cycles: int
+    workers: int  # that take turns at single tasks
+
+    def series(self, readings: Sequence[float]) -> GrowthVerdict:
+        return judge_history(readings, tolerance_mb=self.tolerance_mb, min_cycles=self.min_cycles)
+
+    def cycles(self, cycles: Sequence[CycleReadings]) -> GrowthVerdict:
+        """Of several workers that take turns, each cycle's readings depend on who had which clip."""
+        if self.workers > 1 and all(len(each.readings) == 2 for each in cycles):
+            return judge_tasks([mb for each in cycles for mb in each.readings], workers=self.workers,
+                               tolerance_mb=self.tolerance_mb, min_cycles=self.min_cycles)
+        return self.series([each.readings[-1] for each in cycles])
 
 
 def judge_leak(
@@ -2460,35 +2696,88 @@ def judge_leak(
     min_cycles: int = MIN_CYCLES,
     sampler_gap_s: float | None = None,
 ) -> dict[str, RoleVerdict]:
-    """Verdict of every watched role, and of the worker in any case, from the results of the leak phase.
+    """Verdict of every watched role, and of the worker in any case, from the results of a phase of cycles.
 
     `sampler_gap_s`: the longest time between two samples, where more is known of it than the results tell. Like theirs
     it counts without the warm-up round, which is not judged.
     """
-    judge = functools.partial(judge_growth, tolerance_mb=tolerance_mb, min_cycles=min_cycles)
-    leak_phase = [result for result in results if result.phase == phase]
-    watched = {"worker"}.union(*(result.memory for result in leak_phase))
-    gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in leak_phase if result.cycle)])
-    return {role: judge_role(role, leak_phase, judge, gap_s) for role in ROLES if role in watched}
+    of_phase = [result for result in results if result.phase == phase]
+    judge = Judge(tolerance_mb, min_cycles, workers_in_turn(of_phase))
+    watched = {"worker"}.union(*(result.memory for result in of_phase))
+    gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in of_phase if result.cycle)])
+    return {role: judge_role(role, of_phase, judge, gap_s) for role in ROLES if role in watched}
 
 
-def judge_role(
-    role: str, results: Sequence[TaskResult], judge: Callable[[Sequence[float]], GrowthVerdict], gap_s: float
-) -> RoleVerdict:
-    """Judge each unbroken series of the role's readings, and its work-horses; a LEAK in any of them is a LEAK."""
+def workers_in_turn(results: Sequence[TaskResult]) -> int:
+    """How many workers take turns: as many as got a task in the warm-up round, where later tasks come one by one."""
+    one_by_one = all(result.concurrency == 1 for result in results if result.cycle)
+    return max((result.concurrency for result in results if result.cycle == 0), default=1) if one_by_one else 1
+
+
+def judge_role(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: float) -> RoleVerdict:
+    """Judge the role's readings at rest, and its work-horses; a LEAK in any of them is a LEAK."""
     measure, around = readings_of(role, results)
     if all(after is None for _, after in around):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "not_measured", {}, None, None, 0), [], [], [])
     if idle := without_work(role, results):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0), [], [], [])
     series, breaks = cut_into_series(role, results, [after for _, after in around])
-    growth, readings = decide(series, judge)
+    growth, judged = decide(role, results, series, breaks, judge)
     horses = horse_series(results, judge) if role == "worker" else []
-    clips = {result.clip for result in results if result.cycle}
-    growth = consider_horses(growth, horses, clips)
-    growth = withhold(growth, breaks, gap_s, count_unsettled(results, readings))
+    growth = consider_horses(growth, horses, {result.clip for result in results if result.cycle})
+    growth = withhold(growth, breaks, gap_s, count_unsettled(results, judged))
     growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
-    return RoleVerdict(role, growth, readings, breaks, horses)
+    return RoleVerdict(role, growth, [(each.cycle, each.readings[-1]) for each in judged], breaks, horses)
+
+
+def decide(role: str, results: Sequence[TaskResult], series: Sequence[list[CycleReadings]],
+           breaks: Sequence[tuple[int, str]], judge: Judge) -> tuple[GrowthVerdict, list[CycleReadings]]:
+    """The verdict on the role's series, and the cycles that it rests on.
+
+    A leak in any unbroken series is a leak, whether its tasks succeeded or not. Else it is judged by the growth within
+    the lives of its processes, where they were replaced; else since the last task that failed: what fails proves
+    nothing of what succeeds.
+    """
+    judged = [(judge.cycles(cycles), cycles) for cycles in series]
+    if leaking := next((each for each in judged if each[0].verdict == "LEAK"), None):
+        return leaking
+    growth, cycles = judged[-1]
+    if any(kind == "replaced" for _, kind in breaks):
+        return judge_lives(role, results, breaks, judge), cycles
+    failed = max((place for place, each in enumerate(cycles) if each.failed), default=None)
+    if failed is None:
+        return growth, cycles
+    since = cycles[failed + 1 :]
+    if growth.mb_per_cycle is None and (seen := growth_seen(cycles)) >= judge.tolerance_mb:
+        facts = {"cycle": cycles[failed].cycle, "slope": seen, "cycles": len(cycles)}
+        return GrowthVerdict("INCONCLUSIVE", "failing_growth", facts, seen, None, len(cycles)), cycles
+    return judge.cycles(since), since
+
+
+def growth_seen(cycles: Sequence[CycleReadings]) -> float:
+    """MB per cycle over readings too few for a verdict; 0 where memory did not grow in each cycle."""
+    readings = [each.readings[-1] for each in cycles]
+    rising = len(readings) > 2 and all(b > a for a, b in itertools.pairwise(readings))
+    return (readings[-1] - readings[0]) / (len(readings) - 1) if rising else 0.0
+
+
+def judge_lives(role: str, results: Sequence[TaskResult], breaks: Sequence[tuple[int, str]],
+                judge: Judge) -> GrowthVerdict:
+    """The growth rule on the growth within the lives of recycled processes, put end to end.
+
+    What they leak is contained by their end: how often that comes, and how much it keeps within bounds, is said.
+    """
+    lives = lives_of(role, results)
+    grown = [0.0, *itertools.accumulate(sum(steps) for steps in steps_within(lives))]
+    tasks = tasks_per_cycle(results)
+    growth = judge.series(grown[::tasks])
+    replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
+    facts = growth.facts | {
+        "cycle": replaced[-1], "times": len(replaced), "per_task": (growth.mb_per_cycle or 0.0) / tasks,
+        "tasks": statistics.median([len(life.held) for life in lives]) if lives else 0,
+        "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
+    reason = {"LEAK": "recycled_leak", "NO LEAK": "recycled_calm"}.get(growth.verdict, "replaced")
+    return dataclasses.replace(growth, reason=reason, facts=facts)
 
 
 def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | None:
@@ -2543,47 +2832,90 @@ def readings_of(
     return "rss", [(m.before_mb, m.after_mb) if m else (None, None) for m in memories]
 
 
-def decide(
-    series: Sequence[list[tuple[int, float]]], judge: Callable[[Sequence[float]], GrowthVerdict]
-) -> tuple[GrowthVerdict, list[tuple[int, float]]]:
-    """The verdict of the first series that leaks, else of the last one, and its readings."""
-    judged = [(judge([mb for _, mb in readings]), readings) for readings in series]
-    return next((each for each in judged if each[0].verdict == "LEAK"), judged[-1])
-
-
-def count_unsettled(results: Sequence[TaskResult], readings: Sequence[tuple[int, float]]) -> int:
-    """Readings of cycles in which memory did not come to rest."""
+def count_unsettled(results: Sequence[TaskResult], cycles: Sequence[CycleReadings]) -> int:
+    """Cycles of these in which memory did not come to rest."""
     restless = {result.cycle for result in results if result.settled is False}
-    return sum(cycle in restless for cycle, _ in readings)
+    return sum(each.cycle in restless for each in cycles)
 
 
 def cut_into_series(
     role: str, results: Sequence[TaskResult], after: Sequence[float | None]
-) -> tuple[list[list[tuple[int, float]]], list[tuple[int, str]]]:
-    """(cycle, reading after its last task) in unbroken series, and (cycle, kind) of what broke them."""
-    cycles: dict[int, list[tuple[TaskResult, float | None]]] = {}
+) -> tuple[list[list[CycleReadings]], list[tuple[int, str]]]:
+    """Readings at rest of the judged cycles in unbroken series, and (cycle, kind) of what happened to them.
+
+    A lost reading and a replaced process break a series; a failed task does not, since what it kept counts.
+    """
+    cycles: dict[int, dict[int | None, list[tuple[TaskResult, float | None]]]] = {}
     for result, reading in zip(results, after, strict=True):
-        cycles.setdefault(result.cycle or 0, []).append((result, reading))
-    complete = max((len(tasks) for cycle, tasks in cycles.items() if cycle > 0), default=0)
+        cycles.setdefault(result.cycle or 0, {}).setdefault(result.batch, []).append((result, reading))
+    complete = max((len(batches) for cycle, batches in cycles.items() if cycle > 0), default=0)
     replaced = cycles_of_replacement(role, results)
-    series: list[list[tuple[int, float]]] = [[]]
+    series: list[list[CycleReadings]] = [[]]
     breaks: list[tuple[int, str]] = []
     for cycle in range(max(cycles) + 1):
-        tasks = cycles.get(cycle, [])
-        reading = tasks[-1][1] if len(tasks) == complete else None
+        batches = list(cycles.get(cycle, {}).values())
+        readings = [batch[-1][1] for batch in batches]
+        failed = any(result.status != "success" for batch in batches for result, _ in batch)
         if cycle in replaced:
             breaks.append((cycle, "replaced"))
         elif cycle == 0:
             continue
-        elif any(result.status != "success" for result, _ in tasks):
-            breaks.append((cycle, "failed_task"))
-        elif reading is None:
+        elif len(batches) < complete or None in readings:
             breaks.append((cycle, "missing_reading"))
         else:
-            series[-1].append((cycle, reading))
+            breaks += [(cycle, "failed_task")] * failed
+            series[-1].append(CycleReadings(cycle, tuple(typing.cast("list[float]", readings)), failed))
             continue
         series.append([])
     return series, breaks
+
+
+def tasks_per_cycle(results: Sequence[TaskResult]) -> int:
+    """Batches in a judged cycle."""
+    batches, cycles = ({getattr(r, name) for r in results if r.cycle} for name in ("batch", "cycle"))
+    return max(1, round(len(batches) / max(1, len(cycles))))
+
+
+@dataclass
+class Life:
+    """A process of a role at rest after each batch, MB: place of the batch -> what it held."""
+
+    held: dict[int, float] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)  # clips it has met
+    steps: dict[int, float] = field(default_factory=dict)  # growth after its first use of each clip
+
+    @property
+    def first_used(self) -> float:
+        """What it held when it had met each clip."""
+        before = min(self.steps, default=None)
+        return max(self.held.values()) if before is None else self.held[before] - self.steps[before]
+
+
+def lives_of(role: str, results: Sequence[TaskResult]) -> list[Life]:
+    """The lives of a role's long-lived processes over the batches of a phase."""
+    lives: dict[tuple[int, str], Life] = {}
+    last: dict[int | None, TaskResult] = {result.batch: result for result in results if role in result.memory}
+    for place, result in enumerate(last.values()):
+        for process in (p for p in result.memory[role].processes if not p.ended and p.held_mb is not None):
+            life = lives.setdefault((process.pid, process.started), Life())
+            held = process.held_mb or 0.0
+            if place - 1 in life.held and result.clip in life.used and result.cycle:
+                life.steps[place] = held - life.held[place - 1]
+            if place - 1 in life.held or process.resident:
+                life.used.add(result.clip)
+            life.held[place] = held
+    return [life for life in lives.values() if len(life.held) > 1]
+
+
+def steps_within(lives: Sequence[Life]) -> list[list[float]]:
+    """Growth of each life in each batch in which any was past its first use and had loaded its model, in order."""
+    places: dict[int, list[float]] = {}
+    for life in lives:
+        loaded = max(life.held.values()) / 2
+        for place, mb in life.steps.items():
+            if life.held[place] - mb >= loaded:
+                places.setdefault(place, []).append(mb)
+    return [places[place] for place in sorted(places)]
 
 
 def cycles_of_replacement(role: str, results: Sequence[TaskResult]) -> set[int]:
@@ -2605,13 +2937,8 @@ def withhold(
     growth: GrowthVerdict, breaks: Sequence[tuple[int, str]], gap_s: float, unsettled: int
 ) -> GrowthVerdict:
     """Never NO LEAK where memory may have gone unseen; where too little is left to judge, say what broke the series."""
-    replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
-    if growth.verdict == "LEAK":
-        return growth
     facts: dict[str, Any]
-    if replaced:
-        reason, facts = "replaced", {"cycle": replaced[-1]}
-    elif breaks and growth.reason == "too_few":
+    if breaks and growth.reason == "too_few":
         reason, facts = breaks[-1][1], {"cycle": breaks[-1][0]}
     elif growth.verdict == "NO LEAK" and gap_s > GAP_S:
         reason, facts = "sampler_gap", {"gap_s": gap_s}
@@ -2635,16 +2962,14 @@ def consider_horses(growth: GrowthVerdict, horses: Sequence[HorseSeries], clips:
     return growth
 
 
-def horse_series(
-    results: Sequence[TaskResult], judge: Callable[[Sequence[float]], GrowthVerdict]
-) -> list[HorseSeries]:
+def horse_series(results: Sequence[TaskResult], judge: Judge) -> list[HorseSeries]:
     """Work-horses of each clip in order of their jobs, the heaviest of each task."""
     horses: dict[str, list[ProcessMemory]] = {}
     for result in results:
         horse = work_horse(result)
         if result.cycle and result.status == "success" and horse:
             horses.setdefault(result.clip, []).append(horse)
-    return [HorseSeries(clip, jobs, judge([horse.held_mb for horse in jobs if horse.held_mb is not None]))
+    return [HorseSeries(clip, jobs, judge.series([horse.held_mb for horse in jobs if horse.held_mb is not None]))
             for clip, jobs in horses.items()]
 
 
@@ -2896,9 +3221,9 @@ def leak_phase(test: StressTest) -> None:
         _, before = test.batch(again, 1, before, Place("leak", cycle=0))
 
     def clips(cycle: int) -> tuple[Clips, ...]:
-        # Workers take turns: in one order only, each of two would always get the same clip, and which of the clips
-        # memory follows could not be told from which of the workers it is in.
-        return (short, long) if workers == 1 or cycle % 2 else (long, short)
+        # Workers take turns: in one order only, each of an even number would always get the same clip, and which of
+        # the clips memory follows could not be told from which of the workers it is in. So each turn has another one.
+        return (short, long) if workers % 2 or (cycle - 1) // (workers // 2) % 2 == 0 else (long, short)
 
     run_cycles(test, "leak", before, clips, size)
 
@@ -2931,7 +3256,7 @@ def run_cycles(test: StressTest, phase: str, before: Reading, clips: Callable[[i
         if without_success == GIVE_UP_CYCLES:
             test.screen.event(f"{phase} phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
             return
-        if decided and (verdicts or cycle >= s.min_cycles):
+        if decided and cycle >= s.min_cycles:
             return
 
 

@@ -49,7 +49,7 @@ def judged_runs(run: RecordedRun) -> LevelRuns:
         number = 1 if result.level_run is None else result.level_run
         if number:  # 0 is the warm-up task
             groups.setdefault((result.concurrency, number), []).append(result)
-    recycled = {death.role for death in crashes_and_recycled(run.results)[1]} if run.schema > 1 else set()
+    recycled = {death.role for death in crashes_and_recycled(run.results)[1]}
     return [(judge_level_run(results, run.setting("rtf_limit"), recycled), results) for results in groups.values()]
 
 

@@ -78,14 +78,12 @@ def overall(criteria: Sequence[Criterion], cut_short: Note | None) -> str:
 def find_deaths(run: RecordedRun) -> tuple[list[Death | Failure], list[Death]]:
     """What crashed: processes that serve a role, or the work-horse of a task; and what was recycled between tasks."""
     crashes, recycled = crashes_and_recycled(run.results)
-    if run.schema < 2:  # what tells recycling from a crash was not recorded
-        crashes, recycled = [*crashes, *recycled], []
     recorded = {(death.role, death.pid) for death in [*crashes, *recycled]}
-    for death in deaths_seen(run.results):
-        if (death.role, death.pid) not in recorded:
-            (recycled if death.replaced and run.schema > 1 else crashes).append(death)
+    others = {(d.role, d.pid): d for d in deaths_seen(run.results) if (d.role, d.pid) not in recorded}
+    for death in others.values():
+        (recycled if death.replaced and run.schema > 1 else crashes).append(death)
     if crashes:
-        return [*dict.fromkeys(crashes)], recycled
+        return [*{(death.role, death.pid, death.at): death for death in crashes}.values()], recycled
     died = (r for r in run.results if r.error_kind == "worker_died")
     return [Failure("worker_died", r.error, r.error_facts, r.test_id) for r in died], recycled
 

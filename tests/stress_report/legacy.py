@@ -121,9 +121,13 @@ def level_facts(level: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def death_of(sentence: str) -> Death:
-    """A death from its sentence; of one that this tool did not write only the words are known."""
+    """A death from its sentence; of one that this tool did not write only the words are known.
+
+    Whether another process took its place was not recorded: it is a crash, as it was when it was recorded.
+    """
     found = DEATH.fullmatch(sentence)
-    return Death(found["role"], int(found["pid"]), found["name"], "") if found else Death("", 0, sentence, "")
+    role, pid, name = (found["role"], int(found["pid"]), found["name"]) if found else ("", 0, sentence)
+    return Death(role, pid, name, at="", replaced=False)
 
 
 def facts_of(kind: str, error: str) -> tuple[str | None, dict[str, Any]]:

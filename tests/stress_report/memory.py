@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from memory_leak_stress_test import (
     GAP_S,
     ROLES,
+    TOLERANCE_MB,
     GrowthVerdict,
     HorseSeries,
     RoleMemory,
@@ -233,6 +234,58 @@ def growth_after_ramp(run: RecordedRun, first: TaskResult) -> dict[str, float]:
 def roots_of(memory: RoleMemory) -> set[tuple[int, str]]:
     """The processes that served a role to the end."""
     return {(p.pid, p.started) for p in memory.processes if p.root and not p.ended}
+
+
+@dataclass(frozen=True)
+class LoadGrowth:
+    """Runs of one ramp level, one after the other, each of which left more memory behind than the one before."""
+
+    concurrency: int
+    readings: list[float]  # MB at rest: before the first of them, and after each
+    smallest_mb: float  # the least that a repeat added
+    mb_per_task: float  # over the repeats
+
+
+def growth_under_load(
+    runs: Sequence[tuple[int, float, float]], tolerance_mb: float = TOLERANCE_MB
+) -> LoadGrowth | None:
+    """Growth that goes on when a level of the ramp is run again: the largest, or None where there is none.
+
+    `runs`: (concurrency, MB at rest before, and after). A level's first run may set a high-water mark; a repeat that
+    adds a tolerance per two tasks again, and another that does, are no mark. Two repeats are evidence, not a verdict.
+    """
+    found = []
+    for concurrency, group in itertools.groupby(runs, key=lambda run: run[0]):
+        same = list(group)
+        added = [after - before for _, before, after in same[1:]]
+        if len(added) > 1 and min(added) > tolerance_mb * concurrency / 2:
+            readings = [same[0][1], *(after for _, _, after in same)]
+            found.append(LoadGrowth(concurrency, readings, min(added), sum(added) / len(added) / concurrency))
+    return max(found, key=lambda growth: growth.mb_per_task * growth.concurrency, default=None)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """One rate of growth, MB, in every unit that a reader may need."""
+
+    per_cycle: float
+    per_task: float
+    per_hour: float | None  # of this load; null where the time of a cycle is not known
+    cycles_per_gb: int | None  # null where memory does not grow
+    hours_per_gb: float | None
+    idle_share: float | None  # of the growth, at the rate seen while no task ran: 1 is a clock's, 0 the tasks'
+
+
+def growth_rates(
+    mb_per_cycle: float, tasks: int, seconds: float | None, idle: Sequence[tuple[float, float]] = ()
+) -> Rates:
+    """Rates from MB, tasks and seconds per cycle; `idle`: (seconds, MB gained) of stretches without any task."""
+    per_hour = 3600 * mb_per_cycle / seconds if seconds else None
+    rested, gained = sum(s for s, _ in idle), sum(mb for _, mb in idle)
+    grows = mb_per_cycle > 0
+    return Rates(mb_per_cycle, mb_per_cycle / tasks, per_hour, int(1024 / mb_per_cycle) if grows else None,
+                 1024 / per_hour if grows and per_hour else None,
+                 min(1.0, max(0.0, gained / rested * seconds / mb_per_cycle)) if grows and seconds and rested else None)
 
 
 @dataclass(frozen=True)

@@ -376,9 +376,10 @@ def record_of(kind: Any, content: Mapping[str, Any]) -> Any:
     for name, hint, simple, required in fields_of(kind):
         if name in content:
             value = content[name]
-            values[name] = value if type(value) in simple else checked(name, hint, value)
-            if type(value) is float and not -SANE <= value <= SANE:
+            kind_of_value = type(value)
+            if kind_of_value is float and not -SANE <= value <= SANE:
                 raise BadLine("range", name=name)
+            values[name] = value if kind_of_value in simple else checked(name, hint, value)
         elif required:
             raise BadLine("missing", name=name)
     return kind(**values)

@@ -632,13 +632,17 @@ WORDS: dict[str, tuple[str, str]] = {
     "cannot_write": ("The report cannot be written to {file} ({why}); name another with --output.",
         "无法把报告写到 {file}（{why}）；请用 --output 指定其他位置。"),
     # why a leak verdict is what it is
-    "reason_steady_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, "
-        "after {earlier:.1f} per cycle over the {window} before",
-        "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），此前 {window} 轮每轮 {earlier:.1f} MB"),
-    "reason_fast_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, "
-        "never by less than {smallest_step:.1f}, without slowing down",
-        "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），其中增长最少的一轮也有 {smallest_step:.1f} "
-        "MB，且没有放缓"),
+    "reason_steady_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} of {cycles} "
+        "cycles, {grown:,.0f} MB in all, with no sign of an end; a cache larger than that looks the same: --min-cycles "
+        "{longer} goes on",
+        "在全部 {cycles} 轮中，最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），累计 {grown:,.0f} MB，"
+        "没有停止的迹象；容量比这更大的缓存看起来也是这样：可用 --min-cycles {longer} 继续"),
+    "reason_fast_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}), in every one of {window} cycles "
+        "by {smallest_step:.1f} or more, {grown:,.0f} MB in all, with no sign of an end; a cache larger than that, or "
+        "a heap collected later, looks the same: --min-cycles {longer} goes on",
+        "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），每一轮都不少于 {smallest_step:.1f} MB，累计 "
+        "{grown:,.0f} MB，没有停止的迹象；容量比这更大的缓存，或更晚才回收的堆，看起来也是这样：可用 --min-cycles "
+        "{longer} 继续"),
     "reason_horses_leak": ("each job on {clip} held {slope:.1f} MB more when it ended than the job before (at least "
         "{low:.1f}), though each had its own process: what it loads keeps growing",
         "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽然各在独立进程中运行，"
@@ -648,36 +652,52 @@ WORDS: dict[str, tuple[str, str]] = {
         "{rarest:.1f} cycles cannot be excluded",
         "在全部 {cycles} 轮中，最近 {window} 轮每轮增长不超过 {high:.1f} MB，即 1 GB 空闲内存至少可用 "
         "{cycles_per_gb} 轮；但不能排除平均 {rarest:.1f} 轮以上才出现一次的跳增"),
+    "reason_small_growth": ("grows by {slope:.1f} MB per cycle, surely more than {low:.1f} and less than {high:.1f}: "
+        "under the tolerance of {tolerance:g}; 1 GB of free memory lasts {cycles_per_gb} "
+        "{cycles_per_gb:|cycle|cycles}",
+        "每轮增长 {slope:.1f} MB，确定高于 {low:.1f}、低于 {high:.1f}，未超过容差 {tolerance:g}；1 GB 空闲内存可用 "
+        "{cycles_per_gb} 轮"),
     "reason_fork_per_job": ("each job had its own process, so memory cannot pile up between jobs; the worker around "
         "them did not grow by more than {high:.1f} MB per cycle over the last {window} of {cycles} cycles",
         "每个任务在独立进程中运行，内存不会跨任务累积；外层 worker 在全部 {cycles} 轮中，最近 {window} 轮每轮增长不"
         "超过 {high:.1f} MB"),
     "reason_too_few": ("{cycles} {cycles:|reading is|readings are} too few: at least {more} more needed",
         "只有 {cycles} 个读数，至少还需要 {more} 个"),
-    "reason_unconfirmed": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles, "
-        "not yet over {window} before them too: {needed} cycles or more tell a leak from a warm-up",
-        "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），但此前 {window} 轮尚未证实：要区分泄漏与预热"
-        "，需要 {needed} 轮或更多"),
+    "reason_unconfirmed": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles: "
+        "{needed} cycles or more tell a leak from a warm-up",
+        "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}）：要区分泄漏与预热，需要 {needed} 轮或更多"),
     "reason_one_jump": ("one step of {step:.1f} MB stands out in a growth of {net:.1f} MB: more cycles show whether "
         "it comes again",
         "{net:.1f} MB 的增长中有一次跳增 {step:.1f} MB：需要更多轮次看它是否再次出现"),
-    "reason_slowing_down": ("growth slows down, from {earlier:.1f} to {slope:.1f} MB per cycle: it may be a warm-up "
+    "reason_slowing_down": ("growth slows down, from {earlier:.1f} to {now:.1f} MB per cycle: it may be a warm-up "
         "or the allocator's arenas; run more cycles, or set MALLOC_ARENA_MAX=2 for the worker",
-        "增长在放缓，每轮从 {earlier:.1f} MB 降到 {slope:.1f} MB：可能是预热，也可能是内存分配器的 arena；请增加轮数"
+        "增长在放缓，每轮从 {earlier:.1f} MB 降到 {now:.1f} MB：可能是预热，也可能是内存分配器的 arena；请增加轮数"
         "，或为 worker 设置 MALLOC_ARENA_MAX=2"),
     "reason_swings": ("memory swings: a fall of {fall_back:.1f} MB within a growth of {net:.1f} MB; look for caches "
         "and garbage collection, or run more cycles",
         "内存有涨有落：净增 {net:.1f} MB 期间曾回落 {fall_back:.1f} MB；请检查缓存与垃圾回收，或增加轮数"),
     "reason_rises_not_over": ("at most {high:.1f} MB per cycle at the end, but memory last rose {since} "
-        "{since:|cycle|cycles} ago and earlier rises came up to {gap} {gap:|cycle|cycles} apart: {more} more quiet "
-        "{more:|cycle|cycles} needed",
-        "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过，而此前两次上升最长相隔 {gap} 轮：还需平稳 "
-        "{more} 轮"),
+        "{since:|cycle|cycles} ago ({jumps} {jumps:|time|times}, {size:.1f} MB on average): whether that is over shows "
+        "after {enough} cycles in all",
+        "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过（共 {jumps} 次，平均 {size:.1f} MB）：是否已经停"
+        "止，总共要 {enough} 轮才能看出"),
     "reason_too_noisy": ("growth is between {low:.1f} and {high:.1f} MB per cycle: readings vary by {sd:.1f} MB, "
         "which needs about {enough} cycles in all",
         "每轮增长在 {low:.1f} 至 {high:.1f} MB 之间：读数波动达 {sd:.1f} MB，总共约需 {enough} 轮才能判定"),
-    "reason_replaced": ("a watched process ended or was replaced in cycle {cycle}, and what it held is gone with it",
-        "第 {cycle} 轮有被监控的进程退出或被替换，它占用的内存随之消失"),
+    "reason_replaced": ("its processes were replaced in {times} {times:|cycle|cycles} (last in cycle {cycle}), and "
+        "growth within their lives is not decided after {cycles} {cycles:|reading|readings}",
+        "其进程在 {times} 轮中被替换（最后一次在第 {cycle} 轮），进程存活期间的增长在 {cycles} 个读数之后仍无法判定"),
+    "reason_recycled_leak": ("keeps {per_task:,.1f} MB per task while its processes live ({slope:.1f} MB per cycle, at "
+        "least {low:.1f}); recycling contains it: replaced in {times} {times:|cycle|cycles}, after about {tasks:g} "
+        "tasks each, at most {contained:+,.0f} MB above first use",
+        "进程存活期间每个任务保留 {per_task:,.1f} MB（每轮 {slope:.1f} MB，至少 {low:.1f}）；回收进程使其不再累积：有 "
+        "{times} 轮发生替换，每个进程约处理 {tasks:g} 个任务，比首次使用后最多多占 {contained:+,.0f} MB"),
+    "reason_recycled_calm": ("no growth above {high:.1f} MB per cycle while its processes live; they were replaced in "
+        "{times} {times:|cycle|cycles}, after about {tasks:g} tasks each",
+        "进程存活期间每轮增长不超过 {high:.1f} MB；有 {times} 轮发生替换，每个进程约处理 {tasks:g} 个任务"),
+    "reason_failing_growth": ("grew by {slope:.1f} MB per cycle over {cycles} cycles in which tasks failed: too few "
+        "for a verdict",
+        "在有任务失败的 {cycles} 轮中平均每轮增长 {slope:.1f} MB：轮数太少，无法判定"),
     "reason_failed_task": ("a task failed in cycle {cycle}: {cycles} {cycles:|reading|readings} in a row since "
         "then, {more} more needed",
         "第 {cycle} 轮有任务失败；此后只有 {cycles} 个连续读数，还需要 {more} 个"),
@@ -692,6 +712,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "reason_horses_growing": ("each job on {clip} held {slope:.1f} MB more when it ended than the job before, in "
         "{cycles} {cycles:|job|jobs}: more cycles show whether that goes on",
         "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任务：需要更多轮次看是否持续"),
+    "afterwards_kept": ("; said after cycle {said_at}, and the {later} {later:|cycle since does|cycles since do} not "
+        "contradict it",
+        "；第 {said_at} 轮后作出此结论，其后 {later} 轮的读数与之不矛盾"),
+    "afterwards_revoked": ("; {revoked} was said after cycle {revoked_at}, and later readings contradict it",
+        "；第 {revoked_at} 轮后曾判为 {revoked}，其后的读数与之矛盾"),
     "reason_not_measured": ("the memory of this role was never read", "没有读到该角色的内存"),
     "reason_no_work": ("its processes used no more CPU while tasks ran than at rest ({worked} of {tasks} tasks show "
         "work): another process did the work",

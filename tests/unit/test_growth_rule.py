@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import random
 import string
@@ -15,16 +16,26 @@ from hypothesis import strategies as st
 from memory_leak_stress_test import (
     GrowthVerdict,
     ProcessMemory,
+    Rise,
     RoleMemory,
     RoleVerdict,
     TaskResult,
+    cycles_by_size,
+    cycles_by_time,
     enough_cycles,
+    find_rises,
     fit,
     judge_growth,
+    judge_history,
     judge_leak,
+    judge_tasks,
+    looks,
+    moving_turn,
     noise_sd,
+    slope_factor,
     t_quantile,
 )
+from stress_report.memory import growth_rates, growth_under_load
 from stress_report.saying import Words, reason
 from stress_report.words import WORDS
 
@@ -68,38 +79,49 @@ def decided(readings: Sequence[float], **settings: Any) -> GrowthVerdict:
 
 warm_up = [600 * (1 - math.exp(-cycle / 2)) for cycle in range(1, 21)]
 slow_warm_up = [600 * (1 - math.exp(-cycle / 4)) for cycle in range(1, 21)]
-one_of_two_workers = [0.0, 120, 120, 240, 360, 360, 360, 480, 600, 600, 720, 720]
+one_of_two_workers = [0.0, 120, 120, 240, 360, 360, 360, 480, 600, 600, 720, 720, 840]
 
 MUST_ACCUSE = [  # why, readings, cycles it may take
-    ("20 MB per cycle, the smallest leak the budget cares for", line(20, 20), 12),
-    ("20 MB per cycle under noise", wobble(line(20, 20), 10), 12),
-    ("12 MB per cycle is above the tolerance when it is clean", wobble(line(12, 20), 1), 12),
-    ("300 MB per cycle is seen in the first window", wobble(line(300, 20), 10), 6),
-    ("a leak goes on after a warm-up ends", [a + b for a, b in zip(warm_up, line(20, 20), strict=True)], 16),
+    ("20 MB per cycle, the smallest leak the budget cares for", line(20, 20), 13),
+    ("20 MB per cycle under noise", wobble(line(20, 20), 10), 13),
+    ("12 MB per cycle is above the tolerance when it is clean", wobble(line(12, 20), 1), 13),
+    ("300 MB per cycle is seen before a heap would have been collected", wobble(line(300, 20), 10), 10),
+    ("50 MB per cycle likewise", wobble(line(50, 20), 10), 10),
+    ("a leak goes on after a warm-up ends", [a + b for a, b in zip(warm_up, line(20, 20), strict=True)], 17),
     ("jumps of 58 MB every third cycle keep coming", wobble(stairs(58, 3, 20), 3), 14),
-    ("a leak in one of two workers, hit by chance", one_of_two_workers, 12),
+    ("jumps of 120 MB every fourth cycle", wobble(stairs(120, 4, 20), 3), 20),
+    ("a leak in one of two workers, hit by chance", one_of_two_workers, 13),
     ("a leak that begins late", [0.0] * 5 + line(30, 15), 20),
+    ("a leak above a saw-tooth", [30.0 * (cycle % 2) + 20 * cycle for cycle in range(20)], 16),
 ]
 
 MUST_CLEAR = [  # why, readings, cycles it may take
     ("exactly constant", [512.0] * 20, 10),
     ("flat under noise", wobble([512.0] * 20, 10), 12),
     ("one step at the first task", [600.0] * 20, 10),
-    ("a step in the third cycle, quiet since", [0.0] * 2 + [150.0] * 18, 10),
+    ("a step in the second cycle, quiet for 17 since", [0.0] + [150.0] * 19, 18),
+    ("a step too small to matter, as often as it may come", [0.0] * 6 + [20.0] * 14, 11),
     ("a warm-up that saturates", warm_up, 14),
+    ("a slow warm-up that saturates", [300 * (1 - math.exp(-cycle / 4)) for cycle in range(1, 21)], 18),
     ("3 MB per cycle is below the tolerance", wobble(line(3, 20), 0.1), 10),
+    ("8 MB per cycle is below the tolerance", wobble(line(8, 20), 2), 12),
     ("memory falls", line(-30, 20, 2000), 10),
+    ("a saw-tooth", [30.0 * (cycle % 2) for cycle in range(20)], 16),
+    ("a spike is no rise", [0.0] * 8 + [60.0] + [0.0] * 11, 15),
+    ("a cache of 16 entries", [50.0 * min(cycle, 7) for cycle in range(20)], 14),
 ]
 
 MUST_NOT_DECIDE = [  # why, readings, reason at the end
+    ("a step in the third cycle may come again", [0.0] * 2 + [150.0] * 18, "rises_not_over"),
     ("a late jump may come again", [0.0] * 9 + [150.0] * 11, "rises_not_over"),
     ("a jump in the last cycles", [0.0] * 8 + [150.0] * 4, "one_jump"),
-    ("jumps of 120 MB every ninth cycle, two seen", stairs(120, 9, 20), "too_noisy"),
-    ("a saw-tooth", [80.0 * (cycle % 2) for cycle in range(20)], "too_noisy"),
-    ("a heap that grows for nine cycles and is collected", [30.0 * (cycle % 9) for cycle in range(20)], "swings"),
+    ("jumps of 120 MB every ninth cycle, two seen", stairs(120, 9, 20), "one_jump"),
+    ("a saw-tooth of 160 MB", [160.0 * (cycle % 2) for cycle in range(20)], "too_noisy"),
+    ("a heap that grows for nine cycles and is collected", [60.0 * (cycle % 9) for cycle in range(20)], "swings"),
+    ("a heap collected in the twelfth", [30.0 * ((cycle + 1) % 12) for cycle in range(13)], "swings"),
     ("a warm-up of tens of cycles", [3000 * (1 - math.exp(-cycle / 7)) for cycle in range(1, 15)], "slowing_down"),
     ("fewer readings than a window", [100.0] * 5, "too_few"),
-    ("a growing service, stopped before a second window", line(20, 8), "unconfirmed"),
+    ("a growing service, stopped before a heap's collection would show", line(20, 12), "unconfirmed"),
     ("noise hides 10 MB per cycle", wobble([500.0] * 10, 40), "too_noisy"),
 ]
 
@@ -153,6 +175,14 @@ def test_a_lucky_smooth_window_is_not_taken_for_precision() -> None:
     assert (line_of["low"], line_of["high"]) == (pytest.approx(3.21, abs=0.01), pytest.approx(6.79, abs=0.01))
 
 
+def test_the_floor_of_the_noise_goes_with_the_tolerance_so_that_measured_noise_decides() -> None:
+    """10 kB per call, two calls a cycle: below any tolerance from 0.1 up, and soon."""
+    readings = [77.02 + 0.02 * cycle for cycle in range(20)]
+    assert {t: decided(readings, tolerance_mb=t).cycles for t in (10, 1, 0.1)} == {10: 10, 1: 10, 0.1: 10}
+    assert decided(wobble(line(0.5, 20), 0.3), tolerance_mb=1).verdict == "NO LEAK"
+    assert decided(wobble(line(1.5, 20), 0.3), tolerance_mb=1).verdict == "LEAK"
+
+
 def test_noise_is_measured_from_falls_so_that_rises_do_not_hide_themselves() -> None:
     rng = random.Random(1)
     noise = [rng.gauss(0, 10) for _ in range(300)]
@@ -164,42 +194,251 @@ def test_noise_is_measured_from_falls_so_that_rises_do_not_hide_themselves() -> 
 
 
 def test_cycles_that_would_be_enough_follow_from_the_power_of_a_window() -> None:
-    # (t.99(m-2) + 1.28) * sd * sqrt(12 / (m (m^2 - 1))) <= tolerance, and the window is the last half of the run
-    assert enough_cycles(8.3, 10) == 12  # m = 6: 5.027 * 8.3 * 0.2390 = 9.98
-    assert enough_cycles(8.4, 10) == 14  # m = 6: 10.1; m = 7: 4.645 * 8.4 * 0.1890 = 7.4
-    assert enough_cycles(30, 10) == 26  # m = 12: 4.044 * 30 * 0.0836 = 10.1; m = 13: 3.998 * 30 * 0.0741 = 8.9
+    # (t.99(m-2) + 1.28) * sd * sqrt(12 / (m (m^2 - 1))) <= tolerance, and the window is 0.6 of the run
+    assert enough_cycles(8.3, 10) == 10  # m = 6: 5.027 * 8.3 * 0.2390 = 9.98
+    assert enough_cycles(8.4, 10) == 12  # m = 6: 10.1; m = 7: 4.645 * 8.4 * 0.1890 = 7.4; 7 / 0.6 = 11.7
+    assert enough_cycles(30, 10) == 22  # m = 12: 4.044 * 30 * 0.0836 = 10.1; m = 13: 3.998 * 30 * 0.0741 = 8.9
+
+
+@pytest.mark.parametrize(
+    ("jumps", "last", "cycles"), [(1, 1, 18), (1, 2, 35), (2, 3, 19), (3, 3, 11), (4, 6, 16), (54, 54, 59)])
+def test_rises_pause_by_chance_less_and_less(jumps: int, last: int, cycles: int) -> None:
+    """(last / (n - 1)) ** jumps, of which 0.06 is small for one jump and 0.03 for more."""
+    chance = 0.06 if jumps == 1 else 0.03
+    assert cycles_by_time([Rise(1, 50.0)] * jumps, last) == cycles
+    assert (last / (cycles - 1)) ** jumps <= chance < (last / (cycles - 2)) ** jumps
+
+
+def test_rises_at_the_upper_bound_of_their_rate_stay_below_the_tolerance() -> None:
+    assert cycles_by_size([Rise(3, 40.0)], 10) == 20  # 40 * 4.7 / 19 = 9.9
+    assert cycles_by_size([Rise(3, 30.0), Rise(4, 50.0)], 10) == 27  # 40 * 6.3 / 26 = 9.7
+    assert cycles_by_size([Rise(3, 1.0)] * 10, 10) == math.inf  # beyond the table: by time alone
+
+
+def test_a_rise_stands_out_of_noise_and_of_steady_growth_and_stays() -> None:
+    assert find_rises([0.0, 0, 6, 6, 6], 0, 10) == [Rise(2, 6.0)]
+    assert find_rises([0.0, 0, 5, 5, 5], 0, 10) == []  # half a tolerance
+    assert find_rises(line(8, 8), 8, 10) == []
+    assert find_rises([0.0, 0, 60, 0, 0], 0, 10) == []  # the next reading gave it back
+    assert find_rises([0.0, 0, 60, 0, 60, 61], 0, 10) == [Rise(4, 60.0)]
+    assert find_rises([0.0, 0, 0, 0, 60], 0, 10) == [Rise(4, 60.0)]  # nothing is known yet of what follows
+    assert find_rises([0.0] * 4 + [30.0, 60, 90] + [90.0] * 3, 0, 10, 3) == [Rise(4, 90.0)]  # one jump, seen by thirds
+
+
+# ------------------------------------------------------------------------------------------- readings over a turn
+
+
+def test_the_error_of_a_slope_over_means_that_share_cycles() -> None:
+    assert slope_factor(6, 1) == pytest.approx(1 / math.sqrt(17.5))
+    # two means over two cycles a, b, c: their slope is (b + c) / 2 - (a + b) / 2 = (c - a) / 2
+    assert slope_factor(2, 2) == pytest.approx(math.sqrt(2) / 2)
+
+
+@pytest.mark.parametrize("turn", [2, 3, 5])
+def test_a_slope_over_means_is_as_uncertain_as_it_says(turn: int) -> None:
+    """The true slope is below its lower 99 % bound in 1 % of series: 40 of 4,000 (by the means' residuals: 4-15 %)."""
+    rng = random.Random(turn)
+    missed = 0
+    for _ in range(4000):
+        own = [rng.gauss(0, 10) for _ in range(7 + turn)]
+        means = [sum(own[place : place + turn]) / turn for place in range(8)]
+        missed += fit(means, turn=turn)["low"] > 0
+    assert 15 <= missed <= 65
+
+
+def test_a_moving_mean_over_a_turn_has_one_reading_per_cycle() -> None:
+    tasks = [float(number) for number in range(1, 9)]
+    assert moving_turn(tasks, 1) == [2, 4, 6, 8]  # one worker: as at the end of each cycle
+    assert moving_turn(tasks, 2) == [2.5, 4.5, 6.5]  # means of 1-4, 3-6, 5-8
+    assert moving_turn(tasks[:3], 2) == []
+    assert moving_turn(tasks, 4) == [4.5]
+
+
+def turns(workers: int, kept: float, leak: float, cycles: int = 20) -> list[float]:
+    """Readings after each task: tasks go round, and each worker keeps more after a long clip than after a short one."""
+    rng, held, readings = random.Random(workers), [kept] * workers, []
+    for task_number in range(2 * cycles):
+        turned = workers % 2 == 0 and task_number // 2 % 2
+        held[task_number % workers] = kept * ((task_number + turned) % 2)
+        readings.append(sum(held) + leak * task_number / 2 + rng.gauss(0, 3))
+    return readings
+
+
+@pytest.mark.parametrize("workers", range(1, 9))
+def test_what_each_worker_keeps_of_its_last_clip_is_no_noise(workers: int) -> None:
+    for leak, verdict in ((0, "NO LEAK"), (20, "LEAK")):
+        readings = moving_turn(turns(workers, 30, leak, 24), workers)
+        assert decided(readings, turn=workers).verdict == verdict
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5, 8])
+def test_workers_that_keep_nothing_are_judged_as_soon_as_one(workers: int) -> None:
+    assert judge_tasks(turns(workers, 0, 0, 10), workers=workers).cycles == 10
+    assert judge_tasks(turns(workers, 0, 0, 10), workers=workers).verdict == "NO LEAK"
+    assert judge_tasks(turns(workers, 0, 20, 13), workers=workers).verdict == "LEAK"
+
+
+def test_a_worker_that_gives_memory_back_does_not_hide_a_leak() -> None:
+    """Two workers hold 80 MB more after the warm-up than after their first short clip, and leak 20 MB per cycle."""
+    tasks = [10.0 * number - 80 * (number >= 12) - 80 * (number >= 16) for number in range(20)]
+    assert judge_growth(tasks[1::2]).verdict == "NO LEAK"
+    assert judge_tasks(tasks, workers=8).reason == "too_few"
+    assert judge_tasks(tasks, workers=8).facts == {"cycles": 10, "more": 5}
+    assert judge_tasks(tasks, workers=16).facts == {"cycles": 10, "more": 17}
+    assert judge_tasks([150.0] * 3 + [0.0] * 17, workers=2).verdict == "NO LEAK"  # the mean over a turn clears it
+
+
+def test_too_few_tasks_for_a_turn_are_said_in_cycles() -> None:
+    assert judge_tasks([], workers=3).facts == {"cycles": 0, "more": 10}
+    assert judge_tasks([100.0] * 6, workers=5).facts == {"cycles": 3, "more": 7}
+    assert judge_tasks([100.0] * 20, workers=1).verdict == "NO LEAK"
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5, 6])
+def test_one_jump_is_none_the_more_for_being_smeared_over_a_turn(workers: int) -> None:
+    for place in range(2, 40):
+        tasks = [150.0 * (task_number >= place) for task_number in range(40)]
+        assert decided(moving_turn(tasks, workers), turn=workers).verdict != "LEAK"
+
+
+# ------------------------------------------------------------------------------------------- a verdict that stood
+
+
+def test_a_verdict_stays_while_another_role_is_waited_for() -> None:
+    noisy = [*line(20, 13), 150.0, 400, 170, 420, 170, 430, 190]
+    assert {judge_growth(noisy[:n]).verdict for n in range(14, 21)} == {"INCONCLUSIVE"}
+    kept = judge_history(noisy)
+    assert (kept.verdict, kept.cycles, kept.facts["said_at"], kept.facts["later"]) == ("LEAK", 13, 13, 7)
+    assert reason_sentence(kept).endswith("said after cycle 13, and the 7 cycles since do not contradict it")
+
+
+def test_the_newest_of_equal_verdicts_is_told() -> None:
+    again = judge_history([700.0] * 14)
+    assert (again.verdict, again.cycles, "said_at" in again.facts) == ("NO LEAK", 14, False)
+
+
+def test_a_cache_that_was_full_in_the_end_takes_the_leak_back_and_says_so() -> None:
+    """A service that grew by 147 MB for 55 requests and then no more."""
+    readings = line(147, 55) + [54 * 147.0] * 5
+    assert judge_history(readings[:56]).verdict == "LEAK"
+    cleared = judge_history(readings)
+    assert (cleared.verdict, cleared.facts["revoked"]) == ("NO LEAK", "LEAK")
+    assert "; LEAK was said after cycle" in reason_sentence(cleared)
+    assert "later readings contradict it" in reason_sentence(cleared)
+
+
+def test_a_heap_collected_after_it_was_accused_takes_the_leak_back() -> None:
+    heap = [60.0 * (cycle % 12) for cycle in range(14)]
+    assert judge_history(heap[:12]).verdict == "LEAK"
+    revoked = judge_history(heap)
+    assert (revoked.verdict, revoked.reason, revoked.facts["revoked"]) == ("INCONCLUSIVE", "swings", "LEAK")
+
+
+def test_a_jump_after_no_leak_takes_it_back_but_noise_does_not() -> None:
+    calm = [700.0] * 10
+    jumped = judge_history(calm + [900.0] * 4)
+    assert (jumped.verdict, jumped.reason, jumped.facts["revoked"]) == ("INCONCLUSIVE", "one_jump", "NO LEAK")
+    assert judge_history([*calm, 640.0, 702.0, 640.0]).verdict == "NO LEAK"
+    assert judge_history(calm + line(50, 14, 750)).verdict == "LEAK"
+
+
+def test_a_long_run_is_looked_at_ever_more_rarely_and_at_its_end() -> None:
+    assert list(looks(3)) == [1, 2, 3]
+    assert list(looks(129))[-3:] == [126, 128, 129]
+    found = list(looks(3000))
+    assert (found[:60], found[-1], len(found)) == (list(range(1, 61)), 3000, 330)
+
+
+# ------------------------------------------------------------------------------------- series seen in the wild
+
+SEEN = [  # what it was, readings, tolerance, verdict at the end
+    ("126 MB after every request", line(126, 40, 1466), 10, "LEAK"),
+    ("10.3 MB per reload, two a cycle", line(20.7, 20, 715.7), 10, "LEAK"),
+    ("the same after the fix", line(0.02, 20, 664), 10, "NO LEAK"),
+    ("11 MB per call with one runtime version", line(22, 20, 422), 10, "LEAK"),
+    ("0.13 MB per call with the version before", line(0.26, 20, 400), 10, "NO LEAK"),
+    ("1.3 MB per file, two a cycle", wobble(line(2.6, 60, 1438), 1), 10, "NO LEAK"),
+    ("1.3 MB per file against 2 MB", wobble(line(2.6, 60, 1438), 1), 2, "LEAK"),
+    ("60 MB per cycle, collected in the ninth", [99 + 60.0 * (cycle % 9) for cycle in range(20)], 10, "INCONCLUSIVE"),
+    ("2 MB per task", line(4, 10, 60), 10, "NO LEAK"),
+]
+
+
+@pytest.mark.parametrize(("readings", "tolerance", "verdict"), [pytest.param(*row[1:], id=row[0]) for row in SEEN])
+def test_series_seen_in_the_wild(readings: list[float], tolerance: float, verdict: str) -> None:
+    assert judge_history(readings, tolerance_mb=tolerance).verdict == verdict
+
+
+# -------------------------------------------------------------------- lives, repeated levels, and rates by the clock
+
+
+def test_growth_at_every_repeat_of_a_level_is_growth_under_load() -> None:
+    runs = [(1, 100.0, 110.0), (5, 845.0, 1486.0), (5, 1486.0, 2006.0), (5, 2006.0, 2686.0), (8, 2686.0, 2700.0)]
+    found = growth_under_load(runs)
+    assert found is not None
+    assert (found.concurrency, found.readings, found.smallest_mb) == (5, [845.0, 1486.0, 2006.0, 2686.0], 520.0)
+    assert found.mb_per_task == pytest.approx((520 + 680) / 2 / 5)
+    assert growth_under_load(runs[:3]) is None  # one repeat is no row
+    high_water = [(5, 845.0, 1486.0), (5, 1486.0, 1490.0), (5, 1490.0, 1489.0)]
+    assert growth_under_load(high_water) is None
+    assert growth_under_load([(5, 0.0, 600.0), (5, 600.0, 626.0), (5, 626.0, 651.0)]) is None  # 25 MB for 5 tasks
+
+
+def test_a_rate_in_every_unit() -> None:
+    rates = growth_rates(4.0, 2, 10.0)
+    assert (rates.per_task, rates.per_hour, rates.cycles_per_gb, rates.idle_share) == (2.0, 1440.0, 256, None)
+    assert rates.hours_per_gb == pytest.approx(1024 / 1440)
+    by_the_clock = growth_rates(7.0, 2, 7.0, idle=[(30.0, 30.0), (10.0, 10.0)])
+    assert by_the_clock.idle_share == 1.0  # 1 MB per second whatever the tasks
+    assert growth_rates(7.0, 2, 7.0, idle=[(60.0, 0.0)]).idle_share == 0.0
+    falling = growth_rates(-4.0, 2, None)
+    assert (falling.per_hour, falling.cycles_per_gb, falling.hours_per_gb, falling.idle_share) == (None,) * 4
 
 
 # ------------------------------------------------------------------------------- each condition, at its boundary
 
 
 def two_lines(early: float, late: float, between: float) -> list[float]:
-    """Six readings growing by `early`, a step of `between`, six growing by `late`."""
-    return [*line(early, 6), *line(late, 6, 5 * early + between)]
+    """One reading, then six growing by `early`, a step of `between`, six growing by `late`."""
+    return [0.0, *line(early, 6), *line(late, 6, 5 * early + between)]
+
+
+def late_step(step: float) -> list[float]:
+    """Thirteen readings that grow by 20 MB, but for the tenth step."""
+    return [20.0 * cycle + (step - 20) * (cycle > 9) for cycle in range(13)]
+
+
+def ten(*changes: tuple[int, float]) -> list[float]:
+    """Ten readings that grow by 50 MB, but for some steps."""
+    return list(itertools.accumulate([0.0, *(dict(changes).get(step, 50.0) for step in range(1, 10))]))
 
 
 BOUNDARIES = [  # what is at its boundary, readings, verdict, reason
-    ("slope of the tolerance", line(10.01, 12), "LEAK", "steady_growth"),
-    ("slope just below it", line(9.99, 12), "INCONCLUSIVE", "too_noisy"),
-    ("later window at 60 % of the earlier", two_lines(20, 12.1, 15), "LEAK", "steady_growth"),
-    ("later window below 60 %", two_lines(20, 11.9, 15), "INCONCLUSIVE", "slowing_down"),
+    ("slope of the tolerance", line(10.01, 13), "LEAK", "steady_growth"),
+    ("slope just below it", line(9.9, 13), "INCONCLUSIVE", "too_noisy"),
+    ("later window at 70 % of the earlier", two_lines(20, 14.1, 15), "LEAK", "steady_growth"),
+    ("later window below 70 %", two_lines(20, 13.9, 15), "INCONCLUSIVE", "slowing_down"),
     ("earlier window grew", two_lines(0.01, 20, 15), "LEAK", "steady_growth"),
     ("earlier window fell", two_lines(-0.01, 20, 15), "INCONCLUSIVE", "unconfirmed"),
-    ("largest step 58 % of the growth", two_lines(10.1, 10.1, 140), "LEAK", "steady_growth"),
-    ("largest step 61 %", two_lines(10.1, 10.1, 160), "INCONCLUSIVE", "one_jump"),
-    ("fall of 48 % of the growth", two_lines(20, 20, -65), "LEAK", "steady_growth"),
-    ("fall of 54 %", two_lines(20, 20, -70), "INCONCLUSIVE", "swings"),
-    ("every step four tolerances", [0.0, 40, 80, 120, 160, 200], "LEAK", "fast_growth"),
-    ("one step below four tolerances", [0.0, 40, 80, 119, 160, 200], "INCONCLUSIVE", "unconfirmed"),
-    ("last steps at 75 % of the first", [0.0, 100, 200, 280, 356, 432], "LEAK", "fast_growth"),
-    ("last steps below 75 %", [0.0, 100, 200, 280, 354, 428], "INCONCLUSIVE", "unconfirmed"),
+    ("rest grows at 57 % of the rate", late_step(190), "LEAK", "steady_growth"),
+    ("rest grows at 55 %", late_step(196), "INCONCLUSIVE", "one_jump"),
+    ("fall of 49 % of the range", two_lines(40, 40, -131), "LEAK", "steady_growth"),
+    ("fall of 51 %", two_lines(40, 40, -136), "INCONCLUSIVE", "swings"),
+    ("surely four tolerances", line(40.9, 10), "LEAK", "fast_growth"),
+    ("not surely four tolerances", line(40.1, 10), "INCONCLUSIVE", "unconfirmed"),
+    ("a tolerance in every cycle", ten((6, 10.0)), "LEAK", "fast_growth"),
+    ("one cycle below it", ten((6, 9.9)), "INCONCLUSIVE", "unconfirmed"),
     ("ten readings", [0.0] * 10, "NO LEAK", "no_growth"),
     ("nine readings", [0.0] * 9, "INCONCLUSIVE", "too_few"),
     ("a rise of 5 MB is none", [0.0] * 5 + [5.0] * 5, "NO LEAK", "no_growth"),
-    ("a rise of 5.1 MB, too late", [0.0] * 5 + [5.1] * 5, "INCONCLUSIVE", "rises_not_over"),
-    ("quiet for twice the wait", [0.0] * 3 + [50.0] * 7, "NO LEAK", "no_growth"),
-    ("quiet for less than twice the wait", [0.0] * 4 + [50.0] * 7, "INCONCLUSIVE", "rises_not_over"),
-    ("upper bound below the tolerance", line(4.9, 10), "NO LEAK", "no_growth"),
+    ("a rise of 19.1 MB at its upper rate", [0.0] * 4 + [19.1] * 6, "NO LEAK", "no_growth"),
+    ("a rise of 19.2 MB", [0.0] * 4 + [19.2] * 6, "INCONCLUSIVE", "rises_not_over"),
+    ("quiet for 16 of 17 cycles", [0.0] + [150.0] * 17, "NO LEAK", "no_growth"),
+    ("quiet for 15 of 16", [0.0] + [150.0] * 16, "INCONCLUSIVE", "rises_not_over"),
+    ("upper bound below the tolerance", line(8.1, 10), "NO LEAK", "small_growth"),
+    ("upper bound above it", line(8.3, 10), "INCONCLUSIVE", "too_noisy"),
+    ("growth worth saying", line(1.9, 10), "NO LEAK", "small_growth"),
+    ("growth that may be none", line(1.8, 10), "NO LEAK", "no_growth"),
 ]
 
 
@@ -210,33 +449,53 @@ def test_boundary(readings: list[float], verdict: str, reason: str) -> None:
 
 
 def test_cycles_asked_for_are_more_than_there_were() -> None:
-    assert judge_growth(line(20, 8)).facts["needed"] == 12
-    assert judge_growth(two_lines(-0.01, 20, 15)).facts["needed"] == 13
-    assert judge_growth(line(9.99, 12)).facts["enough"] == 13
+    assert judge_growth(line(20, 8)).facts["needed"] == 13
+    assert judge_growth(two_lines(-0.01, 20, 15)).facts["needed"] == 14
+    assert judge_growth(line(9.9, 13)).facts["enough"] == 14
+    assert judge_growth([0.0] + [150.0] * 12).facts["enough"] == 18
 
 
 def test_growth_must_be_sure_to_be_a_leak() -> None:
-    early = line(15, 6)
-    assert judge_growth([*early, *wobble(line(15, 6, 90), 10)]).verdict == "LEAK"
-    noisy = judge_growth([*early, *wobble(line(15, 6, 90), 35)])
+    early = line(15, 7)
+    assert judge_growth([*early, *wobble(line(15, 6, 105), 10)]).verdict == "LEAK"
+    noisy = judge_growth([*early, *wobble(line(15, 6, 105), 60)])
     assert (noisy.verdict, noisy.mb_per_cycle is not None and noisy.mb_per_cycle >= 10) == ("INCONCLUSIVE", True)
+
+
+def test_a_leak_says_what_it_rests_on() -> None:
+    assert reason_sentence(judge_growth(line(60, 10, 100))) == (
+        "grew by 60.0 MB per cycle (at least 59.4), in every one of 10 cycles by 60.0 or more, 540 MB in all, with no "
+        "sign of an end; a cache larger than that, or a heap collected later, looks the same: --min-cycles 40 goes on")
+    assert reason_sentence(judge_growth(line(20, 13))) == (
+        "grew by 20.0 MB per cycle (at least 19.5) over the last 12 of 13 cycles, 240 MB in all, with no sign of an "
+        "end; a cache larger than that looks the same: --min-cycles 60 goes on")
+
+
+def test_small_growth_is_said_in_numbers() -> None:
+    verdict = judge_growth(line(4, 10, 60))
+    assert verdict.verdict == "NO LEAK"
+    assert verdict.mb_per_cycle == pytest.approx(4.0)
+    assert reason_sentence(verdict) == (
+        "grows by 4.0 MB per cycle, surely more than 2.2 and less than 5.8: under the tolerance of 10; 1 GB of free "
+        "memory lasts 256 cycles")
 
 
 def test_rises_within_the_noise_do_not_delay_a_verdict() -> None:
     noisy = wobble([0.0] * 15, 9)
     noisy[13] += 10  # 10 MB above all before: a rise in a smooth series, not in this one
-    smooth = [0.0] * 13 + [10.0] + [0.0]
+    smooth = [0.0] * 7 + [30.0] * 8
     assert judge_growth(noisy).verdict == "NO LEAK"
     assert judge_growth(smooth).reason == "rises_not_over"
 
 
-def test_the_last_half_alone_clears_so_that_a_warm_up_is_forgotten() -> None:
+def test_what_came_since_the_last_rise_clears_so_that_a_warm_up_is_forgotten() -> None:
     assert judge_growth(line(50, 8) + [350.0] * 8).verdict == "NO LEAK"
 
 
 def test_the_tolerance_is_the_users() -> None:
-    assert decided(line(20, 12), tolerance_mb=50).verdict == "INCONCLUSIVE"  # rises of 20 MB, but below 50 per cycle
-    assert decided(line(3, 12), tolerance_mb=2).verdict == "LEAK"
+    assert decided(line(20, 13)).verdict == "LEAK"
+    assert decided(line(20, 13), tolerance_mb=50).reason == "small_growth"
+    assert decided(line(3, 13), tolerance_mb=2).verdict == "LEAK"
     assert decided(line(4, 12), tolerance_mb=50).verdict == "NO LEAK"
 
 
@@ -277,6 +536,7 @@ def random_series(seed: int) -> list[float]:
     return readings
 
 
+@settings(deadline=None)
 @given(seeds, st.floats(-200, 50_000))
 def test_adding_a_constant_changes_nothing(seed: int, constant: float) -> None:
     readings = random_series(seed)
@@ -285,12 +545,14 @@ def test_adding_a_constant_changes_nothing(seed: int, constant: float) -> None:
     assert (moved.verdict, moved.reason) == (here.verdict, here.reason)
 
 
+@settings(deadline=None)
 @given(st.one_of(any_readings, seeds.map(random_series)))
 def test_a_leak_reversed_is_never_a_leak(readings: list[float]) -> None:
     if judge_growth(readings).verdict == "LEAK":
         assert judge_growth(readings[::-1]).verdict != "LEAK"
 
 
+@settings(deadline=None)  # the first call fills caches
 @given(st.one_of(any_readings, seeds.map(random_series)), st.floats(0.5, 200), st.integers(1, 20))
 def test_a_verdict_keeps_its_promises(readings: list[float], tolerance: float, min_cycles: int) -> None:
     verdict = judge_growth(readings, tolerance_mb=tolerance, min_cycles=min_cycles)
@@ -326,7 +588,7 @@ def task(
     own = (before, after) if private else (None, None)
     memory = RoleMemory(rss[0], rss[1], own[0], own[1], 1500.0 + number, list(processes))
     return TaskResult(f"{clip}_{number}", "leak", "2026-01-01T00:00:00", clip, 1.0, 10.0, 1, status, cycle=cycle,
-                      memory={role: memory})
+                      batch=number, memory={role: memory})
 
 
 def leak_run(
@@ -366,8 +628,8 @@ def test_the_ramp_is_not_judged() -> None:
 def test_tolerance_and_min_cycles_reach_the_rule() -> None:
     assert worker(leak_run([700.0] * 6)).growth.reason == "too_few"
     assert worker(leak_run([700.0] * 6), min_cycles=6).growth.verdict == "NO LEAK"
-    assert worker(leak_run(line(20, 12)), tolerance_mb=40).growth.verdict != "LEAK"
-    assert worker(leak_run(line(20, 12))).growth.verdict == "LEAK"
+    assert worker(leak_run(line(20, 13)), tolerance_mb=40).growth.verdict != "LEAK"
+    assert worker(leak_run(line(20, 13))).growth.verdict == "LEAK"
 
 
 def test_every_role_is_judged_by_its_own_readings() -> None:
@@ -407,7 +669,12 @@ def fail(results: list[TaskResult], cycle: int) -> list[TaskResult]:
     return results
 
 
-def test_a_failed_task_breaks_the_series_and_what_follows_stands_on_its_own() -> None:
+def lose_reading(results: list[TaskResult], cycle: int) -> list[TaskResult]:
+    next(result for result in results if result.cycle == cycle).memory["worker"].private_after_mb = None
+    return results
+
+
+def test_after_a_failed_task_a_service_is_cleared_by_what_follows_alone() -> None:
     found = worker(fail(leak_run([700.0] * 14), 4))
     assert (found.growth.verdict, found.growth.cycles, found.breaks) == ("NO LEAK", 10, [(4, "failed_task")])
     assert [cycle for cycle, _ in found.readings] == [*range(5, 15)]
@@ -426,14 +693,30 @@ def test_a_failure_in_the_last_cycle_never_leaves_no_leak_standing() -> None:
 
 
 def test_a_leak_in_any_series_is_a_leak() -> None:
-    results = fail(leak_run(line(20, 12) + [500.0] * 11), 13)
+    results = lose_reading(leak_run(line(20, 13) + [500.0] * 11), 14)
     found = worker(results)
-    assert (found.growth.verdict, found.growth.cycles) == ("LEAK", 12)
+    assert (found.growth.verdict, found.growth.cycles) == ("LEAK", 13)
 
 
 def test_growth_across_a_break_is_not_joined() -> None:
     # 6 + 6 cycles of a leak, but nothing is known of what happened in between
-    assert worker(fail(leak_run(line(20, 13)), 7)).growth.verdict == "INCONCLUSIVE"
+    assert worker(lose_reading(leak_run(line(20, 13)), 7)).growth.verdict == "INCONCLUSIVE"
+
+
+def test_what_failing_tasks_keep_is_a_leak_like_any_other() -> None:
+    results = leak_run(line(20, 13))
+    for result in results:
+        result.status = "failed"
+    assert worker(results).growth.verdict == "LEAK"
+
+
+def test_growth_of_failing_tasks_is_named_where_readings_are_too_few() -> None:
+    results = leak_run([112.0, 172.0, 232.0, 292.0])
+    for result in results:
+        result.status = "failed"
+    found = worker(results).growth
+    assert (found.verdict, found.reason, found.mb_per_cycle) == ("INCONCLUSIVE", "failing_growth", 60.0)
+    assert worker(fail(leak_run([112.0, 112.0, 112.0]), 3)).growth.reason == "failed_task", "no growth to name"
 
 
 @pytest.mark.parametrize("lose", ["reading", "task", "cycle", "role"])
@@ -465,11 +748,41 @@ def replaced_from(place: int, *, seen_ending: bool) -> list[TaskResult]:
 
 
 @pytest.mark.parametrize(("place", "seen_ending", "cycle"), [(9, True, 4), (10, True, 4), (10, False, 5), (2, True, 0)])
-def test_a_replaced_worker_starts_a_new_series_and_is_never_cleared(place: int, seen_ending: bool, cycle: int) -> None:
-    found = worker(replaced_from(place, seen_ending=seen_ending))
-    assert (found.growth.verdict, found.growth.reason) == ("INCONCLUSIVE", "replaced")
-    assert found.breaks == [(cycle, "replaced")]
-    assert f"in cycle {cycle}" in reason_sentence(found.growth)
+def test_a_replaced_worker_breaks_the_series(place: int, seen_ending: bool, cycle: int) -> None:
+    assert worker(replaced_from(place, seen_ending=seen_ending)).breaks == [(cycle, "replaced")]
+
+
+def recycled(kept: float, *, life: int, cycles: int, workers: int = 1) -> list[TaskResult]:
+    """Workers that load 200 MB at their first task, keep so much per task and are replaced after `life` of them."""
+    results: list[TaskResult] = []
+    before = 30.0 * workers
+    for place in range(2 * cycles + 2):
+        age, lived = divmod(place, workers * life)[1], place // (workers * life)
+        tasks = [age // workers + (age % workers >= n) for n in range(workers)]  # each worker's, so far
+        held = [30.0 + (200.0 + kept * n if n else 0.0) for n in tasks]
+        processes = [ProcessMemory(100 + 10 * lived + n, f"life {lived}", "rq", 900.0, False, resident=True, root=True,
+                                   held_mb=mb) for n, mb in enumerate(held)]
+        clip = (SHORT, LONG)[place % 2]
+        results.append(task(place, place // 2, clip, before, sum(held), processes=processes))
+        before = sum(held)
+    return results
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_growth_within_lives_is_put_end_to_end_without_first_use(workers: int) -> None:
+    """The model of 200 MB comes back with every life and is no growth; 50 MB per task are 100 per cycle."""
+    found = worker(recycled(50.0, life=6, cycles=20, workers=workers)).growth
+    assert (found.verdict, found.reason) == ("LEAK", "recycled_leak")
+    assert found.mb_per_cycle == pytest.approx(100, rel=0.05)
+    assert found.facts["per_task"] == pytest.approx(50, rel=0.05)
+    assert found.facts["contained"] == pytest.approx(200, abs=51)
+    calm = worker(recycled(0.0, life=6, cycles=20, workers=workers)).growth
+    assert (calm.verdict, calm.reason) == ("NO LEAK", "recycled_calm")
+
+
+def test_lives_too_short_to_show_growth_decide_nothing() -> None:
+    found = worker(recycled(50.0, life=2, cycles=20)).growth
+    assert (found.verdict, found.reason) == ("INCONCLUSIVE", "replaced")
 
 
 def test_the_same_pid_started_anew_is_another_process() -> None:
@@ -488,14 +801,14 @@ def test_a_leak_stays_a_leak_after_its_worker_was_replaced() -> None:
     assert (found.growth.verdict, found.breaks) == ("LEAK", [(14, "replaced")])
 
 
-@pytest.mark.parametrize(("held", "verdict"), [(400.0, "INCONCLUSIVE"), (1.0, "NO LEAK")])
-def test_a_recycled_child_of_a_supervisor_counts_where_its_memory_does(held: float, verdict: str) -> None:
+@pytest.mark.parametrize(("held", "breaks"), [(400.0, [(6, "replaced")]), (1.0, [])])
+def test_a_recycled_child_of_a_supervisor_counts_where_its_memory_does(held: float, breaks: list[Any]) -> None:
     """uvicorn --workers and gunicorn: the root is a supervisor, the memory is in long-lived children."""
     results = leak_run([700.0] * 12)
     child = ProcessMemory(200, WORKER.started, "python", 500.0, True, resident=True, held_mb=held)
     results[11].memory["worker"].processes = [WORKER, child]
     found = worker(results)
-    assert (found.growth.verdict, found.horses) == (verdict, [])
+    assert (found.breaks, found.horses) == (breaks, [])
 
 
 @pytest.mark.parametrize(("gap", "verdict"), [(None, "NO LEAK"), (3.0, "NO LEAK"), (3.1, "INCONCLUSIVE")])
@@ -531,7 +844,7 @@ def test_with_a_process_per_job_memory_cannot_pile_up_and_the_reason_says_so() -
 
 
 def test_jobs_that_each_hold_more_than_the_one_before_are_a_leak() -> None:
-    found = worker(leak_run([30.0] * 12, first=30, make=forking(lambda cycle: 600.0 + 25 * cycle)))
+    found = worker(leak_run([30.0] * 13, first=30, make=forking(lambda cycle: 600.0 + 25 * cycle)))
     assert (found.growth.verdict, found.growth.reason) == ("LEAK", "horses_leak")
     assert found.growth.mb_per_cycle == pytest.approx(25)
     assert "each job on long.wav held 25.0 MB more" in reason_sentence(found.growth)
@@ -609,8 +922,9 @@ def test_every_sentence_is_said_by_some_series_and_finds_its_facts() -> None:
     growing = forking(lambda cycle: 600.0 + 25 * cycle)
     said = [decided(row[1]) for row in [*MUST_ACCUSE, *MUST_CLEAR, *MUST_NOT_DECIDE]]
     said += [worker(results).growth for results in (
-        leak_run([30.0] * 10, make=forks), leak_run([30.0] * 10, make=growing), leak_run([30.0] * 12, make=growing),
-        fail(leak_run([700.0] * 10), 3), leak_run([700.0] * 10)[:-1], replaced_from(9, seen_ending=True), [])]
+        leak_run([30.0] * 10, make=forks), leak_run([30.0] * 10, make=growing), leak_run([30.0] * 13, make=growing),
+        fail(leak_run([700.0] * 10), 3), leak_run([700.0] * 10)[:-1], recycled(50.0, life=2, cycles=9), [],
+        recycled(50.0, life=6, cycles=20), recycled(0.0, life=6, cycles=20), fail(leak_run([1.0, 50.0, 99.0]), 3))]
     said.append(judge_leak(leak_run([700.0] * 10), sampler_gap_s=9)["worker"].growth)
     said.append(worker(restless(leak_run([700.0] * 10), 6)).growth)
     assert {verdict.reason for verdict in said} == set(GROWTH_REASONS)

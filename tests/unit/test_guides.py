@@ -306,8 +306,9 @@ CONSTANTS = [  # what the guides' sentences quote, and where
     (LEAK, f"{instrument.MORE_WARM_UPS}", ("up to {} rounds more", "最多再补 {} 次")),
     (LEAK, f"{instrument.SETTLE_MB:g}", ("within\n   {} MB", "不超过 {} MB")),
     (LEAK, f"{instrument.SETTLE_S:g}", ("for {} s", "在 {} 秒内")),
-    (LEAK, f"{instrument.WINDOW}", ("at least {} cycles", "不少于 {} 轮")),
-    (LEAK, f"{instrument.FAST_STEPS}", ("at least {} times the tolerance", "容差的 {} 倍")),
+    (LEAK, f"{instrument.WINDOW}", ("at least {};", "至少需要 {} 个")),
+    (LEAK, f"{instrument.LEAK_CYCLES}", ("at least {} cycles", "不少于 {} 轮")),
+    (LEAK, f"{instrument.SURE_TOLERANCES}", ("surely {} times the tolerance", "容差的 {} 倍")),
     (LEAK, f"{instrument.GIVE_UP_CYCLES}", ("after {} cycles in a row", "连续 {} 轮")),
     (RAMP, f"{instrument.BASE_RUNS}", ("1 task {} times", "跑 {} 次单任务")),
     (RAMP, f"{instrument.CONFIRM_RUNS}", ("until it has {} runs", "补足 {} 次")),
@@ -402,7 +403,8 @@ def test_every_reason_for_no_verdict_is_explained(guide: Path) -> None:
     chinese = [words for row in rows for words in re.findall("「(.+?)」", row[0])]
     reasons = {key: tuple(re.sub(r"\{\w+:\|.*?\|(.*?)\}", r"\1", text) for text in texts)  # of many
                for key, texts in WORDS.items() if key.startswith("reason_")}
-    decided = {"reason_" + key for key in ("steady_growth", "fast_growth", "horses_leak", "no_growth", "fork_per_job")}
+    decided = {"reason_" + key for key in ("steady_growth", "fast_growth", "horses_leak", "no_growth",
+                                         "small_growth", "fork_per_job")}
     for key, (in_english, in_chinese) in reasons.items():
         if key in decided:
             continue

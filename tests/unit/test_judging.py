@@ -156,7 +156,7 @@ MISSING: list[tuple[str, Callable[[], list[TaskResult]], dict[str, Any], str, st
     ("a worker was replaced: baseline", lambda: replaced_worker(healthy()), {}, "return_to_baseline", "inconclusive"),
     ("a worker was replaced: growth", lambda: replaced_worker(healthy()), {}, "no_cumulative_growth", "inconclusive"),
     ("the API died in the ramp", lambda: api_dies(healthy()), {}, "no_worker_crash", "fail"),
-    ("a role that leaks beside one that does not", lambda: leak_phase(FLAT, [50 + 40.0 * n for n in range(12)]), {},
+    ("a role that leaks beside one that does not", lambda: leak_phase(FLAT, [50 + 60.0 * n for n in range(12)]), {},
      "no_cumulative_growth", "fail"),
     ("a hole in the samples", healthy, {"csv": CSV_HEAD + sample_rows([*range(0, 300), *range(340, 2200)],
                                                                       ("rq", 100, 700.0))},

@@ -32,8 +32,8 @@ from memory_leak_stress_test import (
     ramp,
     was_recycled,
 )
-from stress_report.concurrency import highest_but_outliers, judge_ramp, throughput
-from stress_report.findings import Knee, Ramp
+from stress_report.concurrency import judge_ramp
+from stress_report.findings import Ramp
 from stress_report.recording import RecordedRun
 
 AUDIO_S = 10.0
@@ -446,75 +446,6 @@ def test_a_dead_api_is_waited_for_before_anything_is_confirmed(monkeypatch: pyte
     assert climb.recovered()
 
 
-# ------------------------------------------------------------------------------------------- the three numbers
-
-
-def test_throughput_is_audio_done_over_the_time_to_the_last_success() -> None:
-    # 2 of 3 succeeded, the later after 4 s: 2 x 10 s / 4 s
-    lines = [task(3, taken=2.0), task(3, taken=4.0), task(3, error="task_failed")]
-    assert throughput(lines) == pytest.approx(5.0)
-
-
-def numbers(tables: dict[int, list[list[float]]], time_error: float = 0.0) -> Ramp:
-    """The numbers of levels given as level -> runs -> turnaround of each task (seconds)."""
-    results = [task(size, run, taken=taken, time_error=time_error)
-               for size, runs in tables.items() for run, times in enumerate(runs, 1) for taken in times]
-    for result in results:
-        result.settings = Settings().for_record()
-    return judge_ramp(recorded(results))
-
-
-def test_a_queue_with_one_worker_is_not_concurrent() -> None:
-    # 2 s a task, one after another: X = 10 / 2, 20 / 4, 30 / 6, all 5
-    judged = numbers({1: [[2.0], [2.0], [2.0]], 2: [[2.0, 4.0]], 3: [[2.0, 4.0, 6.0]]})
-    assert (judged.max_stable, judged.knee.level, judged.effective_parallelism) == (3, 1, 1.0)
-
-
-def test_two_workers_do_twice_as_much_from_two_at_once() -> None:
-    # X = 10 / 2 = 5, 20 / 2 = 10, 30 / 4 = 7.5, 40 / 4 = 10
-    judged = numbers({1: [[2.0]] * 3, 2: [[2.0, 2.0]], 3: [[2.0, 2.0, 4.0]], 4: [[2.0, 2.0, 4.0, 4.0]]})
-    assert (judged.knee.level, judged.effective_parallelism) == (2, 2.0)
-
-
-def test_level_one_is_the_median_of_its_runs() -> None:
-    # 10 / 2, 10 / 2.5, 10 / 4: the median is 4; the top is 20 / 2.5 = 8
-    judged = numbers({1: [[2.0], [2.5], [4.0]], 2: [[2.5, 2.5]]})
-    assert judged.effective_parallelism == pytest.approx(2.0)
-
-
-def test_what_the_polls_cannot_tell_apart_is_no_knee() -> None:
-    # One worker, 0.4 s a task, seen up to 0.1 s late: 10 / 0.5 = 20 at 1, 40 / 1.7 = 23.5 at 4, but 10 / 0.4 = 25.
-    # At 5 one lucky run, 50 / 2.1 = 23.8, is no more than at 4.
-    tables = {1: [[0.5]] * 3, 4: [[0.5, 0.9, 1.3, 1.7]], 5: [[0.5, 0.9, 1.3, 1.7, 2.1]]}
-    assert numbers(tables, time_error=0.0).knee.level == 4
-    assert numbers(tables, time_error=0.1).knee.level == 1
-
-
-def test_the_knee_is_not_sought_among_fewer_than_three_stable_levels() -> None:
-    tables = {1: [[2.0]] * 3, 2: [[2.0, 2.0]], 3: [[2.0, 2.0, 2.0]]}
-    assert numbers(tables).knee == Knee(3, "found")
-    del tables[2]
-    assert numbers(tables).knee == Knee(None, "too_few_levels")
-
-
-def test_a_level_that_failed_or_that_the_tool_limited_is_no_knee() -> None:
-    rising = [task(size, taken=2.0) for size in (1, 2, 3, 4, 5) for _ in range(size)]  # X = 5, 10, 15, 20, 25
-
-    def knee(lines: list[TaskResult]) -> Knee:
-        return judge_ramp(recorded([dataclasses.replace(r, settings=Settings().for_record()) for r in lines])).knee
-
-    assert knee(rising).level == 5
-    assert knee([*rising[:-1], task(5, error="task_failed")]).level == 4
-    limited = [dataclasses.replace(result, level=LevelFacts(client_limited=True)) for result in rising[10:]]
-    assert knee([*rising[:10], *limited]).level == 4
-
-
-def test_a_level_with_a_missing_line_is_incomplete_and_never_stable() -> None:
-    judged = numbers({1: [[2.0]], 2: [[2.0, 4.0]], 3: [[2.0, 4.0]]})
-    assert judged.max_stable == 2
-    assert not judged.levels[2].complete
-
-
 # ------------------------------------------------------------------------------------------- the tool's own limit
 
 
@@ -535,18 +466,3 @@ def test_one_hiccup_is_no_limit_but_a_starved_ticker_is() -> None:
     assert not meter.level_facts([]).client_limited
     meter.ticks, meter.late = 1000, 30
     assert meter.level_facts([]).client_limited
-
-
-@pytest.mark.parametrize(
-    ("speeds", "highest"),
-    [
-        ([(1.0, 3), (1.9, 1), (2.6, 1), (2.7, 3)], 2.7),  # rises and levels off: as it is
-        ([(10.4, 3), (10.5, 1), (12.8, 1), (10.9, 3)], 10.9),  # one lucky run in between
-        ([(10.4, 3), (10.5, 1), (12.8, 3), (10.9, 3)], 12.8),  # three runs are no luck
-        ([(1.0, 3), (2.0, 1), (1.9, 1), (1.8, 1)], 1.9),  # falls behind its knee
-        ([(7.0, 1)], 7.0),
-        ([], 0.0),
-    ],
-)
-def test_a_lucky_run_is_no_plateau(speeds: list[tuple[float, int]], highest: float) -> None:
-    assert highest_but_outliers(speeds) == highest

@@ -24,6 +24,7 @@ from unit.reader_runs import (
     healthy,
     leak_phase,
     level,
+    memory,
     moment,
     numbered,
     ramp,
@@ -253,6 +254,16 @@ def test_a_run_reads_the_same_in_both_schemas(tmp_path: Path, results: Callable[
         judged = judge(read(tmp_path, "".join(lines)))
         said.append(summary(judged, Words("zh-CN")))
     assert said[0] == said[1]
+
+
+def test_a_death_that_every_line_of_a_batch_shows_counts_once(tmp_path: Path) -> None:
+    last = level(3)
+    for result in last:
+        result.memory = {"worker": memory(700.0, 0.0, ended=True)}
+    for lines in (schema_1, as_written):
+        judged = judge(read(tmp_path, "".join(lines(leak_phase() + ramp(level(1), level(2), last)))))
+        assert [(c.id, c.status, c.observed) for c in judged.criteria if c.id == "no_worker_crash"] == [
+            ("no_worker_crash", "fail", 1)]
 
 
 def test_sentences_of_schema_1_become_facts(tmp_path: Path) -> None:
