@@ -3897,8 +3897,10 @@ def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStar
     if failure.kind in ("submit_refused", "submit_reset"):
         return CannotStart(f"API does not answer at {where} ({failure}); {try_it(client)} (or name another with --url)")
     if failure.kind in TIMEOUTS:
-        return CannotStart(f"A first task of {sent.seconds:.1f} s did not come to its end in {failure.facts or code} "
-                           f"({failure or 'no more is known'}); is a worker running? {try_it(client)}")
+        known = [f"last seen {state}"] if (state := failure.facts.get("last_seen")) else []
+        about = ", ".join([*known, *filter(None, [str(failure)])]) or failure.kind
+        return CannotStart(f"A first task of {sent.seconds:.1f} s did not come to its end in time ({about}); "
+                           f"is a worker running? {try_it(client)}")
     if code in ("401", "403"):
         look = "token_header, and the environment variable ASR_API_TOKEN"
     elif code != failure.kind:

@@ -120,7 +120,7 @@ def test_a_termination_in_the_ramp_gives_every_released_task_its_line(
     assert process.returncode == 130, printed
     level = [line for line in results(tmp_path) if line["level_run"]]
     assert [(line["concurrency"], line["error_kind"]) for line in level] == [(3, "interrupted")] * 3
-    assert level[0]["level"]["stop_reason"] == "interrupted"
+    assert level[-1]["level"]["stop_reason"] == "interrupted"
     wait_for(idle(service), 60, "the abandoned tasks to end")
 
 

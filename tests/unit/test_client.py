@@ -35,6 +35,7 @@ from memory_leak_stress_test import (
     checked_token,
     parse_command_line,
     poll_wait,
+    probe,
     read_clips,
     shortened,
 )
@@ -309,6 +310,65 @@ def test_a_synchronous_service_that_idles_has_stalled(service: Service, clip: Cl
 def test_who_does_the_tasks(api: str, roles: list[str], works: str) -> None:
     table = SimpleNamespace(alive={pid: SimpleNamespace(role=role) for pid, role in enumerate(roles)})
     assert instrument.role_that_works(APIS[api], cast(Any, table)) == works
+
+
+# ---------------------------------------------------------------------------------------------- a first task
+
+
+@pytest.fixture
+def long_clip(tmp_path: Path) -> Clips:
+    path = tmp_path / "long.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(1000)
+        file.writeframes(bytes(10_000))
+    return read_clips(path)
+
+
+def uploads(service: Service) -> list[int]:
+    """About how many bytes each one had."""
+    return [round(len(body), -3) for method, _, _, body in service.seen if method == "POST"]
+
+
+def test_two_seconds_go_out_first_and_the_whole_clip_where_they_do_not_do(service: Service, long_clip: Clips) -> None:
+    client = ApiClient(service.url, APIS["openai"])
+    service.submit = answer({"text": "it was"})
+    assert probe(client, long_clip.clips[0], WAIT_S)[0].startswith("first task: 2.0 s of long.wav, done in ")
+    assert uploads(service) == [4000]
+    heard = itertools.count()
+    service.submit = lambda handler: answer({"text": "it was"} if next(heard) else {"error": "no speech"})(handler)
+    assert probe(client, long_clip.clips[0], WAIT_S)[0].startswith("first task: 5.0 s of long.wav, done in ")
+    assert uploads(service) == [4000, 4000, 10000]
+    assert long_clip.used == {}, "they do not count among the uploads of the test"
+
+
+@pytest.mark.parametrize(("polls", "sentence"), [
+    ([STATES["queued"]], "did not come to its end in time (last seen queued); is a worker running? try: curl http"),
+    ([answer({"status": "odd"})], 'bad_response: unknown status: {"status": "odd"}. Look at the field status'),
+    ([answer(b"<html>", 502)], "bad_response: HTTP 502: <html>. Look at the field poll"),
+    ([answer({}, 404)], "came to task_lost. Look at the field poll"),
+    ([answer({"status": "failed"})], 'task_failed: {"status": "failed"}. Look at the field file_field')])
+def test_a_first_task_that_does_not_end_well_says_what_to_look_at(
+    polls: Sequence[Reply], sentence: str, service: Service, clip: Clips
+) -> None:
+    service.polls = polls
+    with pytest.raises(CannotStart) as refused:
+        probe(ApiClient(service.url, APIS["asr-queue"]), clip.clips[0], 0.5 if "in time" in sentence else WAIT_S)
+    assert sentence in str(refused.value)
+
+
+def test_a_first_task_finds_nobody_at_the_port(clip: Clips) -> None:
+    with pytest.raises(CannotStart, match=r"API does not answer at http://127\.0\.0\.1:9 "):
+        probe(ApiClient("http://127.0.0.1:9", APIS["openai"]), clip.clips[0], WAIT_S)
+
+
+@pytest.mark.parametrize(("seconds", "warns"), [(2.0, False), ("2.0", False), (3.5, False), (2000, True), (0.1, True),
+                                                (0, False), (None, False)])
+def test_a_length_in_another_unit_is_doubted(seconds: Any, warns: bool, service: Service, long_clip: Clips) -> None:
+    service.submit = answer({"text": "it was", "duration": seconds})
+    lines = probe(ApiClient(service.url, APIS["openai"]), long_clip.clips[0], WAIT_S)
+    assert any("fields duration: duration, duration_unit: s" in line for line in lines) is warns
 
 
 # ------------------------------------------------------------------------------------------------- token and TLS
