@@ -70,8 +70,9 @@ __all__ = [  # what the reader, the bench and the tests take from here
     "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
     "ROLES", "VERSION", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
-    "GAP_S", "SETTLE_S", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth", "readings_of",
-    "Breach", "LevelRun", "judge_level_run", "was_recycled", "crashes_and_recycled",
+    "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "poll_wait", "GrowthVerdict", "RoleVerdict",
+    "HorseSeries", "judge_leak", "judge_growth", "readings_of", "Breach", "LevelRun", "judge_level_run", "was_recycled",
+    "crashes_and_recycled",
     # exit statuses
     "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
 ]
@@ -119,6 +120,7 @@ class RoleMemory:
     processes: list[ProcessMemory] = field(default_factory=list)
     cpu_s: float | None = None  # CPU seconds used from the release of the batch until its last task ended
     rest_cpu_percent: float | None = None  # of one core, from then on until the reading after
+    drift_mb: float | None = None  # growth of private memory (else RSS) over the last SETTLE_S before the reading after
 
 
 @dataclass(frozen=True)
@@ -1763,6 +1765,7 @@ class Reading:
     private: Mapping[str, float]
     pids: frozenset[int]
     settled: bool = False
+    drift: Mapping[str, float] = field(default_factory=dict)  # role -> MiB gained while it was seen to be at rest
 
 
 @dataclass(frozen=True)
@@ -2042,7 +2045,7 @@ class Sampler:
                 recent = [r for r in since if since[-1].at - r.at <= SETTLE_S + 0.05]
                 whole = len(recent) > 2  # on a starved machine ticks are missed: one reading alone is always flat
                 if whole and since[-1].at - since[0].at >= SETTLE_S - 0.05 and is_flat(recent):
-                    return dataclasses.replace(recent[-1], settled=True)
+                    return dataclasses.replace(recent[-1], settled=True, drift=gained(recent[0], recent[-1]))
                 if not self._thread.is_alive() or aborted.is_set() or time.monotonic() - begin > timeout:
                     return middle(since[len(since) // 2 :]) if since else Reading(begin, {}, {}, frozenset())
 
@@ -2087,6 +2090,12 @@ def role_sums(processes: Iterable[Watched]) -> tuple[dict[str, float], dict[str,
         private[w.role] = private.get(w.role, 0.0) + (math.nan if w.sample.private is None else w.sample.private)
         peaks[w.role] = peaks.get(w.role, 0.0) + w.tick_peak
     return rss, {role: mb for role, mb in private.items() if not math.isnan(mb)}, peaks
+
+
+def gained(first: Reading, last: Reading) -> dict[str, float]:
+    """MiB that each role gained between two readings."""
+    return {role: last.private.get(role, rss) - first.private.get(role, first.rss[role])
+            for role, rss in last.rss.items() if role in first.rss}
 
 
 def middle(readings: Sequence[Reading]) -> Reading:
@@ -2226,7 +2235,7 @@ def role_memory(before: Reading, after: Reading, seen: Observed,
     return {role: RoleMemory(
         rounded(before.rss.get(role)), rounded(after.rss.get(role)), rounded(before.private.get(role)),
         rounded(after.private.get(role)), rounded(seen.peaks.get(role)), list(seen.processes.get(role, ())),
-        *cpu_use(role, cpu))
+        *cpu_use(role, cpu), rounded(after.drift.get(role)))
         for role in ROLES if role in before.rss or role in after.rss or role in seen.peaks}
 
 

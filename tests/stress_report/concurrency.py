@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from memory_leak_stress_test import (
+    CONFIRM_RUNS,
     NOT_THE_SERVICES,
     Breach,
     LevelRun,
@@ -14,6 +15,7 @@ from memory_leak_stress_test import (
     crashes_and_recycled,
     judge_level_run,
     median,
+    poll_wait,
 )
 from stress_report.findings import MOST_WORDS, Failure, Knee, Level, Ramp, plain
 from stress_report.recording import RecordedRun
@@ -23,6 +25,10 @@ KNEE_SHARE = 0.95  # of the highest throughput
 KNEE_LEVELS = 3  # fewest stable levels that can show one
 ONLY_WAIT = 2  # max_stable beyond this many times the knee: what is above the knee only waits
 ONE_AT_A_TIME = 1.5  # effective parallelism below it is nearer to one task at a time than to two
+FAILING_RUNS = 2  # of the level that failed: it is run once more
+COARSE = 0.1  # of the turnaround: polls that err by more say so
+SLOW_POLLS = 2.0  # a timing error of so many planned waits is not the plan's, but the answers'
+SLOW_POLLS_S = 0.3
 CONFIDENCE = 0.05  # no failure in n tasks bounds the failure rate by 1 - 0.05^(1/n), with 95 % confidence
 LevelRuns = Sequence[tuple[LevelRun, list[TaskResult]]]
 
@@ -37,9 +43,12 @@ def judge_ramp(run: RecordedRun) -> Ramp:
     good = stable_levels(levels, run.setting("step") if run.lost else None)
     max_stable = highest_stable(levels, good)
     tasks = good[-1].succeeded if good else 0
-    return Ramp(levels, max_stable, highest_in_real_time(levels, good, max_stable), find_knee(levels, by_level),
-                effective_parallelism(levels), stop_reason(run, judged), first_breach(judged), failure_bound(tasks),
-                tasks)
+    slow = slow_page(judged)
+    return Ramp(levels, max_stable, highest_in_real_time(levels, good, max_stable),
+                find_knee(levels, by_level) if slow is None else Knee(None, "slow_polls"),
+                effective_parallelism(levels) if slow is None else None, stop_reason(run, judged),
+                first_breach(judged), failure_bound(tasks), tasks, run.legacy or is_confirmed(levels, good, by_level),
+                poll_error(judged), slow)
 
 
 def judged_runs(run: RecordedRun) -> LevelRuns:
@@ -51,6 +60,44 @@ def judged_runs(run: RecordedRun) -> LevelRuns:
             groups.setdefault((result.concurrency, number), []).append(result)
     recycled = {death.role for death in crashes_and_recycled(run.results)[1]}
     return [(judge_level_run(results, run.setting("rtf_limit"), recycled), results) for results in groups.values()]
+
+
+def is_confirmed(levels: Sequence[Level], good: Sequence[Level], by_level: Mapping[int, LevelRuns]) -> bool:
+    """Whether the answer has the runs that the rules ask for: a record that was cut off reads better than it is."""
+
+    def runs(size: int) -> int:
+        return sum(not level_run.client_limited and not level_run.interrupted for level_run, _ in by_level[size])
+
+    failing = [level for level in levels if not level.stable and not level.client_limited and not level.interrupted]
+    above = [level.concurrency for level in failing if not good or level.concurrency > good[-1].concurrency]
+    if above and runs(above[0]) < FAILING_RUNS:
+        return False
+    return not good or runs(good[-1].concurrency) >= CONFIRM_RUNS
+
+
+def alone(judged: LevelRuns) -> list[tuple[float, float]]:
+    """(turnaround, timing error) of the tasks of the lowest level, seconds."""
+    lowest = min((level_run.concurrency for level_run, _ in judged), default=0)
+    return [(r.processing_time, r.time_error) for level_run, results in judged if level_run.concurrency == lowest
+            for r in results if r.status == "success" and r.processing_time and r.time_error is not None]
+
+
+def poll_error(judged: LevelRuns) -> float | None:
+    """Timing error of the polls over the turnaround, at the lowest level; None where it is not known."""
+    return median([error / taken for taken, error in alone(judged)])
+
+
+def slow_page(judged: LevelRuns) -> float | None:
+    """Seconds that the result page takes to answer, where the polls err by much more than they are planned to.
+
+    Tasks then seem to take as long as the page does, and what many at once take says nothing of the workers.
+    """
+    over = [error - poll_wait(taken, 1) for taken, error in alone(judged)]
+    planned = median([poll_wait(taken, 1) for taken, _ in alone(judged)])
+    late = median(over)
+    if late is None or planned is None or late < max(SLOW_POLLS_S, (SLOW_POLLS - 1) * planned):
+        return None
+    return late
 
 
 def stable_levels(levels: Sequence[Level], step: int | str | None) -> list[Level]:

@@ -85,7 +85,7 @@ class Knee:
     """The smallest level with all but the highest throughput; None where the levels do not show one, and why."""
 
     level: int | None
-    reason: str  # found | too_few_levels
+    reason: str  # found | too_few_levels | slow_polls
 
 
 @dataclass(frozen=True)
@@ -101,3 +101,6 @@ class Ramp:
     first_breach: Breach | None
     failure_bound: float | None  # of one task at max_stable, 95 % confidence
     tasks_at_limit: int
+    confirmed: bool  # max_stable, and the level that failed above it, have the runs that the rules ask for
+    poll_error: float | None  # of the turnaround at the lowest level: how coarsely the polls tell when a task was done
+    slow_page_s: float | None  # how long the result page took to answer, where that is what makes the polls coarse

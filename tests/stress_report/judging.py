@@ -6,8 +6,21 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
-from memory_leak_stress_test import ROLES, TOOL_FAULT, Death, ProcessMemory, TaskResult, crashes_and_recycled
+from memory_leak_stress_test import (
+    CONFIRM_RUNS,
+    GIVE_UP_CYCLES,
+    NOT_THE_SERVICES,
+    ROLES,
+    TOOL_FAULT,
+    Death,
+    ProcessMemory,
+    TaskResult,
+    crashes_and_recycled,
+    median,
+)
 from stress_report.concurrency import REAL_TIME, judge_ramp
 from stress_report.findings import Criterion, Failure, Note, Ramp
 from stress_report.memory import (
@@ -15,7 +28,9 @@ from stress_report.memory import (
     RoleFindings,
     RoleSeries,
     growth_after_ramp,
+    growth_over_ramp,
     judge_roles,
+    repeated_levels,
     seek_hidden,
     series_of_roles,
 )
@@ -33,29 +48,33 @@ class Judged:
     verdict: str  # pass | fail | inconclusive
     criteria: list[Criterion]
     roles: dict[str, RoleFindings]
+    loaded: dict[str, RoleFindings]  # the same under load; empty where there were no loaded cycles
     ramp: Ramp
     evidence: Evidence | None
     crashes: list[Death | Failure]
-    cut_short: Note | None  # why the record is not the whole run, which then never passes
+    recycled: list[Death]
+    cut_short: Note | None  # why the record is not the whole run, or proves no work, so that it never passes
     usage: list[tuple[Samples, list[RoleSeries]]]
 
 
 def judge(run: RecordedRun) -> Judged:
     """Everything that is derived from a run."""
     evidence = seek_hidden(run) if run.legacy else None
-    roles = judge_roles(run, evidence)
+    loaded = judge_roles(run, None, "loaded")
+    roles = loaded if run.setting("phase") == "loaded" else judge_roles(run, evidence)
     ramp = judge_ramp(run)
     crashes, recycled = find_deaths(run)
-    memory = [long_audio_delta(run, evidence), return_to_baseline(run, roles, evidence)]
+    memory = [long_audio_delta(run, roles, evidence), return_to_baseline(run, roles, loaded, evidence)]
     criteria = [*(doubted(c, evidence) for c in memory), no_cumulative_growth(run, roles, evidence),
                 min_concurrency(run, ramp), no_worker_crash(run, crashes, recycled), rtf_under_load(run, ramp)]
     cut_short = find_cut(run, ramp)
     usage = [(samples, series_of_roles(run, samples)) for samples in run.samples]
-    return Judged(run, overall(criteria, cut_short), criteria, roles, ramp, evidence, crashes, cut_short, usage)
+    return Judged(run, overall(criteria, cut_short), criteria, roles, loaded, ramp, evidence, crashes, recycled,
+                  cut_short, usage)
 
 
 def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
-    """Why the run as a whole is no evidence: its end or some lines are not there, or nothing was recognised."""
+    """Why the run as a whole is no evidence: its end or some lines are not there, or nothing shows work."""
     if any(r.error_kind == TOOL_FAULT for r in run.results):
         return Note("cut_tool_fault")
     if ramp.stop_reason == "interrupted" or any(r.error_kind == "interrupted" for r in run.results):
@@ -64,7 +83,31 @@ def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
         return Note("cut_early")
     if run.lost:
         return Note("cut_lost", {"count": run.lost})
-    return Note("empty_text", {"count": run.empty_texts}) if run.empty_texts else None
+    if run.ended is False:
+        return Note("cut_end")
+    return without_work_shown(run) or ramp_left_memory(run)
+
+
+def without_work_shown(run: RecordedRun) -> Note | None:
+    """Why "done" does not show that work was done."""
+    if run.empty_texts:
+        return Note("empty_text", {"count": run.empty_texts})
+    if run.textless:
+        return Note("no_text", {"count": run.textless})
+    return Note("same_ids", {"count": run.same_ids}) if run.same_ids else None
+
+
+def ramp_left_memory(run: RecordedRun) -> Note | None:
+    """What memory did in a ramp that was run alone: nothing judges it, and gigabytes never pass in silence."""
+    grown = growth_over_ramp(run) if run.setting("phase") == "concurrency" and run.watched else None
+    if grown is None or grown[2] - grown[1] < run.setting("delta_limit_mb"):
+        return None
+    role, before, after = grown
+    facts = {"role": role, "before": before, "after": after}
+    if repeated := repeated_levels(run, role):
+        facts |= {"level": repeated.concurrency, "readings": tuple(f"{mb:,.0f}" for mb in repeated.readings)}
+        return Note("ramp_memory_grows", facts)
+    return Note("ramp_memory", facts)
 
 
 def overall(criteria: Sequence[Criterion], cut_short: Note | None) -> str:
@@ -79,11 +122,11 @@ def find_deaths(run: RecordedRun) -> tuple[list[Death | Failure], list[Death]]:
     """What crashed: processes that serve a role, or the work-horse of a task; and what was recycled between tasks."""
     crashes, recycled = crashes_and_recycled(run.results)
     recorded = {(death.role, death.pid) for death in [*crashes, *recycled]}
-    others = {(d.role, d.pid): d for d in deaths_seen(run.results) if (d.role, d.pid) not in recorded}
-    for death in others.values():
-        (recycled if death.replaced and run.schema > 1 else crashes).append(death)
+    for death in deaths_seen(run.results):
+        if (death.role, death.pid) not in recorded:
+            (recycled if death.replaced else crashes).append(death)
     if crashes:
-        return [*{(death.role, death.pid, death.at): death for death in crashes}.values()], recycled
+        return [*dict.fromkeys(crashes)], recycled
     died = (r for r in run.results if r.error_kind == "worker_died")
     return [Failure("worker_died", r.error, r.error_facts, r.test_id) for r in died], recycled
 
@@ -106,14 +149,14 @@ def deaths_seen(results: Sequence[TaskResult]) -> Iterator[Death]:
 
 def memory_missing(run: RecordedRun, evidence: Evidence | None) -> Note | None:
     """Why a memory criterion of the leak phase cannot be measured; None where it can."""
-    if not run.asked("leak"):
+    if not run.asked("leak") and run.setting("phase") != "loaded":
         return Note("no_leak_phase")
     if not run.watched:
         return Note("memory_not_watched")
     if evidence and evidence.hidden:
         return Note("reason_wrong_process", {"recorded": evidence.recorded_max_mb,
                                              "peak": max(h.peak_mb for h in evidence.hidden)})
-    return None if run.phase("leak") else Note("no_leak_lines")
+    return None if run.phase("leak") or run.phase("loaded") else Note("no_leak_lines")
 
 
 def unmeasured(name: str, limit: float, why: Note) -> Criterion:
@@ -128,24 +171,64 @@ def doubted(criterion: Criterion, evidence: Evidence | None) -> Criterion:
     return dataclasses.replace(criterion, status="inconclusive", text=Note("reason_old_record"))
 
 
-def long_audio_delta(run: RecordedRun, evidence: Evidence | None) -> Criterion:
+def gave_up(run: RecordedRun) -> list[TaskResult]:
+    """The failed tasks of a leak phase at whose end, or in all of which, no task succeeded; empty where some did."""
+    tasks = [r for r in run.phase("leak") if r.cycle and r.error_kind not in NOT_THE_SERVICES]
+    cycles = sorted({r.cycle or 0 for r in tasks})
+    last = [r for r in tasks if (r.cycle or 0) in cycles[-GIVE_UP_CYCLES:]]
+    failed = [r for r in last if r.status != "success"]
+    return failed if len(failed) == len(last) and (len(cycles) >= GIVE_UP_CYCLES or last == tasks) else []
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What a worker holds more: RSS, as the user's limit means it, and private memory, which a leak is made of. MB."""
+
+    rss: float
+    private: float | None
+
+
+def deltas_of(tasks: Sequence[TaskResult], replaced: set[int]) -> list[Delta]:
+    """Growth of the worker across tasks that succeeded and came to rest; none of them spans a replacement."""
+    deltas = []
+    for r in tasks:
+        counts = r.status == "success" and r.settled is not False and r.cycle not in replaced
+        memory = r.memory.get("worker")
+        if counts and r.worker_rss_delta_mb is not None:
+            own = None if memory is None or None in (memory.private_before_mb, memory.private_after_mb) else (
+                (memory.private_after_mb or 0.0) - (memory.private_before_mb or 0.0))
+            deltas.append(Delta(r.worker_rss_delta_mb, own))
+    return deltas
+
+
+def replaced_in(roles: Mapping[str, RoleFindings]) -> set[int]:
+    """Cycles in which a worker was replaced."""
+    return {cycle for cycle, kind in roles["worker"].breaks if kind == "replaced"} if "worker" in roles else set()
+
+
+def long_audio_delta(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
     """Median growth across tasks of the longest clip after its first use."""
     limit = run.setting("delta_limit_mb")
-    if why := memory_missing(run, evidence):
-        return unmeasured("long_audio_delta", limit, why)
     leak = run.phase("leak")
+    if failed := gave_up(run):
+        facts = {"failed": len(failed), "kinds": tuple(sorted({r.error_kind or r.status for r in failed}))}
+        return Criterion("long_audio_delta", "fail", None, limit, Note("delta_gave_up", facts))
+    if why := memory_missing(run, evidence) or (None if leak else Note("no_leak_phase")):
+        return unmeasured("long_audio_delta", limit, why)
     longest = max(leak, key=lambda r: (r.audio_seconds or 0.0, r.audio_size_mb or 0.0)).clip
     clip = run.clip_names[longest]
     tasks = [r for r in leak if r.cycle and r.clip == longest]
-    deltas = [r.worker_rss_delta_mb for r in tasks
-              if r.status == "success" and r.settled is not False and r.worker_rss_delta_mb is not None]
+    deltas = deltas_of(tasks, replaced_in(roles))
     if not deltas:
         return unmeasured("long_audio_delta", limit, Note("no_long_task", {"clip": clip}))
-    kept = statistics.median(deltas)
+    kept = statistics.median(delta.rss for delta in deltas)
+    own = median([delta.private for delta in deltas if delta.private is not None])
     bad = max(limit, DELTA_BAD_MB)
     band = Note(band_of(kept, limit, bad), {"limit": limit, "bad": bad})
-    facts = {"median": kept, "highest": max(deltas), "tasks": len(deltas), "clip": clip, "band": band,
-             "submitted": len(tasks)}
+    facts = {"median": kept, "highest": max(delta.rss for delta in deltas), "tasks": len(deltas), "clip": clip,
+             "band": band, "submitted": len(tasks), "private": own}
+    if kept >= limit and own is not None and own < limit:
+        return Criterion("long_audio_delta", "pass", kept, limit, Note("delta_mapped", facts))
     if kept >= limit:
         return Criterion("long_audio_delta", "fail", kept, limit, Note("delta_text", facts))
     if 2 * len(deltas) <= len(tasks):
@@ -159,35 +242,71 @@ def band_of(kept: float, limit: float, bad: float) -> str:
     return "band_poor" if kept <= bad else "band_bad"
 
 
-def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
-    """Last settled reading of the worker against the one after first use; then that of each role after the ramp."""
+def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], loaded: Mapping[str, RoleFindings],
+                       evidence: Evidence | None) -> Criterion:
+    """Last settled reading of the worker against the one after first use; then what the ramp left in each role."""
     limit = run.setting("delta_limit_mb")
-    if why := memory_missing(run, evidence):
+    if why := memory_missing(run, evidence) or (None if run.asked("leak") else Note("no_leak_phase")):
         return unmeasured("return_to_baseline", limit, why)
     leak = [r for r in run.phase("leak") if r.worker_rss_after_mb is not None and r.status == "success"]
     first, later = [r for r in leak if r.cycle == 0], [r for r in leak if r.cycle]
     settled = [r for r in later if r.settled is not False]
     if not first or not later:
         return unmeasured("return_to_baseline", limit, Note("no_baseline"))
-    base = first[-1].worker_rss_after_mb or 0.0
-    kept = ((settled or later)[-1].worker_rss_after_mb or 0.0) - base
-    after = growth_after_ramp(run, first[-1])
-    highest = max(after, key=lambda role: after[role], default="worker")
-    facts = {"kept": kept, "base": base, "limit": limit, "after_ramp": after.get("worker")}
-    said = "baseline_text_ramp" if "worker" in after else "baseline_text"
-    worker = roles.get("worker")
-    if not settled or first[-1].settled is False:
-        status, key = "inconclusive", "baseline_unsettled"
-    elif kept >= limit:
-        status, key = "fail", said
-    elif worker and any(kind == "replaced" for _, kind in worker.breaks):
-        status, key = "inconclusive", "baseline_replaced"
-    elif after and after[highest] >= limit:
-        status, key = "inconclusive", "baseline_ramp"
-        facts |= {"role": highest, "after_ramp": after[highest]}
-    else:
-        status, key = "pass", said
-    return Criterion("return_to_baseline", status, kept, limit, Note(key, facts))
+
+    base, last = first[-1], (settled or later)[-1]
+    kept = (last.worker_rss_after_mb or 0.0) - (base.worker_rss_after_mb or 0.0)
+    own = private_growth(base, last)
+    after = growth_after_ramp(run, base)
+    facts: dict[str, Any] = {"kept": kept, "base": base.worker_rss_after_mb, "limit": limit, "private": own,
+                             "after_ramp": after.get("worker")}
+
+    def conclude(status: str, key: str, more: Mapping[str, object] = MappingProxyType({})) -> Criterion:
+        observed = facts.get("contained", kept)
+        return Criterion("return_to_baseline", status, observed, limit, Note(key, {**facts, **more}))
+
+    if not settled or base.settled is False:
+        return conclude("inconclusive", "baseline_unsettled")
+    if replaced_in(roles):
+        contained = roles["worker"].growth.facts.get("contained")
+        if contained is None or roles["worker"].growth.verdict == "INCONCLUSIVE":
+            return conclude("inconclusive", "baseline_replaced")
+        facts["contained"] = contained
+        return conclude("pass" if contained < limit else "fail", "baseline_recycled")
+    if kept >= limit and not (own is not None and own < limit):
+        return conclude("fail", "baseline_text_ramp" if "worker" in after else "baseline_text")
+    if after and max(after.values()) >= limit:
+        role = max(after, key=lambda role: after[role])
+        status, key, more = left_by_ramp(run, role, loaded)
+        return conclude(status, key, {"role": role, "after_ramp": after[role], **more})
+    if kept >= limit:
+        return conclude("pass", "baseline_mapped")
+    return conclude("pass", "baseline_text_ramp" if "worker" in after else "baseline_text")
+
+
+def private_growth(first: TaskResult, last: TaskResult) -> float | None:
+    """Private memory of the worker after the last of two tasks above that after the first; None where not known."""
+    held = [r.memory["worker"].private_after_mb if "worker" in r.memory else None for r in (first, last)]
+    return None if held[0] is None or held[1] is None else held[1] - held[0]
+
+
+def left_by_ramp(run: RecordedRun, role: str, loaded: Mapping[str, RoleFindings]) -> tuple[str, str, dict[str, object]]:
+    """Status, sentence and facts where the ramp left memory: loaded cycles tell a high-water mark from a leak."""
+    leaking = next((v for v in loaded.values() if v.growth.verdict == "LEAK"), None)
+    found = leaking or loaded.get(role)
+    if found:
+        size = max(r.concurrency for r in run.phase("loaded"))
+        more: dict[str, object] = {"size": size, "rate": found.growth.mb_per_cycle, "grows": found.role,
+                                   "bound": found.growth.upper_bound_mb_per_cycle, "cycles": found.growth.cycles}
+        if leaking:
+            return "fail", "baseline_loaded_leak", more
+        if found.growth.verdict == "NO LEAK":
+            return "pass", "baseline_high_water", more
+        return "inconclusive", "baseline_loaded_open", more
+    if repeated := repeated_levels(run, role):
+        readings = tuple(f"{mb:,.0f}" for mb in repeated.readings)
+        return "inconclusive", "baseline_ramp_grows", {"level": repeated.concurrency, "readings": readings}
+    return "inconclusive", "baseline_ramp", {}
 
 
 def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
@@ -252,7 +371,9 @@ def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
         return unmeasured("min_concurrency", NEEDED_LEVEL, why)
     observed, breach = ramp.max_stable, ramp.first_breach
     facts = {"stable": observed, "lowest": ramp.levels[0].concurrency, "highest": ramp.levels[-1].concurrency,
-             "stop": Note(f"stop_{ramp.stop_reason or 'unknown'}")}
+             "runs": CONFIRM_RUNS, "stop": Note(f"stop_{ramp.stop_reason or 'unknown'}")}
+    if observed is not None and observed >= NEEDED_LEVEL and not ramp.confirmed:
+        return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_provisional", facts))
     if observed is not None and observed >= NEEDED_LEVEL:
         key = "stable_good" if observed >= GOOD_LEVEL else "stable_enough"
         return Criterion("min_concurrency", "pass", observed, NEEDED_LEVEL, Note(key, facts))

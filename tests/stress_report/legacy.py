@@ -8,12 +8,13 @@ failure or a death stood there in English sentences.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memory_leak_stress_test import Death, LevelFacts, TaskResult
+from memory_leak_stress_test import TOLERANCE_MB, Death, LevelFacts, ProcessMemory, TaskResult
 
 OLD_TASK_ID = re.compile(r"_c\d+_t(\d+)_\d+$")  # of an older tool's ramp; its other lines are its leak phase
 MIB_PER_MB = 1.048576  # the older tool recorded clip sizes in MiB
@@ -78,6 +79,32 @@ def forget_unmeasured(results: Sequence[TaskResult]) -> bool:
         result.worker_rss_before_mb = result.worker_rss_after_mb = result.worker_rss_delta_mb = None
         result.memory = {}
     return True
+
+
+def deaths_of_processes(results: Sequence[TaskResult]) -> None:
+    """Deaths as the processes of each batch show them, in place of sentences, which did not tell all that is known.
+
+    A child that serves is told by its memory. Whether anything was left at work was not recorded; that another process
+    took its place shows in the same reading or in the next.
+    """
+    batches = [list(batch) for _, batch in itertools.groupby(results, key=lambda result: result.batch)]
+    for place, batch in enumerate(batches):
+        deaths, following = [], batches[place + 1][0] if place + 1 < len(batches) else None
+        for role, memory in batch[-1].memory.items():
+            known = {(p.pid, p.started) for p in memory.processes if p.resident}
+            later = following.memory[role].processes if following and role in following.memory else []
+            born = {(p.pid, p.started) for p in (*memory.processes, *later) if not p.ended} - known
+            gone = [p for p in memory.processes if p.ended and (p.root or served(p))]
+            deaths += [Death(role, p.pid, p.name, batch[-1].timestamp, p.root, unfinished=int(batch[0].concurrency > 1),
+                             left_work=False, replaced=len(born) >= len(gone)) for p in gone]
+        for result in batch:
+            sentences = [death for death in result.deaths if death.pid not in {d.pid for d in deaths}]
+            result.deaths = [*sentences, *deaths]
+
+
+def served(process: ProcessMemory) -> bool:
+    """Whether a child was there for long and held memory worth counting."""
+    return process.resident and (process.held_mb or 0.0) > TOLERANCE_MB
 
 
 def number_batches(results: Sequence[TaskResult]) -> None:

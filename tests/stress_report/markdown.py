@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from memory_leak_stress_test import ROLES, Settings, TaskResult, median
 from stress_report.comparison import Change, compare, host_memory
-from stress_report.concurrency import KNEE_LEVELS, REAL_TIME, failure_kinds
+from stress_report.concurrency import COARSE, KNEE_LEVELS, REAL_TIME, failure_kinds
 from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
 from stress_report.judging import Judged
-from stress_report.memory import MUCH_BIGGER_MB, HorseFigures, RoleFindings
+from stress_report.memory import BY_THE_CLOCK, MUCH_BIGGER_MB, HorseFigures, RoleFindings
 from stress_report.recording import EPOCH, RecordedRun, hole_from, run_span
 from stress_report.saying import (
     Words,
@@ -265,9 +265,22 @@ def clip_text(result: TaskResult, clip: str, say: Words) -> str:
     return f"{clip} – {say.kind(result.error_kind or result.status)}" if failed else clip
 
 
+def rate_lines(v: RoleFindings, say: Words) -> Iterator[str]:
+    """A rate that is sure in every unit, whether it is the tasks' or the clock's, and whose it is."""
+    if v.rates is None or v.rates.per_hour is None or v.growth.facts.get("low", 0.0) <= 0:
+        return
+    yield say("rates_line", role=v.role, per_cycle=v.rates.per_cycle, per_task=v.rates.per_task,
+              per_hour=v.rates.per_hour)
+    if (v.rates.idle_share or 0.0) >= BY_THE_CLOCK:
+        yield say("grows_idle", role=v.role)
+    if v.pid is not None:
+        yield say("grown_pid", pid=v.pid)
+
+
 def role_lines(v: RoleFindings, say: Words) -> Iterator[str]:
     """What there is to say about one role."""
     yield say("role_line", role=v.role, verdict=say("leak_" + v.growth.verdict), reason=capped(v.growth, say))
+    yield from rate_lines(v, say)
     if v.follows:
         yield say("follows_both") if v.follows == "both" else say("follows_clip", clip=v.follows)
     if v.first_use_growth_mb is not None and v.first_use_growth_mb > MUCH_BIGGER_MB / 10:
@@ -345,6 +358,10 @@ def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
     yield say("ramp_knee", value=knee)
     parallelism = ramp.effective_parallelism
     yield say("ramp_parallel", value=say("no_level_one") if parallelism is None else num(parallelism, 2))
+    if ramp.slow_page_s is not None:
+        yield say("slow_page", seconds=ramp.slow_page_s)
+    elif (ramp.poll_error or 0.0) > COARSE:
+        yield say("coarse_polls", percent=100 * (ramp.poll_error or 0.0))
     if meaning := together(ramp, say):
         yield meaning
     yield say(f"stop_{ramp.stop_reason or 'unknown'}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from memory_leak_stress_test import (
     GAP_S,
     ROLES,
+    SETTLE_S,
     TOLERANCE_MB,
     GrowthVerdict,
     HorseSeries,
@@ -25,6 +26,7 @@ from memory_leak_stress_test import (
 )
 from stress_report.recording import SAME_RUN_S, Process, RecordedRun, Samples, names_of_clips, task_window, wall_seconds
 
+BY_THE_CLOCK = 0.7  # of the growth per cycle, at the rate seen at rest: tasks have little to do with it
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
 MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
 
@@ -43,6 +45,18 @@ class HorseFigures:
 
 
 @dataclass(frozen=True)
+class Rates:
+    """One rate of growth, MB, in every unit that a reader may need."""
+
+    per_cycle: float
+    per_task: float
+    per_hour: float | None  # of this load; null where the time of a cycle is not known
+    cycles_per_gb: int | None  # null where memory does not grow
+    hours_per_gb: float | None
+    idle_share: float | None  # of the growth, at the rate seen while no task ran: 1 is a clock's, 0 the tasks'
+
+
+@dataclass(frozen=True)
 class RoleFindings:
     """The leak verdict of one role, and what a report shows beside it. MiB."""
 
@@ -53,6 +67,8 @@ class RoleFindings:
     breaks: list[tuple[int, str]]  # (cycle, kind) of what cut the series of readings
     follows: str | None  # the clip that the growth follows; "both"; None where there is no growth
     horses: list[HorseFigures]  # empty where jobs run in the worker itself
+    rates: Rates | None = None  # None where no slope is known
+    pid: int | None = None  # the process that grew most, where the role grew
 
 
 @dataclass(frozen=True)
@@ -94,14 +110,14 @@ def longest_gap(run: RecordedRun, tasks: Sequence[TaskResult]) -> float | None:
     return max([*gaps, 0.0 if told or run.legacy else min(unseen) - SAME_RUN_S / 4])
 
 
-def judge_roles(run: RecordedRun, evidence: Evidence | None) -> dict[str, RoleFindings]:
-    """Leak verdict of every watched role; an old record never says NO LEAK."""
-    leak = run.phase("leak")
+def judge_roles(run: RecordedRun, evidence: Evidence | None, phase: str = "leak") -> dict[str, RoleFindings]:
+    """Leak verdict of every watched role in a phase of cycles; an old record never says NO LEAK."""
+    leak = run.phase(phase)
     if not leak:
         return {}
     gap_s = longest_gap(run, [r for r in leak if r.cycle])
-    verdicts = judge_leak(leak, tolerance_mb=run.setting("tolerance_mb"), min_cycles=run.setting("min_cycles"),
-                          sampler_gap_s=gap_s)
+    verdicts = judge_leak(leak, phase=phase, tolerance_mb=run.setting("tolerance_mb"),
+                          min_cycles=run.setting("min_cycles"), sampler_gap_s=gap_s)
     roles = {role: describe_role(verdict, leak, run.clip_names) for role, verdict in verdicts.items()}
     if gap_s is None and not run.legacy:
         roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
@@ -129,7 +145,36 @@ def describe_role(
         name: names.get(fact, fact) if name == "clip" else fact for name, fact in verdict.growth.facts.items()})
     return RoleFindings(verdict.role, growth, first_use_growth(verdict.role, results), max(peaks, default=None),
                         verdict.breaks, names.get(follows, follows) if follows else None,
-                        [figures_of(series, names[series.clip]) for series in verdict.horses])
+                        [figures_of(series, names[series.clip]) for series in verdict.horses],
+                        rates_of(verdict, results), grown_most(verdict, results))
+
+
+def rates_of(verdict: RoleVerdict, results: Sequence[TaskResult]) -> Rates | None:
+    """The role's growth in every unit; at rest it is told apart from that of tasks where the record holds it."""
+    if verdict.growth.mb_per_cycle is None:
+        return None
+    judged = [r for r in results if r.cycle]
+    ends = [wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None]
+    cycles = len({r.cycle for r in judged})
+    seconds = (max(ends) - min(ends)) / (cycles - 1) if cycles > 1 and max(ends) > min(ends) else None
+    last = {r.batch: r.memory.get(verdict.role) for r in judged}
+    idle = [(SETTLE_S, m.drift_mb) for m in last.values() if m and m.drift_mb is not None]
+    return growth_rates(verdict.growth.mb_per_cycle, max(1, round(len(judged) / cycles)), seconds, idle)
+
+
+def grown_most(verdict: RoleVerdict, results: Sequence[TaskResult]) -> int | None:
+    """The pid of the process whose private memory grew most over the judged cycles; None where the role did not grow.
+    """
+    if (verdict.growth.mb_per_cycle or 0.0) <= 0 or not verdict.readings:
+        return None
+    cycles = {cycle for cycle, _ in verdict.readings}
+    held: dict[int, list[float]] = {}
+    for result in (r for r in results if r.cycle in cycles and verdict.role in r.memory):
+        for process in result.memory[verdict.role].processes:
+            if process.held_mb is not None and not process.ended:
+                held.setdefault(process.pid, []).append(process.held_mb)
+    grown = {pid: mb[-1] - mb[0] for pid, mb in held.items()}
+    return max(grown, key=lambda pid: grown[pid], default=None)
 
 
 def first_use_growth(role: str, results: Sequence[TaskResult]) -> float | None:
@@ -221,14 +266,41 @@ def find_recorded(results: Sequence[TaskResult], samples: Samples) -> Process | 
 
 
 def growth_after_ramp(run: RecordedRun, first: TaskResult) -> dict[str, float]:
-    """RSS of each role at rest after the ramp above that after first use, MB; without roles that were replaced."""
+    """What each role held at rest after the ramp above that after first use, MB; without roles that were replaced."""
     ramp = [r for r in run.phase("concurrency") if r.settled is not False and r.memory]
     growth = {}
     for role, last in (ramp[-1].memory if ramp else {}).items():
         before = first.memory.get(role)
-        if before and roots_of(before) == roots_of(last) and before.after_mb is not None and last.after_mb is not None:
-            growth[role] = last.after_mb - before.after_mb
+        if before and roots_of(before) == roots_of(last):
+            (_, held), (_, holds) = at_rest(before), at_rest(last)
+            if held is not None and holds is not None:
+                growth[role] = holds - held
     return growth
+
+
+def growth_over_ramp(run: RecordedRun) -> tuple[str, float, float] | None:
+    """(role, MB at rest before the ramp, after it) of the role that grew most; None where nothing is known."""
+    ramp = [r for r in run.phase("concurrency") if r.memory]
+    ends = {role: (at_rest(memory)[0], at_rest(ramp[-1].memory[role])[1]) for role, memory in (
+        ramp[0].memory if ramp else {}).items() if role in ramp[-1].memory}
+    grown = [(role, before, after) for role, (before, after) in ends.items()
+             if before is not None and after is not None]
+    return max(grown, key=lambda each: each[2] - each[1], default=None)
+
+
+def repeated_levels(run: RecordedRun, role: str) -> LoadGrowth | None:
+    """Growth of a role that goes on when a level of the ramp is run again."""
+    last = {r.batch: r for r in run.phase("concurrency") if r.level_run and role in r.memory}
+    runs = [(r.concurrency, before, after) for r in last.values()
+            for before, after in [at_rest(r.memory[role])] if before is not None and after is not None]
+    return growth_under_load(runs, run.setting("tolerance_mb"))
+
+
+def at_rest(memory: RoleMemory) -> tuple[float | None, float | None]:
+    """Readings before and after: private memory where it is known, else RSS."""
+    if memory.private_after_mb is not None and memory.private_before_mb is not None:
+        return memory.private_before_mb, memory.private_after_mb
+    return memory.before_mb, memory.after_mb
 
 
 def roots_of(memory: RoleMemory) -> set[tuple[int, str]]:
@@ -262,18 +334,6 @@ def growth_under_load(
             readings = [same[0][1], *(after for _, _, after in same)]
             found.append(LoadGrowth(concurrency, readings, min(added), sum(added) / len(added) / concurrency))
     return max(found, key=lambda growth: growth.mb_per_task * growth.concurrency, default=None)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """One rate of growth, MB, in every unit that a reader may need."""
-
-    per_cycle: float
-    per_task: float
-    per_hour: float | None  # of this load; null where the time of a cycle is not known
-    cycles_per_gb: int | None  # null where memory does not grow
-    hours_per_gb: float | None
-    idle_share: float | None  # of the growth, at the rate seen while no task ran: 1 is a clock's, 0 the tasks'
 
 
 def growth_rates(

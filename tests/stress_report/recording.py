@@ -22,7 +22,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from memory_leak_stress_test import CSV_COLUMNS, GAP_S, NOT_THE_SERVICES, SCHEMA, Settings, TaskResult, median
 from stress_report.findings import Note, plain
-from stress_report.legacy import forget_unmeasured, from_old_tool, from_schema_1, is_old, number_batches
+from stress_report.legacy import (
+    deaths_of_processes,
+    forget_unmeasured,
+    from_old_tool,
+    from_schema_1,
+    is_old,
+    number_batches,
+)
 
 STATUSES = ("success", "failed", "timeout")
 PHASES = ("leak", "concurrency", "loaded")
@@ -31,6 +38,8 @@ CYCLES = ("leak", "loaded")  # phases that count cycles
 # What is known of a batch only when memory is at rest after it.
 OF_A_BATCH = ("worker_rss_after_mb", "worker_rss_delta_mb", "worker_rss_peak_mb", "settled", "sample_gap_s", "memory",
               "busiest_other", "deaths", "level")
+WORKER_SIZES = ("worker_rss_before_mb", "worker_rss_after_mb", "worker_rss_peak_mb")
+ROLE_SIZES = ("before_mb", "after_mb", "peak_mb", "private_before_mb", "private_after_mb")
 MOST_TASKS = 100_000  # tasks at once, cycles, runs of a level: beyond is a broken line
 CLOCK_JUMP_S = 2.0  # wall clock against monotonic clock between two samples
 SAME_RUN_S = 60.0  # a CSV that lies further from every task belongs to another run
@@ -165,6 +174,17 @@ class RecordedRun:
         return sum(told) if told else None
 
     @property
+    def textless(self) -> int:
+        """Tasks that were done though the answer held no text at all: no sign of work; recorded since schema 2."""
+        return sum(r.status == "success" and r.empty_text is None for r in self.results) if self.schema > 1 else 0
+
+    @property
+    def same_ids(self) -> int:
+        """Submissions that the service answered with the id of another one."""
+        ids = Counter(r.task_id for r in self.results if r.task_id is not None)
+        return sum(count for count in ids.values() if count > 1)
+
+    @property
     def failed_leak_tasks(self) -> list[TaskResult]:
         return [r for r in self.phase("leak") if r.status != "success" and r.error_kind not in NOT_THE_SERVICES]
 
@@ -277,6 +297,7 @@ def read_results(run: RecordedRun) -> None:
         spread_batches(run.results)
     else:
         number_batches(run.results)
+        deaths_of_processes(run.results)
     if run.legacy and forget_unmeasured(run.results):
         run.notes.append(Note("old_memory_zero"))
     if run.results and run.schema > 1 and not run.results[0].settings:
@@ -296,7 +317,8 @@ def why_skipped(error: Exception) -> Note:
 def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) -> TaskResult:
     """One line as a result with values that can be reckoned with, else BadLine."""
     content = json_object(line)
-    if is_old(content):
+    is_old_line = is_old(content)
+    if is_old_line:
         run.legacy = True
         content = from_old_tool(content, old_ids)
     elif content.get("schema") == 1:
@@ -308,6 +330,8 @@ def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) 
         raise BadLine("missing", name="cycle")
     if result.audio_seconds is not None and result.audio_seconds <= 0:
         raise BadLine("range", name="audio_seconds")
+    if not is_old_line and (name := impossible(result)):
+        raise BadLine("impossible", name=name)
     counts = {"concurrency": result.concurrency - 1, "cycle": result.cycle or 0, "level_run": result.level_run or 0}
     if beyond := [name for name, n in counts.items() if not 0 <= n < MOST_TASKS]:
         raise BadLine("range", name=beyond[0])
@@ -316,6 +340,21 @@ def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) 
         result.settings = last.settings if result.settings in ({}, last.settings) else result.settings
         result.host = last.host if result.host in ({}, last.host) else result.host
     return result
+
+
+def impossible(result: TaskResult) -> str | None:
+    """The name of a value that no run can have, though its type is right: what is wrong in one may be so in all."""
+    times = {"processing_time": result.processing_time, "audio_seconds": result.audio_seconds}
+    if result.status == "success":
+        for name, value in times.items():
+            if value is None or value <= 0:
+                return name
+    sizes = {name: getattr(result, name) for name in ("rtf", *WORKER_SIZES)}
+    for memory in result.memory.values():
+        sizes |= {name: getattr(memory, name) for name in ROLE_SIZES if (sizes.get(name) or 1) > 0}
+        if memory.after_mb is not None and result.settled is None:
+            return "settled"
+    return next((name for name, value in sizes.items() if value is not None and value <= 0), None)
 
 
 def join_pending(run: RecordedRun, seen: dict[str, int], torn: str) -> None:

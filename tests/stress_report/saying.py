@@ -196,9 +196,19 @@ def lead(judged: Judged, say: Words) -> str:
 def leak_lead(judged: Judged, say: Words) -> str:
     if leaking := [role for role, v in judged.roles.items() if v.growth.verdict == "LEAK"]:
         return say("lead_LEAK", roles=say.join(leaking))
+    if loaded := [role for role, v in judged.loaded.items() if v.growth.verdict == "LEAK"]:
+        return say("lead_loaded", roles=say.join(loaded))
+    if small := growing_slowly(judged):
+        return say("lead_small", role=small.role, rate=small.growth.mb_per_cycle)
     if judged.roles and all(c.status == "pass" for c in judged.criteria if c.id in MEMORY_CRITERIA):
         return say("lead_NO LEAK")
     return say("lead_open")
+
+
+def growing_slowly(judged: Judged) -> RoleFindings | None:
+    """The role that grows most of those that surely grow, though by less than the tolerance."""
+    small = [v for v in judged.roles.values() if v.growth.reason == "small_growth"]
+    return max(small, key=lambda v: v.growth.mb_per_cycle or 0.0, default=None)
 
 
 def ramp_lead(ramp: Ramp, say: Words) -> str:
@@ -231,9 +241,21 @@ def memory_sentence(judged: Judged, say: Words) -> str:
         return say(key, role=undecided.role, reason=capped(undecided.growth, say))
     if doubts := [c.text for c in judged.criteria if c.id in MEMORY_CRITERIA and c.status != "pass"]:
         return say("memory_doubt", roles=say.join(roles), reason=doubts[0])
+    if small := growing_slowly(judged):
+        return say("memory_small", role=small.role, reason=[capped(small.growth, say), *lasts(small, say)])
     worst = max(roles.values(), key=lambda v: v.growth.upper_bound_mb_per_cycle or 0.0)
     text = capped(worst.growth, say)
     return say("memory_clean", roles=say.join(roles), reason=text[:1].upper() + text[1:])
+
+
+def lasts(small: RoleFindings, say: Words) -> list[str]:
+    """For how long free memory lasts a growth under the tolerance; nothing where the time of a cycle is not known."""
+    hours = small.rates.hours_per_gb if small.rates else None
+    if hours is None:
+        return []
+    minutes = round(60 * hours)
+    time = say("hours", hours=round(hours)) if minutes >= 120 else say("whole_minutes", minutes=max(1, minutes))
+    return [say("small_lasts", time=time)]
 
 
 def leaks(leaking: Sequence[RoleFindings], say: Words) -> str:
@@ -297,7 +319,8 @@ def advice_facts(judged: Judged) -> dict[str, Any]:
     cycles = int(run.setting("max_cycles"))
     needed = max(int(growth.facts.get(key) or 0) for key in ("needed", "enough")) if growth else 0
     wanting = [c for c in judged.criteria if c.asked and c.status in WANTING["inconclusive"]] or judged.criteria
-    return {"file": run.path.name, "role": leaking.role if leaking else None,
+    loaded = criterion(judged, "return_to_baseline").text.facts.get("grows")
+    return {"file": run.path.name, "role": leaking.role if leaking else loaded, "stable": judged.ramp.max_stable,
             "clip": leaking.follows if leaking and leaking.follows not in (None, "both") else (
                 run.clip_names[longest.clip] if longest else ""),
             "level": judged.ramp.first_breach.concurrency if judged.ramp.first_breach else None,
@@ -336,6 +359,13 @@ def too_few_levels_by(stop: str) -> Callable[[Judged], bool]:
                            and criterion(judged, "min_concurrency").status == "inconclusive")
 
 
+def ramp_left_doubt(judged: Judged) -> bool:
+    """Whether it is open if the ramp left a high-water mark or a leak, and a stable level to tell them by is known."""
+    open_ends = ("baseline_ramp", "baseline_ramp_grows", "baseline_loaded_open")
+    cut = judged.cut_short is not None and judged.cut_short.key.startswith("ramp_memory")
+    return (cut or criterion(judged, "return_to_baseline").text.key in open_ends) and bool(judged.ramp.max_stable)
+
+
 # What to do next; the first row that holds. The order is the policy: fix what failed, else make the run whole, else
 # keep it.
 ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
@@ -344,13 +374,14 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (lambda judged: first_leaking(judged) is not None, "next_leak"),
     (lambda judged: judged.run.legacy, "next_old"),
     (failed("no_worker_crash"), "next_crash"),
+    (lambda judged: criterion(judged, "return_to_baseline").text.key == "baseline_loaded_leak", "next_loaded"),
     (failed("long_audio_delta", "return_to_baseline"), "next_high_delta"),
     (failed("min_concurrency"), "next_concurrency"),
     (failed("rtf_under_load"), "next_slow"),
     (lambda judged: judged.cut_short is not None and judged.cut_short.key == "empty_text", "next_empty"),
     (lambda judged: bool(judged.run.failed_leak_tasks), "next_failed"),
+    (ramp_left_doubt, "next_loaded_alone"),
     (lambda judged: judged.cut_short is not None, "next_whole"),
-    (lambda judged: criterion(judged, "return_to_baseline").text.key == "baseline_ramp", "next_ramp"),
     (undecided_by("unsettled"), "next_unsettled"),
     (undecided_by("sampler_gap"), "next_sampler_gap"),
     (undecided_by("gap_unknown"), "next_gap_unknown"),

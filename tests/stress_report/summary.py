@@ -8,21 +8,20 @@ from memory_leak_stress_test import Breach
 from stress_report.comparison import compare
 from stress_report.findings import Note
 from stress_report.judging import Judged
+from stress_report.memory import RoleFindings
 from stress_report.saying import Words, reason
 
 
 def summary(judged: Judged, say: Words) -> dict[str, Any]:
     """The run in figures, as printed by --json."""
     ramp, run = judged.ramp, judged.run
-    leak = {role: {"verdict": v.growth.verdict, "mb_per_cycle": tidy(v.growth.mb_per_cycle),
-                   "upper_bound_mb_per_cycle": tidy(v.growth.upper_bound_mb_per_cycle),
-                   "first_use_growth_mb": tidy(v.first_use_growth_mb), "peak_mb": tidy(v.peak_mb),
-                   "cycles": v.growth.cycles, "reason": reason(v.growth, say)} for role, v in judged.roles.items()}
+    leak = {role: role_figures(v, say) for role, v in judged.roles.items()}
     left_out = ("complete", "flaky", "interrupted", "rtf_known")
     levels = [{k: tidy(v) for k, v in vars(level).items() if k not in left_out} for level in ramp.levels]
     criteria = [{"id": c.id, "status": c.status, "observed": tidy(c.observed), "limit": tidy(c.limit),
                  "text": say.note(c.text)} for c in judged.criteria]
-    return {"verdict": judged.verdict, "criteria": criteria, "leak": leak,
+    return {"version": 2, "verdict": judged.verdict, "criteria": criteria, "leak": leak,
+            "leak_under_load": {role: role_figures(v, say) for role, v in judged.loaded.items()},
             "concurrency": {"max_stable": ramp.max_stable, "max_real_time": ramp.max_real_time, "knee": ramp.knee.level,
                             "knee_reason": ramp.knee.reason,
                             "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
@@ -33,6 +32,15 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
                       "missing_lines": run.missing,
                       "csv_rows": sum(s.rows for s in run.samples),
                       "skipped_csv_rows": sum(s.skipped for s in run.samples), "old_record": run.legacy}}
+
+
+def role_figures(v: RoleFindings, say: Words) -> dict[str, Any]:
+    """The leak verdict of one role, MB and MB per cycle."""
+    return {"verdict": v.growth.verdict, "mb_per_cycle": tidy(v.growth.mb_per_cycle),
+            "upper_bound_mb_per_cycle": tidy(v.growth.upper_bound_mb_per_cycle),
+            "mb_per_hour": tidy(v.rates.per_hour) if v.rates else None,
+            "first_use_growth_mb": tidy(v.first_use_growth_mb), "peak_mb": tidy(v.peak_mb), "cycles": v.growth.cycles,
+            "reason": reason(v.growth, say), "pid": v.pid}
 
 
 def breach_figures(breach: Breach, say: Words) -> dict[str, Any]:

@@ -24,6 +24,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead": ("{sentences}.", "{sentences}。"),
     "lead_LEAK": ("Memory leaks in the {roles}", "内存泄漏出在 {roles}"),
     "lead_NO LEAK": ("No memory leak was found", "没有发现内存泄漏"),
+    "lead_loaded": ("Memory leaks under load in the {roles}", "{roles} 在并发负载下有内存泄漏"),
+    "lead_small": ("Memory grows in the {role} by {rate:,.1f} MB per cycle, under the tolerance",
+        "{role} 的内存每轮增长 {rate:,.1f} MB，未超过容差"),
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
     "lead_queued": ("the service stands {stable} at once, but is not much faster than one after another",
         "服务的稳定并发数为 {stable}，但并不比逐个处理快多少"),
@@ -37,6 +40,23 @@ WORDS: dict[str, tuple[str, str]] = {
     "cut_interrupted": ("The run was interrupted: it never passes as a whole.", "测试中途被中断，因此整体不能算通过。"),
     "cut_early": ("The record ends before the ramp began: it never passes as a whole.",
         "记录在并发测试开始前就已结束，因此整体不能算通过。"),
+    "cut_end": ("The record does not hold the end of the run, so it never passes as a whole.",
+        "记录中没有测试结束的标记，因此整体不能算通过。"),
+    "no_text": ("{count} {count:|task was|tasks were} done, but the answer held no text: no sign that the service did "
+        "any work, so the run never passes.",
+        "有 {count} 个任务返回成功，但答复中没有文本：看不出服务做过任何工作，因此不能算通过。"),
+    "same_ids": ("The service gave {count} submissions task ids that others have, too: their results prove nothing, so "
+        "the run never passes.",
+        "服务给 {count} 次提交返回了重复的任务 ID：这些结果不足为证，因此不能算通过。"),
+    "ramp_memory": ("The {role} held {after:,.0f} MB at rest after the ramp, against {before:,.0f} before: a "
+        "high-water "
+        "mark or a leak, which a ramp alone does not tell.",
+        "并发测试结束后 {role} 稳定占用 {after:,.0f} MB，之前为 {before:,.0f} MB：是高水位还是泄漏，仅凭并发测试无法"
+        "判断。"),
+    "ramp_memory_grows": ("The {role} held {after:,.0f} MB at rest after the ramp, against {before:,.0f} before, and "
+        "each repeat of {level} at once added more ({readings} MB): growth under load.",
+        "并发测试结束后 {role} 稳定占用 {after:,.0f} MB，之前为 {before:,.0f} MB；每次重跑并发 {level} 都继续增加"
+        "（{readings} MB）：负载下的增长。"),
     "cut_lost": ("{count} {count:|result is|results are} missing from the file or cannot be read, so the run never "
         "passes as a whole.",
         "结果文件中有 {count} 条结果缺失或无法读取，因此整体不能算通过。"),
@@ -72,6 +92,13 @@ WORDS: dict[str, tuple[str, str]] = {
         "at most {highest:+,.1f}): {band}",
         "每处理完一个 {clip}，worker 内存变化 {median:+,.1f} MB（首次使用之后 {tasks} 个任务的中位数，最大 "
         "{highest:+,.1f} MB）：{band}"),
+    "delta_mapped": ("{median:+,.1f} MB of RSS in the worker after a task on {clip}, but only {private:+,.1f} MB of "
+        "private memory: the rest is mapped files, which the kernel can take back",
+        "每处理完一个 {clip}，worker 的 RSS 变化 {median:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文"
+        "件，"
+        "内核可以收回"),
+    "delta_gave_up": ("no task succeeded any more: the last {failed} {failed:|one|ones} failed ({kinds})",
+        "之后没有任务再成功：最后 {failed} 个任务全部失败（{kinds}）"),
     "delta_few": ("{median:+,.1f} MB, but only {tasks} of {submitted} tasks on {clip} after its first use succeeded "
         "and came to rest",
         "变化 {median:+,.1f} MB，但 {clip} 首次使用之后的 {submitted} 个任务中，只有 {tasks} 个成功且内存回到稳定"),
@@ -84,11 +111,34 @@ WORDS: dict[str, tuple[str, str]] = {
         "束后变化 {after_ramp:+,.1f} MB"),
     "baseline_ramp": ("{kept:+,.1f} MB in the worker after the leak phase, but {after_ramp:+,.1f} MB in the {role} "
         "after the ramp: either the high-water mark of many tasks at once, which stays but does not grow, or a leak "
-        "that appears only under parallel load. Run the ramp again (--phase concurrency) without restarting the "
-        "service: a high-water mark stays where it is, a leak adds as much again",
+        "that appears only under parallel load, which loaded cycles tell (--phase loaded)",
         "泄漏测试结束时 worker 变化 {kept:+,.1f} MB；但并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB。可能是多任"
-        "务并发留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。区分方法：不重启服务，再跑一遍并"
-        "发测试（--phase concurrency）。若是高水位，内存不再上涨；若是泄漏，还会再涨差不多同样的量"),
+        "务并发留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。可用负载循环（--phase "
+        "loaded）区分"),
+    "baseline_mapped": ("{kept:+,.1f} MB of RSS in the worker at the end of the leak phase, but only "
+        "{private:+,.1f} MB of private memory: the rest is mapped files, which the kernel can take back",
+        "泄漏测试结束时 worker 的 RSS 变化 {kept:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文件，内核"
+        "可以"
+        "收回"),
+    "baseline_recycled": ("worker processes are recycled: while they live they hold at most {contained:+,.1f} MB more "
+        "than after first use",
+        "worker 进程会被定期回收：存活期间最多比首次使用后多占 {contained:+,.1f} MB"),
+    "baseline_loaded_leak": ("the {grows} leaks under load: {rate:,.1f} MB per round of {size} concurrent tasks",
+        "{grows} 在负载下有泄漏：每轮 {size} 个并发任务增长 {rate:,.1f} MB"),
+    "baseline_high_water": ("{after_ramp:+,.1f} MB in the {role} after the ramp: the high-water mark of many tasks at "
+        "once, which stayed but did not grow in {cycles} more rounds of {size} (at most {bound:,.1f} MB per round)",
+        "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB：是多任务并发留下的高水位，再跑 {cycles} 轮（每轮 {size} 个"
+        "并发"
+        "任务）也没有增长（每轮不超过 {bound:,.1f} MB）"),
+    "baseline_loaded_open": ("{after_ramp:+,.1f} MB in the {role} after the ramp, and {cycles} more rounds of {size} "
+        "at "
+        "once do not decide whether that goes on",
+        "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB；再跑 {cycles} 轮（每轮 {size} 个并发任务）仍无法判定是否继"
+        "续增长"),
+    "baseline_ramp_grows": ("{after_ramp:+,.1f} MB in the {role} after the ramp, and each repeat of {level} at once "
+        "added more ({readings} MB): growth under load",
+        "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB，且每次重跑并发 {level} 都继续增加（{readings} MB）：负载下"
+        "的增长"),
     "baseline_unsettled": ("memory never came to rest for a reading ({kept:+,.1f} MB, unsettled): raise "
         "--settle-timeout",
         "内存始终没有稳定下来，读数（{kept:+,.1f} MB）不可靠：请调大 --settle-timeout"),
@@ -119,6 +169,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "{stable} 个任务并发时稳定（5 个及以上为良好）"),
     "stable_enough": ("{stable} tasks at once are stable (enough; 5 would be good)",
         "{stable} 个任务并发时稳定（够用；5 个及以上为良好）"),
+    "stable_provisional": ("{stable} tasks at once look stable, but the record does not hold the runs that confirm it: "
+        "{runs} of that level, and the one that fails once more",
+        "{stable} 个任务并发时看起来稳定，但记录中没有用来确认的运行：该级应有 {runs} 次，失败的一级应再跑一次"),
     "stable_failed": ("{breach}", "{breach}"),
     "stable_open": ("levels {lowest} to {highest} were tested; {stop}",
         "从并发 {lowest} 测起，最高测到 {highest}；{stop}"),
@@ -160,6 +213,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "内存：{roles} 没有逐轮增长，但还不能下结论。{reason}。"),
     "memory_follows": ("The growth follows {clip}.", "增长主要来自 {clip}。"),
     "memory_clean": ("Memory: no leak found in {roles}. {reason}.", "内存：{roles} 未发现泄漏。{reason}。"),
+    "memory_small": ("Memory: the {role} {reason}.", "内存：{role} {reason}。"),
     "memory_open": ("Memory: not decided for the {role}: {reason}.", "内存：{role} 无法判定。{reason}。"),
     "memory_none": ("Memory: not judged: {reason}.", "内存：未作判定。{reason}。"),
     "old_sentence": ("Memory: not judged: the results record a process of at most {recorded:,.1f} MB, while others "
@@ -211,10 +265,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "下一步：查看这类任务返回的文本，并改用有语音的音频测试。"),
     "next_failed": ("Next: see why tasks of the leak phase fail (the table of failures), then repeat the run.",
         "下一步：查明泄漏测试中的任务为何失败（见失败一览表），然后重跑。"),
-    "next_ramp": ("Next: run the ramp a second time without restarting the service (--phase concurrency): a "
-        "high-water mark stays where it is, a leak adds as much again.",
-        "下一步：不要重启服务，再跑一遍并发测试（--phase concurrency）：若是高水位，内存不再上涨；若是泄漏，还会再涨"
-        "差不多同样的量。"),
+    "next_loaded": ("Next: look in the {role} for what stays after tasks that overlap, then repeat this test and "
+        "compare with --baseline {file}.",
+        "下一步：检查 {role} 在多个任务同时处理之后没有释放的内存，修改后重跑，并用 --baseline {file} 对比。"),
+    "next_loaded_alone": ("Next: tell a high-water mark from a leak without restarting the service: --phase loaded "
+        "--at-once {stable}.",
+        "下一步：不要重启服务，用 --phase loaded --at-once {stable} 区分高水位与泄漏。"),
     "next_unsettled": ("Next: keep other users and jobs away from the service, or raise --settle-timeout, then "
         "repeat.",
         "下一步：避免其他用户和任务使用该服务，或调大 --settle-timeout，然后重跑。"),
@@ -332,6 +388,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "files": ("files", "文件"),
     "repeat": ("To repeat it (the service must be started as it was):",
         "按如下命令可重复本次测试（服务的启动方式需与当时一致）："),
+    "whole_minutes": ("{minutes} {minutes:|minute|minutes}", "{minutes} 分钟"),
+    "hours": ("{hours} {hours:|hour|hours}", "{hours} 小时"),
     "minutes": ("{minutes} min {seconds} s", "{minutes} 分 {seconds} 秒"),
     "rows_left_out": ("{count} {count:|row in the middle is|rows in the middle are} left out here; all stand in the "
         "JSONL.",
@@ -417,6 +475,22 @@ WORDS: dict[str, tuple[str, str]] = {
     "ramp_knee": ("Knee (smallest level within 5 % of the highest throughput, timing error and single outliers set "
         "aside): {value}",
         "吞吐拐点（扣除计时误差、剔除单次突出值之后，达到最高吞吐量 95% 的最小并发数）：{value}"),
+    "coarse_polls": ("Polls tell when a task was done to {percent:.0f} % of its turnaround at the lowest level: "
+        "figures "
+        "are that coarse",
+        "在最低一级，轮询判断任务完成时刻的误差约为完成时间的 {percent:.0f}%：各项数字也只有这样的精度"),
+    "slow_page": ("The result page takes about {seconds:.1f} s to answer, so tasks seem to take as long as it does: "
+        "whether they were done together is not measured",
+        "结果查询接口约需 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出"),
+    "knee_slow_polls": ("not measured: the result page is slow to answer", "未测量（结果查询接口答复太慢）"),
+    "rates_line": ("{role}: {per_cycle:+,.1f} MB per cycle, {per_task:+,.1f} per task, {per_hour:+,.0f} per hour of "
+        "this "
+        "load.",
+        "{role}：每轮 {per_cycle:+,.1f} MB，每个任务 {per_task:+,.1f} MB，按此负载每小时 {per_hour:+,.0f} MB。"),
+    "grows_idle": ("The {role} grows as fast while no task runs: by the clock, not by tasks.",
+        "没有任务时 {role} 也以同样速度增长：随时间增长，而不是随任务增长。"),
+    "grown_pid": ("Most of it is in process {pid}.", "其中大部分在进程 {pid}。"),
+    "small_lasts": ("1 GB of free memory lasts {time} of this load", "按此负载，1 GB 空闲内存可用 {time}"),
     "ramp_parallel": ("Effective parallelism (highest throughput over that of one task): {value}",
         "有效并行度（最高吞吐与单任务吞吐之比）：{value}"),
     "no_level_one": ("not measured: level 1 was not run or has no throughput", "未测量（没有并发 1 的有效数据）"),
@@ -507,6 +581,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "skip_pending": ("the pending result cannot be read", "待写入的结果无法读取"),
     "skip_unknown": ("unknown phase or status", "phase 或 status 的值未知"),
     "skip_missing": ("{name} is missing", "缺少 {name}"),
+    "skip_impossible": ("{name} has a value that no run can have", "{name} 的值不可能出现"),
     "skip_range": ("{name} is out of range", "{name} 超出范围"),
     "skip_wrong": ("{name} is {value}", "{name} 的值有误：{value}"),
     "read_duplicates": ("{count} {count:|line stands there twice and counts|lines stand there twice and count} once",

@@ -35,7 +35,7 @@ def task(second: float, phase: str, clip: str, roles: dict[str, RoleMemory], **c
     before, after = (worker.before_mb, worker.after_mb) if worker else (None, None)
     delta = None if before is None or after is None else after - before
     result = TaskResult(
-        "", phase, moment(second), f"{clip}.wav", length / 31.25, length, 1, "success", task_id="a1", rtf=0.1,
+        "", phase, moment(second), f"{clip}.wav", length / 31.25, length, 1, "success", empty_text=False, rtf=0.1,
         processing_time=length / 10, time_error=0.1, settled=True, sample_gap_s=0.2, memory=roles,
         worker_rss_before_mb=before, worker_rss_after_mb=after, worker_rss_delta_mb=delta, worker_rss_peak_mb=after,
         settings={"phase": "all", "url": "http://127.0.0.1:8000"}, host={"name": "h", "cpus": 2})
@@ -74,8 +74,14 @@ def ramp(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency") ->
 
 
 def healthy() -> list[TaskResult]:
-    """A run that passes: flat memory, stable up to five at once."""
-    return leak_phase() + ramp(*(level(size) for size in range(1, 6)))
+    """A run that passes: flat memory, stable up to five at once, confirmed."""
+    return leak_phase() + confirmed(*(level(size) for size in range(1, 6)))
+
+
+def confirmed(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency") -> list[TaskResult]:
+    """A ramp whose last level has been run twice more."""
+    size = list(levels[-1])[0].concurrency
+    return ramp(*levels, stop=stop) + level(size, 2) + level(size, 3)
 
 
 def with_settings(results: list[TaskResult], **settings: Any) -> list[TaskResult]:
@@ -88,15 +94,18 @@ def numbered(results: Sequence[TaskResult]) -> list[TaskResult]:
     """With the ids and batch numbers that the instrument gives: a batch is the tasks released together."""
     batches = itertools.groupby(results, lambda r: (r.phase, r.cycle, r.clip, r.concurrency, r.level_run))
     in_order = [dataclasses.replace(r, batch=number) for number, (_, batch) in enumerate(batches, 1) for r in batch]
-    return [dataclasses.replace(r, test_id=f"{Path(r.audio_file).stem}_c{r.concurrency}_{number:04d}")
-            for number, r in enumerate(in_order, 1)]
+    return [dataclasses.replace(r, test_id=f"{Path(r.audio_file).stem}_c{r.concurrency}_{number:04d}",
+                                task_id=r.task_id or f"id-{number}") for number, r in enumerate(in_order, 1)]
 
 
 def record(folder: Path, results: Sequence[TaskResult], *, drop: Sequence[int] = (), more: str = "",
-           csv: str | None = None) -> Path:
+           csv: str | None = None, ended: bool = True) -> Path:
     """Write the run's JSONL (without the lines of these indexes, with more text at its end) and CSV."""
     path = folder / "memory_leak_stress_test_20260302_090000.jsonl"
-    lines = [result.to_json() + "\n" for number, result in enumerate(numbered(results)) if number not in drop]
+    run = numbered(results)
+    if run and ended:
+        run[-1] = dataclasses.replace(run[-1], end=True)
+    lines = [result.to_json() + "\n" for number, result in enumerate(run) if number not in drop]
     path.write_text("".join(lines) + more, encoding="utf-8")
     if csv is not None:
         path.with_name("system_resources_20260302_090000.csv").write_text(csv, encoding="utf-8")
