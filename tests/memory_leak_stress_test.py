@@ -71,8 +71,8 @@ __all__ = [  # what the reader, the bench and the tests take from here
     "ROLES", "VERSION", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "poll_wait", "GrowthVerdict", "RoleVerdict",
-    "HorseSeries", "judge_leak", "judge_growth", "readings_of", "Breach", "LevelRun", "judge_level_run", "was_recycled",
-    "crashes_and_recycled",
+    "HorseSeries", "judge_leak", "working_role", "judge_growth", "readings_of", "Breach", "LevelRun",
+    "judge_level_run", "was_recycled", "crashes_and_recycled",
     # exit statuses
     "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
 ]
@@ -2705,16 +2705,23 @@ def judge_leak(
     min_cycles: int = MIN_CYCLES,
     sampler_gap_s: float | None = None,
 ) -> dict[str, RoleVerdict]:
-    """Verdict of every watched role, and of the worker in any case, from the results of a phase of cycles.
+    """Verdict of every watched role, and of the one that works in any case, from the results of a phase of cycles.
 
     `sampler_gap_s`: the longest time between two samples, where more is known of it than the results tell. Like theirs
     it counts without the warm-up round, which is not judged.
     """
     of_phase = [result for result in results if result.phase == phase]
     judge = Judge(tolerance_mb, min_cycles, workers_in_turn(of_phase))
-    watched = {"worker"}.union(*(result.memory for result in of_phase))
+    watched = {working_role(of_phase)}.union(*(result.memory for result in of_phase))
     gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in of_phase if result.cycle)])
     return {role: judge_role(role, of_phase, judge, gap_s) for role in ROLES if role in watched}
+
+
+def working_role(results: Sequence[TaskResult]) -> str:
+    """The role that does the tasks: the API where it alone is watched and every answer was the result itself."""
+    watched = {role for result in results for role in result.memory}
+    synchronous = all(result.task_id is None for result in results if result.status == "success")
+    return "api" if synchronous and "api" in watched and "worker" not in watched else "worker"
 
 
 def workers_in_turn(results: Sequence[TaskResult]) -> int:
