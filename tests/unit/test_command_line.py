@@ -11,6 +11,7 @@ import pytest
 
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import EXAMPLES, Settings, main, parse_command_line, too_few_cycles
+from stress_report.markdown import repeat_command
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +148,11 @@ def test_a_fault_of_the_tool_is_never_a_failed_criterion(
     said = capsys.readouterr().err
     assert "ZeroDivisionError" in said
     assert f"What was recorded is kept. It is in {tmp_path}" in said
+
+
+def test_the_report_can_repeat_a_run_of_another_api(tmp_path: Path) -> None:
+    words = ["--api", "openai", "--field", "model=large v3", "--field", "api_key=hunter2", "--vary-length", "5"]
+    command = repeat_command(parse_command_line(words).for_record())
+    assert "hunter2" not in command
+    again = parse_command_line(shlex.split(command)[2:])
+    assert (again.api.name, again.field["model"], again.vary_length) == ("openai", "large v3", 5)
