@@ -643,6 +643,8 @@ def test_every_role_is_judged_by_its_own_readings() -> None:
 
 def test_a_role_never_read_is_not_measured() -> None:
     results = leak_run([700.0] * 10, make=lambda *a: task(*a, role="api"))
+    for result in results:
+        result.task_id = "from a queue"
     found = judge_leak(results)
     assert (found["api"].growth.verdict, found["worker"].growth.verdict) == ("NO LEAK", "NOT MEASURED")
     assert judge_leak([])["worker"].growth.reason == "not_measured"
