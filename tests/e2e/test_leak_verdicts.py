@@ -264,7 +264,7 @@ def test_every_line_says_what_was_measured(runs: Runs, name: str) -> None:
     for result in seen.judged():
         if name == "replaced" and result.cycle == 2:
             continue  # there may be no worker at that moment
-        assert result.memory.keys() == {"worker", "api"}
+        assert result.memory.keys() == {"worker", "api", "redis"}
         for role, memory in result.memory.items():
             assert None not in (memory.before_mb, memory.after_mb, memory.peak_mb)
             assert 0 < (memory.private_after_mb or 0) <= (memory.after_mb or 0)
