@@ -87,7 +87,7 @@ EXIT_INCONCLUSIVE = 3
 EXIT_NO_START = 4
 EXIT_INTERRUPTED = 130
 
-ROLES = ("worker", "api", "backend")
+ROLES = ("worker", "api", "backend", "redis")
 DOUBLE = "x2"  # --step: levels are doubled until one is bad, then the gap is halved
 MIB = 1024 * 1024
 
@@ -482,6 +482,7 @@ class Settings:
     watch: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pid: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     no_watch: bool = False
+    list: bool = False
     interval: float = 1.0
     results_dir: Path = Path("tests/results")
     no_report: bool = False
@@ -492,7 +493,7 @@ class Settings:
 
     def for_record(self) -> dict[str, Any]:
         """What a reader needs to judge or repeat the run, as JSON; it holds no secret."""
-        left_out = {"results_dir", "no_report", "lang", "quiet", "self_check"}
+        left_out = {"list", "results_dir", "no_report", "lang", "quiet", "self_check"}
         record = {k: v for k, v in vars(self).items() if k not in left_out}
         patterns = {role: [without_secrets(pattern) for pattern in them] for role, them in self.watch.items()}
         pids = {role: list(them) for role, them in self.pid.items()}
@@ -579,10 +580,11 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
 
     what = p.add_argument_group("watched processes")
     what.add_argument("--watch", type=role_and(regex), action="append", metavar="ROLE=REGEX",
-                      help="processes of a role (worker, api, backend) by the program they run; replaces that role's "
-                      "default pattern; may repeat")
+                      help="processes of a role (worker, api, backend, redis) by the program they run, in place of "
+                      "what is found by default; may repeat")
     what.add_argument("--pid", type=role_and(number(int, 1)), action="append", metavar="ROLE=PID",
                       help="watch this process tree for that role; may repeat")
+    what.add_argument("--list", action="store_true", help="only list what would be watched, and why, then end")
     what.add_argument("--no-watch", action="store_true", help="load only, no process memory (remote service)")
     what.add_argument("--interval", type=number(float, 0.2, 60), metavar="S",
                       help="seconds between CSV samples (default %(default)s)")
@@ -598,8 +600,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     args = vars(p.parse_args(argv))
     if args["max_concurrency"] < args["start"]:
         p.error(f"--max-concurrency {args['max_concurrency']} is below --start {args['start']}: change one of them")
-    if args["no_watch"] and (args["watch"] or args["pid"] or args["phase"] == "monitor"):
-        p.error("--no-watch does not go with --watch, --pid or --phase monitor: leave one of them out")
+    if args["no_watch"] and (args["watch"] or args["pid"] or args["list"] or args["phase"] == "monitor"):
+        p.error("--no-watch does not go with --watch, --pid, --list or --phase monitor: leave one of them out")
     if args["phase"] == "loaded" and not args["at_once"]:
         p.error("--phase loaded alone needs --at-once N: how many tasks to release together in each cycle")
     if args["max_cycles"] is None:
@@ -1423,21 +1425,40 @@ def poll_wait(elapsed: float, size: int, failed_polls: int = 0) -> float:
 
 # A role's default pattern is searched in the line "program arguments…" of program_line() and must begin inside the
 # program, so that editors, greps and tails with the words among their arguments are not taken for the service.
+# Which of the workers found are ours, who the API is and which Redis they use is told by Finder, from their sockets.
+CELERY_VALUE = r"-(?:A|b|-app|-broker|-result-backend|-loader|-config|-workdir)\s"  # options followed by a word
 PATTERNS: Mapping[str, tuple[str, ...]] = {
-    "worker": (r"(?:^|/)rq\s+worker(?:-pool)?(?:\s|$)", r"(?:^|/)rqworker(?:\s|$)",
-               r"^rq\.cli\s+worker(?:-pool)?(?:\s|$)", r"^rq:worker:"),
-    "api": (r"(?:^|/)uvicorn(?:\s|$)", r"(?:^|/)gunicorn(?:\s|$)", r"^gunicorn: "),
-    "backend": (r"(?:^|/)asr-backend(?:\s|$)",),
+    "worker": (
+        r"(?:^|/)rq\s+worker(?:-pool)?(?:\s|$)", r"(?:^|/)rqworker(?:\s|$)", r"^rq\.cli\s+worker(?:-pool)?(?:\s|$)",
+        r"^rq:worker:",
+        rf"(?:^|/)celery(?:\s+(?:{CELERY_VALUE}\s*\S+|(?!{CELERY_VALUE})-\S+))*\s+worker(?:\s|$)",
+        r"^\[celeryd: ",
+        r"(?:^|/)dramatiq(?:-gevent)?(?:\s|$)", r"(?:^|/)arq(?:\s|$)", r"(?:^|[/.])huey_consumer(?:\.py)?(?:\s|$)",
+        r"(?:^|/)taskiq\s+worker(?:\s|$)",
+        r"(?:^|/)(?:manage\.py|django-admin|django)\s+(?:rqworker(?:-pool)?|qcluster|run_huey|djangohuey)(?:\s|$)",
+        r"^qcluster\s",
+        # A script or module of the user's own: worker.py, run_worker.py, app.worker.
+        r"^(?:\S*/)?(?:\w+[-_])?worker\.py(?:\s|$)", r"^(?:\w+\.)*(?:\w+_)?worker(?:\s|$)",
+    ),
+    "api": (),  # whoever listens on the port of --url, whatever it is called
+    "backend": (r"(?:^|/)asr-backend(?:\s|$)", r"^(?:\S*/)?server(?:\s|$)"),
+    "redis": (r"(?:^|/)(?:redis|valkey|keydb|redict|kvrocks)(?:-stack)?-server(?:\s|$)", r"(?:^|/)dragonfly(?:\s|$)"),
 }
 START_HINT = {
     "worker": "start it with: rq worker asr-queue --url redis://localhost:6379/0 (or name yours with "
               "--watch worker=REGEX or --pid worker=PID)",
-    "api": "start it with: uvicorn src.api.main:app --host 0.0.0.0 --port 8000 (or name yours with --watch api=REGEX "
-           "or --pid api=PID)",
+    "api": "name it with --watch api=REGEX or --pid api=PID",
     "backend": "start it, or leave --watch backend and --pid backend out",
+    "redis": "start it, or leave --watch redis and --pid redis out",
 }
+GATEWAY = re.compile(PATTERNS["backend"][0])  # of another name it has to be seen talking to the API or its broker
 QUEUE_NAME = "asr-queue"
-POOL = re.compile(r"(?:\S*/)?rq(?:\.cli)?\s+worker-pool\b")
+QUEUE = re.compile(rf"(?<![\w.:-]){re.escape(QUEUE_NAME)}(?![\w-]|[.:]\w)")  # not asr-queue-video, not old-asr-queue
+# Parents whose direct children of the same command line take tasks of their own; other workers' are work-horses.
+FORKING = re.compile(r"(?:\S*/)?(?:rq(?:\.cli)?\s+worker-pool|manage\.py\s+(?:rqworker-pool|run_huey)|celery|"
+                     r"dramatiq|(?:\S*\.)?huey_consumer|taskiq)\b|\[celeryd: ")
+CLUSTER = re.compile(r"(?:\S*manage\.py\s+)?qcluster\b")  # django-q: a guard between the first process and its workers
+ENGINE = re.compile(r"VLLM::")  # title of vLLM's children, which hold the model
 INTERPRETER = re.compile(r"^(python|pypy)[\d.]*t?d?(\.exe)?$", re.I)
 MODULE_OR_CODE = re.compile(r"^-[bBdEhiIOPqRsSuvVx]*([mc])(.*)")  # also -um uvicorn, -muvicorn; not -Xfrozen_modules
 SHELL = re.compile(r"^(ba|da|z|k|a)?sh$")
@@ -1520,15 +1541,6 @@ def reset_high_water(pid: int) -> None:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def listens(pid: int, port: int) -> bool:
-    """Whether a process listens on a TCP port (servers with several workers bind in the parent)."""
-    try:
-        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port
-                   for c in psutil.Process(pid).net_connections("tcp"))
-    except psutil.Error:
-        return False  # ended, or another user's: nobody tells
-
-
 CPU_FIELDS = slice(11, 15)  # of /proc/PID/stat behind the name: utime, stime, and those of children that have ended
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -1550,12 +1562,531 @@ def other_cpu_seconds(pid: int) -> float | None:
         return None
 
 
+Endpoint = tuple[str, int]  # address and TCP port; path and 0 of a unix socket
+LISTEN, ESTABLISHED = "0A", "01"  # states in /proc/net/tcp
+LOOPBACK = re.compile(r"127\.|::1$")
+
+
+@dataclass(frozen=True)
+class Socket:
+    """A socket that a process holds: it listens at `near`, or is connected to `far`."""
+
+    near: Endpoint
+    far: Endpoint | None  # None: it listens
+
+
+def endpoint(text: str) -> Endpoint:
+    """`0100007F:1F90` of /proc/net/tcp -> ("127.0.0.1", 8080); an IPv4 address inside an IPv6 one counts as itself."""
+    address, _, port = text.partition(":")
+    raw = bytes.fromhex(address)
+    if sys.byteorder == "little":
+        raw = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
+    if raw[:12] == b"\0" * 10 + b"\xff\xff":
+        raw = raw[12:]
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)
+
+
+def unix_sockets() -> dict[int, tuple[bool, str]]:
+    """inode -> (whether it listens, the path that it or its far end is bound to), asked of the kernel as `ss -x` does.
+
+    /proc/net/unix has no far ends.
+    """
+    dump = struct.pack("=IHHIIBBHIIIII", 40, 20, 0x301, 0, 0, socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, 1 | 4, 0xFFFFFFFF,
+                       0xFFFFFFFF)  # SOCK_DIAG_BY_FAMILY, all states, with names and peers
+    paths: dict[int, str] = {}
+    states: dict[int, tuple[int, int]] = {}  # inode -> state, inode of its far end
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as kernel:  # NETLINK_SOCK_DIAG
+        kernel.settimeout(1.0)
+        kernel.send(dump)
+        kind = 20
+        while kind == 20:  # until "done" or an error
+            answer = kernel.recv(1 << 18)
+            while len(answer) >= 16:
+                size, kind = struct.unpack_from("=IH", answer)
+                if kind == 20:
+                    state, inode = struct.unpack_from("=2xBxI", answer, 16)
+                    peer, at = 0, 32
+                    while at + 4 <= size:
+                        length, attribute = struct.unpack_from("=HH", answer, at)
+                        value = answer[at + 4 : at + length]
+                        if attribute == 0 and value[:1] != b"\0":  # its name, unless an abstract one
+                            paths[inode] = os.fsdecode(value.rstrip(b"\0"))
+                        elif attribute == 2:
+                            peer = struct.unpack("=I", value)[0]
+                        at += max(4, (length + 3) & ~3)
+                    states[inode] = state, peer
+                answer = answer[max(16, (size + 3) & ~3) :]
+    listening = {inode: (True, paths[inode]) for inode, (state, _) in states.items() if state == 10 and inode in paths}
+    return listening | {inode: (False, paths[peer]) for inode, (_, peer) in states.items() if peer in paths}
+
+
+class Machine:
+    """One look at this machine: who is whose child, who holds which socket; read as far as it is asked for."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, dict[int, tuple[str, str, str]]] = {}
+
+    @functools.cached_property
+    def parents(self) -> dict[int, int]:
+        """pid -> its parent's pid."""
+        return {pid: parent for pid in psutil.pids() if (parent := parent_of(pid)) is not None}
+
+    @functools.cached_property
+    def addresses(self) -> frozenset[str]:
+        """Of this machine, but for 127.0.0.0/8."""
+        return frozenset(a.address.partition("%")[0] for them in psutil.net_if_addrs().values() for a in them) | {"::1"}
+
+    @functools.cached_property
+    def _unix(self) -> dict[int, tuple[bool, str]]:
+        try:
+            return unix_sockets()
+        except (OSError, AttributeError):  # not Linux, or a sandbox without this kind of socket: TCP alone tells then
+            return {}
+
+    def ancestors(self, pid: int) -> list[int]:
+        """The process's parents up to the first, nearest first."""
+        above: list[int] = []
+        while (pid := self.parents.get(pid, 0)) and pid not in above:
+            above.append(pid)
+        return above
+
+    @functools.cached_property
+    def _children(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for pid, parent in self.parents.items():
+            found.setdefault(parent, []).append(pid)
+        return found
+
+    def tree(self, root: int) -> list[int]:
+        """A process and all below it."""
+        found = [root]
+        for pid in found:
+            found += (child for child in self._children.get(pid, ()) if child not in found)
+        return found
+
+    def is_here(self, address: str) -> bool:
+        """Whether an address is this machine's own."""
+        return address in self.addresses or bool(LOOPBACK.match(address) and "@" not in address)
+
+    def sockets(self, pid: int) -> list[Socket] | None:
+        """Listening and connected sockets of a process; None where it has ended or is another user's."""
+        if sys.platform != "linux":
+            return other_sockets(pid)
+        try:
+            inodes, space = socket_inodes(pid), os.readlink(f"/proc/{pid}/ns/net")
+            table = self._table(pid, space)
+            own = space == os.readlink("/proc/self/ns/net")
+        except OSError:
+            return None
+        held = [self._socket(table[inode], "" if own else f"@{space}") for inode in inodes & table.keys()]
+        for inode in inodes & self._unix.keys():
+            listens, path = self._unix[inode]
+            held.append(Socket((path, 0), None) if listens else Socket(("", 0), (path, 0)))
+        return held
+
+    @functools.cached_property
+    def listening(self) -> dict[int, Socket]:
+        """inode -> listening TCP socket of this tool's network, whoever holds it."""
+        if sys.platform != "linux":
+            found = (each for pid in self.parents for each in other_sockets(pid) or () if not each.far)
+            return {hash(each): each for each in found}
+        table = self._table("self", os.readlink("/proc/self/ns/net"))
+        return {inode: self._socket(row) for inode, row in table.items() if row[2] == LISTEN}
+
+    def holders(self, pids: Iterable[int], inodes: Collection[int]) -> set[int]:
+        """Those processes that hold one of these sockets."""
+        found = set()
+        for pid in pids:
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                held = socket_inodes(pid) if sys.platform == "linux" else {hash(x) for x in other_sockets(pid) or ()}
+                if held & set(inodes):
+                    found.add(pid)
+        return found
+
+    def _table(self, pid: int | str, space: str) -> dict[int, tuple[str, str, str]]:
+        """inode -> near and far end and state, in the network namespace of a process. Raises OSError."""
+        if space not in self._tables:
+            rows: dict[int, tuple[str, str, str]] = {}
+            for family in ("tcp", "tcp6"):
+                with contextlib.suppress(FileNotFoundError):  # IPv6 switched off
+                    for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]:
+                        f = line.split()
+                        if f[3] in (LISTEN, ESTABLISHED):
+                            rows[int(f[9])] = f[1], f[2], f[3]
+            self._tables[space] = rows
+        return self._tables[space]
+
+    @staticmethod
+    def _socket(row: tuple[str, str, str], space: str = "") -> Socket:
+        """Loopback of another network namespace (a container) is another address than ours."""
+        near, far = endpoint(row[0]), None if row[2] == LISTEN else endpoint(row[1])
+        if space and far and LOOPBACK.match(far[0]):
+            far = (far[0] + space, far[1])
+        return Socket((near[0] + space, near[1]), far)
+
+
+def parent_of(pid: int) -> int | None:
+    """None where it has ended. A third of the time that psutil takes, which makes sure of the process first."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        if sys.platform == "linux":
+            return None
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return None
+
+
+def socket_inodes(pid: int) -> set[int]:
+    """Raises OSError where the process has ended or is another user's."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed between the list and the look
+            link = os.readlink(f"/proc/{pid}/fd/{fd}")
+            if link.startswith("socket:["):
+                found.add(int(link[8:-1]))
+    return found
+
+
+def other_sockets(pid: int) -> list[Socket] | None:
+    """Sockets of a process on systems without /proc/PID/fd."""
+    try:
+        held = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return None
+    return [Socket((c.laddr.ip, c.laddr.port), (c.raddr.ip, c.raddr.port) if c.raddr else None)
+            for c in held if c.status in (psutil.CONN_LISTEN, psutil.CONN_ESTABLISHED)]
+
+
 def ancestors(pid: int) -> list[int]:
     """The process's parents up to the first, nearest first; none where it has ended."""
     try:
         return [p.pid for p in psutil.Process(pid).parents()]
     except psutil.Error:
         return []
+
+
+BROKER_PORTS = {6379, 5672, 5671, 4222, 9092}  # Redis, AMQP, NATS, Kafka
+NO_BROKER_PORTS = {53, 80, 443, 3306, 4317, 4318, 5432, 27017}  # web, databases, telemetry: other services' as well
+REDIS_PATH = re.compile(r"redis|valkey|keydb", re.I)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The far end of a connection."""
+
+    address: str
+    port: int
+    server: int | None  # pid of the Redis server on this machine that listens there
+    here: bool  # an address of this machine
+
+    @property
+    def is_broker(self) -> bool:
+        return self.server is not None or self.port in BROKER_PORTS or not self.port
+
+    def is_same(self, other: Peer) -> bool:
+        if self.server or other.server:
+            return self.server == other.server
+        return (self.address, self.port) == (other.address, other.port)
+
+    def may_be_same(self, other: Peer) -> bool:
+        """One broker may have several addresses: of a cluster, of a container and of its published port."""
+        return not (self.server or other.server) and (self.port == other.port or self.here != other.here)
+
+
+def same_broker(api: Collection[Peer], worker: Collection[Peer] | None) -> str:
+    """Whether a worker talks to the API's broker: same, other, maybe; hidden, none and unknown where it is not seen.
+
+    hidden: the worker's sockets may not be looked at; none: it has no connection yet; unknown: the API has none.
+    """
+    if worker is None:
+        return "hidden"
+    ours, theirs = ([p for p in peers if p.is_broker] for peers in (api, worker))
+    if ours and theirs:
+        if any(a.is_same(b) for a in ours for b in theirs):
+            return "same"
+        return "maybe" if any(a.may_be_same(b) for a in ours for b in theirs) else "other"
+    if any(a.is_same(b) for a in api for b in worker if a.port not in NO_BROKER_PORTS):
+        return "same"
+    return "unknown" if not api else "maybe" if worker else "none"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tree of workers, and what tells whether it is ours."""
+
+    pid: int
+    line: str
+    named: bool  # its command line or title names our queue
+    broker: str  # see same_broker()
+    peers: frozenset[Peer] = frozenset()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Why a process is watched for a role, or passed over; `why` is a key of REASONS."""
+
+    role: str
+    pid: int
+    line: str
+    watched: bool
+    why: str
+    about: str = ""
+
+
+def choose(candidates: Sequence[Candidate], by_queue: bool, by_broker: bool) -> tuple[list[Choice], bool, bool]:
+    """Which workers are ours, and by what they were told: the name of our queue, the API's broker.
+
+    A worker at another broker never is. Of the others those that name our queue, if any does; of these those at the
+    API's broker, if any is. What told once has to tell from then on: while ours restart, others are not taken for them.
+    """
+    left = [c for c in candidates if c.broker != "other"]
+    named = [c for c in left if c.named]
+    told = any(c.broker == "same" for c in left)  # then one that has no connection yet may be another service's
+    by_queue = by_queue or any(c.broker != "none" or not told for c in named)
+    ours = [c for c in left if c.named or not by_queue]
+    by_broker = by_broker or any(c.broker == "same" for c in ours)
+    ours = [c for c in ours if not by_broker or c.broker == "same" or (c.named and c.broker == "hidden")]
+    choices = []
+    for c in candidates:
+        watched = c in ours
+        if watched:
+            why = ("both" if c.named else "broker") if c.broker == "same" else "queue" if c.named else "untold"
+        elif c.broker == "other":
+            why = "other_broker"
+        else:
+            why = "no_connection" if c.broker == "none" and (c.named or not by_queue) else \
+                "other_queue" if by_queue and not c.named else "broker_untold"
+        theirs = [p for p in c.peers if p.is_broker] or c.peers
+        about = ", ".join(sorted({f"{p.address}:{p.port}" if p.port else p.address for p in theirs}))
+        choices.append(Choice("worker", c.pid, c.line, watched, why, about))
+    return choices, by_queue, by_broker
+
+
+# Hold a listening socket for the service that they start, or in front of the service that they pass requests to.
+HANDS_ON = {"systemd", "init", "launchd", "inetd", "xinetd", "circusd", "supervisord", "systemd-socket-activate"}
+PROXIES = {"nginx", "haproxy", "caddy", "traefik", "envoy", "apache2", "httpd", "lighttpd", "varnishd", "squid", "h2o",
+           "docker-proxy", "rootlesskit", "rootlessport", "slirp4netns", "pasta", "passt", "conmon", "ssh", "sshd",
+           "socat", "kubectl", "systemd-socket-proxyd"}
+NEW_S = 30.0  # a child of a server opens its socket within this time
+AGAIN_S = 10.0  # a look at the sockets of 300 processes costs 20 ms: seldom, if nothing has changed
+CONNECT_S = 10.0  # a process younger than this may only be about to connect
+
+
+def look_again(since: float) -> float:
+    """How long to wait from one look at the sockets to the next: they open late, so first with every scan. Seconds."""
+    return min(AGAIN_S, since / 5)
+
+
+@dataclass
+class Finder:
+    """Tells the service's processes from others': who listens on the API's port, who talks to the same broker."""
+
+    host: str = ""
+    port: int = 0
+    api: dict[int, Choice] = field(default_factory=dict)  # pid -> why it is or is not the API
+    workers: dict[int, Choice] = field(default_factory=dict)
+    redis: dict[int, Choice] = field(default_factory=dict)
+    backends: dict[int, Choice] = field(default_factory=dict)
+    untold: Choice | None = None  # why nobody is known to be the API
+    waiting: bool = False  # a young worker has no connection yet
+    peers: set[Peer] = field(default_factory=set)  # all that the API was seen to talk to
+    by_queue: bool = False
+    by_broker: bool = False
+    _servers: int = 0  # processes of the API when last found
+    _inodes: set[int] = field(default_factory=set)  # the sockets they were looked for by
+    _searched: float = -math.inf
+    _complete: float = 0.0  # when all of them were last seen alive
+    _named: set[tuple[int, float]] = field(default_factory=set)  # workers that named our queue: titles come and go
+    _same: dict[tuple[int, float], Candidate] = field(default_factory=dict)  # told once, told for their life
+    _state: object = None
+    _changed: float = 0.0
+    _looked: float = -math.inf
+
+    def find_api(self, machine: Machine, programs: Mapping[int, Program], alive: Collection[int]) -> set[int]:
+        """Roots of the API: who holds the socket that --url reaches. Looks for them seldom while all live."""
+        roots = {pid for pid, choice in self.api.items() if choice.watched and pid in alive}
+        now, lost = time.monotonic(), not roots or len(roots) < self._servers
+        if not lost or not self._complete:
+            self._complete = now
+        if now - self._searched < look_again(now - self._complete if lost else math.inf):
+            return roots
+        self._searched = now
+        inodes, why = self._reached(machine)
+        if not lost and inodes.keys() == self._inodes:
+            return roots
+        self._inodes = set(inodes)
+        holders = machine.holders(programs.keys(), inodes) if inodes else set()
+        between = {pid: name for pid in holders for name in (program_name(programs[pid].line),)
+                   if name in PROXIES or name in HANDS_ON or GATEWAY.search(programs[pid].line)}
+        servers = holders - between.keys()
+        roots = {started_by_itself(machine, programs, pid) for pid in servers
+                 if not servers & set(machine.ancestors(pid))}
+        self._servers = len(roots) or self._servers
+        about = f"{self.host}:{self.port}"
+        front = {pid: Choice("api", pid, programs[pid].line, False, "hands_on" if name in HANDS_ON else "proxy", name)
+                 for pid, name in between.items()}
+        self.api = {pid: Choice("api", pid, programs[pid].line, True, "listens", about) for pid in roots} | front
+        if not self._servers:
+            proxy = sorted(front.values(), key=lambda choice: choice.why != "proxy")
+            self.untold = proxy[0] if proxy else Choice("api", 0, "", False, why or "hidden", about)
+        else:
+            self.untold = None
+        return roots
+
+    def _reached(self, machine: Machine) -> tuple[dict[int, Socket], str]:
+        """The listening sockets that a connection to --url comes to (as the client tries its addresses), or why none.
+
+        A socket of that very address comes before one of all addresses, as in the kernel.
+        """
+        here = [address for address in self._addresses if machine.is_here(address)]
+        if not here:
+            return {}, "elsewhere"
+        listening = {inode: s for inode, s in machine.listening.items() if s.near[1] == self.port}
+        for address in here:
+            for near in (address, "::" if ":" in address else "0.0.0.0", "::"):
+                if found := {inode: s for inode, s in listening.items() if s.near[0] == near}:
+                    return found, ""
+        return {}, "nobody"
+
+    @functools.cached_property
+    def _addresses(self) -> list[str]:
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError:
+            return []  # it does not answer either: check_api() says so
+        return list(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
+
+    def due(self, programs: Mapping[int, Program], api: Collection[int], watched_redis: Collection[int]) -> bool:
+        """Whether the sockets of workers are worth a look: after a change at once, later seldom, at last no more."""
+        now = time.monotonic()
+        found = {pid: p for pid, p in programs.items() if "worker" in p.roles}
+        tops = {(pid, p.created) for pid, p in programs.items() if "backend" in p.likes or
+                (pid in found and p.parent not in found)}  # work-horses come and go
+        state = (tops, set(api), set(watched_redis))
+        if state != self._state:
+            self._state, self._changed = state, now
+        elif self._told(watched_redis) or now - self._looked < look_again(now - self._changed):
+            return False
+        self._looked = now
+        return True
+
+    def _told(self, watched_redis: Collection[int]) -> bool:
+        told = {key[0] for key in self._same}
+        return bool(self.peers and watched_redis) and self.workers.keys() <= told and \
+            all(choice.watched for choice in self.backends.values())
+
+    def find_workers(self, machine: Machine, programs: Mapping[int, Program], api: Collection[int],
+                     given: Collection[int] | None = None) -> None:
+        """Tell our workers and the Redis in use. `api`: all processes of the API; `given`: workers the user named."""
+        servers = self._redis_servers(machine, programs)
+        new = {p for pid in api for p in self._peers_of(machine, pid, servers) or ()}
+        if any(p.is_broker for p in new) and not self._knows_broker:
+            self.by_queue = self.by_broker = False  # told without the broker so far
+        self.peers |= new
+        self._find_backends(machine, programs, servers)
+        if given is None:
+            used = self._choose_workers(machine, programs, servers)
+        else:
+            trees = {pid for root in given for pid in machine.tree(root)}
+            used = {p for pid in trees for p in self._peers_of(machine, pid, servers) or ()}
+        of_api, of_workers = ({p.server for p in peers if p.server} for peers in (self.peers, used))
+        redis = (of_api & of_workers) or of_api or of_workers  # where only one side is seen, that side's
+        self.redis = {pid: Choice("redis", pid, programs[pid].line, pid in redis,
+                                  "far_end" if pid in redis else "unused") for pid in servers}
+
+    @property
+    def _knows_broker(self) -> bool:
+        return any(peer.is_broker for peer in self.peers)
+
+    def _find_backends(self, machine: Machine, programs: Mapping[int, Program],
+                       servers: Mapping[int, Sequence[Endpoint]]) -> None:
+        """The gateways by their name, and programs called `server` that talk to the API or to its broker."""
+        self.backends = {}
+        for pid, line in ((pid, p.line) for pid, p in programs.items() if "backend" in p.likes):
+            named = bool(GATEWAY.search(line))
+            peers = set() if named else self._peers_of(machine, pid, servers) or set()
+            talks = any(p.here and p.port == self.port for p in peers) or same_broker(self.peers, peers) == "same"
+            self.backends[pid] = Choice("backend", pid, line, named or talks,
+                                        "pattern" if named else "talks" if talks else "talks_not")
+
+    def _choose_workers(self, machine: Machine, programs: Mapping[int, Program],
+                        servers: Mapping[int, Sequence[Endpoint]]) -> set[Peer]:
+        """Choose the trees of our workers; returns whom they talk to."""
+        roots = {pid for pid, choice in self.api.items() if choice.watched}
+        found = {pid for pid, p in programs.items() if "worker" in p.roles} - roots
+        trees: dict[int, list[int]] = {}
+        for pid in sorted(found):
+            above = [p for p in machine.ancestors(pid) if p in found]
+            trees.setdefault(above[-1] if above else pid, []).append(pid)
+        candidates = [self._candidate(machine, programs, root, members, servers) for root, members in trees.items()]
+        choices, by_queue, by_broker = choose(candidates, self.by_queue, self.by_broker)
+        if not self._knows_broker or any(c.broker == "same" for c in candidates):
+            self.by_queue, self.by_broker = by_queue, by_broker
+        self.workers = {choice.pid: choice for choice in choices}
+        now = time.time()
+        self.waiting = any(c.broker == "none" and now - programs[c.pid].created < CONNECT_S for c in candidates)
+        return {p for c in candidates if self.workers[c.pid].watched for p in c.peers}
+
+    def _candidate(self, machine: Machine, programs: Mapping[int, Program], root: int, members: Sequence[int],
+                   servers: Mapping[int, Sequence[Endpoint]]) -> Candidate:
+        key = (root, programs[root].created)
+        if any(QUEUE.search(programs[pid].line) for pid in members):
+            self._named.add(key)
+        if key in self._same:
+            return dataclasses.replace(self._same[key], named=key in self._named)
+        seen = [self._peers_of(machine, pid, servers) for pid in machine.tree(root)]
+        peers = None if None in seen and not any(seen) else frozenset(p for each in seen for p in each or ())
+        candidate = Candidate(root, programs[root].line, key in self._named, same_broker(self.peers, peers),
+                              peers or frozenset())
+        if candidate.broker == "same":
+            self._same[key] = candidate
+        return candidate
+
+    def _peers_of(self, machine: Machine, pid: int, servers: Mapping[int, Sequence[Endpoint]]) -> set[Peer] | None:
+        """Whom a process has called; None where its sockets may not be looked at."""
+        held = machine.sockets(pid)
+        if held is None:
+            return None
+        accepted = {s.near[1] for s in (*machine.listening.values(), *(s for s in held if not s.far))} - {0}
+        far = {s.far for s in held if s.far and s.near[1] not in accepted}
+        peers = set()
+        for address, port in far:
+            here = not port or machine.is_here(address)
+            server = next((server for server, nears in servers.items() for near in nears if near[1] == port and (
+                near[0] == address or (here and port and near[0] in ("0.0.0.0", "::", "*")))), None)
+            if port or server or REDIS_PATH.search(address):  # by unix sockets everybody talks to syslog and D-Bus
+                peers.add(Peer(address, port, server, here))
+        return peers
+
+    def _redis_servers(self, machine: Machine, programs: Mapping[int, Program]) -> dict[int, list[Endpoint]]:
+        """pid -> where it listens; of another user's its title tells the port (`redis-server 127.0.0.1:6379`)."""
+        servers = {}
+        for pid, program in programs.items():
+            if "redis" not in program.likes:
+                continue
+            held = machine.sockets(pid)
+            if held is not None:
+                servers[pid] = [s.near for s in held if not s.far]
+            elif title := re.match(r"\S+ (\S*):(\d+)(?:\s|$)", program.line):
+                servers[pid] = [(title[1].strip("[]"), int(title[2]))]
+        return servers
+
+
+def started_by_itself(machine: Machine, programs: Mapping[int, Program], pid: int) -> int:
+    """The topmost of the parents that run the same program: a supervisor may leave listening to its children."""
+    for above in machine.ancestors(pid):
+        name = program_name(programs[pid].line)
+        if above not in programs or program_name(programs[above].line) != name or INTERPRETER.match(name):
+            break
+        pid = above
+    return pid
+
+
+def program_name(line: str) -> str:
+    """The name of the program at the beginning of a line of program_line(): `nginx: master process …` -> nginx."""
+    return os.path.basename(line.split(" ", 1)[0]).rstrip(":")
 
 
 @dataclass
@@ -1586,12 +2117,16 @@ class Watched:
 
 
 def is_worker(watched: Watched) -> bool:
-    """Whether its children are work-horses and helpers; those of a pool, a shell or a supervisor are workers."""
+    """Whether its children are work-horses and helpers; those of a shell or a supervisor are workers."""
     try:
-        pool = watched.root and POOL.match(watched.line)  # its workers have its command line, too
-        return not pool and plays(PATTERNS["worker"], watched.process.cmdline())
+        return plays(PATTERNS["worker"], watched.process.cmdline())
     except psutil.Error:
         return True  # it has just ended, and what it has left behind serves no more
+
+
+def serves_api(pid: int, argv: Sequence[str]) -> bool:
+    """Whether a child of a server takes requests: it listens, with its parent or at a port of its own, or computes."""
+    return bool(ENGINE.match(program_line(argv))) or any(not s.far and s.near[1] for s in Machine().sockets(pid) or ())
 
 
 @dataclass(frozen=True)
@@ -1599,9 +2134,11 @@ class Program:
     """A process's command line when last read, and the roles whose patterns it meets."""
 
     created: float
-    line: str
+    line: str  # of program_line()
     roles: frozenset[str]
     may_change: bool  # a shell may exec at any time, an RQ worker's title says what it does now
+    likes: frozenset[str] = frozenset()  # the roles whose default patterns it meets
+    parent: int = 0
 
 
 @dataclass
@@ -1615,46 +2152,81 @@ class ProcessTable:
     alive: dict[int, Watched] = field(default_factory=dict)
     seen: dict[int, Program] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)  # all pids a tick ago
-    told: set[str] = field(default_factory=set)  # roles of which ours have been told from others'
+    finder: Finder = field(default_factory=Finder)
     own: frozenset[int] = frozenset()
+    mistaken: dict[int, tuple[str, str]] = field(default_factory=dict)  # pid -> role by --watch, role it plays
+    checked: set[int] = field(default_factory=set)  # of those that --watch finds
 
     @classmethod
     def for_settings(cls, s: Settings) -> ProcessTable:
-        patterns = {role: s.watch.get(role, PATTERNS[role]) for role in ROLES if role in s.watch or role not in s.pid}
+        """A synchronous API does the work itself: then no worker is looked for that is not asked for."""
+        default = [role for role in ROLES if role not in s.watch and role not in s.pid]
+        if s.api.synchronous and "worker" in default:
+            default.remove("worker")
+        patterns = {role: s.watch.get(role, PATTERNS[role]) for role in ROLES if role in s.watch or role in default}
         url = urlsplit(s.url)
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
         own = frozenset(p.pid for p in (psutil.Process(), *psutil.Process().parents()))
-        return cls(patterns, s.pid, url.port or {"http": 80, "https": 443}[url.scheme],
-                   {"worker", "api"} - s.watch.keys() - s.pid.keys(), own=own)
+        return cls(patterns, s.pid, port, set(default), own=own,
+                   finder=Finder(url.hostname or "", port))
 
     def scan(self) -> None:
         """Look for new roots on the whole machine; reads only command lines not read before, or that may change."""
-        first, programs = not self.seen, self._programs()
+        first, programs, machine = not self.seen, self._programs(), Machine()
+        self.follow()
         for role, pids in self.pids.items():
             for pid in pids if first else ():  # later the number may be another process's
                 self._add(role, pid, None)
-        for role in self.patterns:
-            found = [pid for pid, program in programs.items() if role in program.roles]
-            ours = self._ours(role, found, programs)
-            for pid in sorted(ours, key=lambda p: programs[p].created):  # parents are older
+        found = {role: {pid for pid, program in programs.items() if role in program.roles}
+                 for role in self.patterns.keys() - self.narrowed}
+        self._add_all(found, programs)
+        taken = {pid for pids in found.values() for pid in pids}
+        self._add_all({role: pids - taken for role, pids in self._ours(machine, programs).items()}, programs)
+        self._check_watch(machine, found, programs)
+
+    def _add_all(self, found: Mapping[str, set[int]], programs: Mapping[int, Program]) -> None:
+        for role in (role for role in self.patterns if role in found):
+            for pid in sorted(found[role] & programs.keys(), key=lambda p: programs[p].created):  # parents are older
                 self._add(role, pid, None)
-        self.follow()
 
-    def _ours(self, role: str, found: list[int], programs: Mapping[int, Program]) -> set[int]:
-        """Other services run uvicorn and rq too: keep the server on the API's port, the workers that name its queue.
+    def _ours(self, machine: Machine, programs: Mapping[int, Program]) -> dict[str, set[int]]:
+        """Of the roles that are found by default: the roots that are this service's. The trees of others are let go."""
+        finder, narrowed = self.finder, self.narrowed
+        found: dict[str, set[int]] = {}
+        if "api" in narrowed:
+            found["api"] = finder.find_api(machine, programs, self.alive)
+        servers = found.get("api", {w.process.pid for w in self.alive.values() if w.role == "api" and w.root})
+        redis = {pid for pid, w in self.alive.items() if w.role == "redis"}
+        if finder.due(programs, servers, redis):
+            given = {pid for pid, w in self.alive.items() if w.role == "worker" and w.root}
+            finder.find_workers(machine, programs, {pid for root in servers for pid in machine.tree(root)},
+                                None if "worker" in narrowed else given)
+        for role, choices in (("worker", finder.workers), ("backend", finder.backends), ("redis", finder.redis)):
+            if role in narrowed:
+                found[role] = {pid for pid, choice in choices.items() if choice.watched and pid in programs}
+                for pid in choices.keys() - found[role]:
+                    if pid in self.alive and self.alive[pid].role == role and self.alive[pid].root:
+                        self._forget(pid)  # it was taken for ours before its sockets told
+        return found
 
-        A worker's title names the queue only while it listens; its scheduler or work-horse then tells for it. Where
-        none can be told when first found (a proxy in front, a queue of another name), all are watched.
-        """
-        if role not in self.narrowed:
-            return set(found)
-        ours = {p for p in found if p not in self.alive and
-                (QUEUE_NAME in programs[p].line if role == "worker" else listens(p, self.port))}
-        if ours:
-            self.told.add(role)
-        elif found and role not in self.told:
-            self.narrowed.discard(role)
-            return set(found)
-        return ours.union(*({p for p in ancestors(pid) if p in found} for pid in ours))
+    def _forget(self, root: int) -> None:
+        """Watch a process and what is below it no more, without a death."""
+        role, gone = self.alive[root].role, {root}
+        while gone:
+            for pid in gone:
+                del self.alive[pid]
+            gone = {pid for pid, w in self.alive.items() if w.parent in gone and w.role == role}
+
+    def _check_watch(self, machine: Machine, found: Mapping[str, set[int]], programs: Mapping[int, Program]) -> None:
+        """Note a process that --watch finds for one role and that is known to play another."""
+        for role, pid in ((role, pid) for role, pids in found.items() for pid in pids - self.checked):
+            self.checked.add(pid)
+            above = {pid, *machine.ancestors(pid)}
+            likes = programs[pid].likes
+            if role != "api" and any(c.watched and c.pid in above for c in self.finder.api.values()):
+                self.mistaken[pid] = role, "api"
+            elif likes and role not in likes:
+                self.mistaken[pid] = role, min(likes)
 
     def _programs(self) -> dict[int, Program]:
         now, current = time.time(), {}
@@ -1671,11 +2243,12 @@ class ProcessTable:
                 argv = process.cmdline()
             except psutil.Error:
                 continue  # ended while we looked, or another user's on a system that hides them
-            line = " ".join(argv)
+            line = program_line(argv)
             roles = frozenset(role for role, patterns in self.patterns.items() if plays(patterns, argv))
             name = os.path.basename(argv[0]) if argv else ""
             may_change = bool(SHELL.match(name)) or line.startswith("rq:worker:")
-            current[pid] = Program(created, line, roles, may_change)
+            likes = frozenset(role for role, patterns in PATTERNS.items() if plays(patterns, argv))
+            current[pid] = Program(created, line, roles, may_change, likes, (parent_of(pid) or 0) if likes else 0)
         self.seen = current
         return current
 
@@ -1691,11 +2264,15 @@ class ProcessTable:
             parent = self.alive.get(psutil.Process(pid).ppid())
         except psutil.Error:
             return None  # ended at once
-        return self._add(parent.role, pid, parent) if parent else None
+        # The children of a Redis server save its data: they share its memory, which counts once.
+        return self._add(parent.role, pid, parent) if parent and parent.role != "redis" else None
 
     def _add(self, role: str, pid: int, parent: Watched | None) -> Watched | None:
         if pid in self.alive:
-            return None
+            taken = (role, self.alive[pid].role) != ("worker", "api") or self.alive[pid].root or "api" in self.pids
+            if parent or taken or "worker" not in self.narrowed:
+                return None
+            self._forget(pid)  # started by the API, and known for a worker only now
         try:
             process = psutil.Process(pid)
             argv, started, name = process.cmdline(), process.create_time(), process.name()
@@ -1709,7 +2286,7 @@ class ProcessTable:
         sample = read_memory(process)
         if sample is None:
             return None
-        serves = parent is None or (role == "worker" and plays(PATTERNS["worker"], argv) and not is_worker(parent))
+        serves = parent is None or self._serves(role, pid, argv, parent)
         peak = max(sample.rss, sample.high_water or 0.0)  # new since the last look, so is its peak
         self.alive[pid] = watched = Watched(process, role, name, started, program_line(argv), parent is None, serves,
                                             sample, peak, 0.0, peak, parent.process.pid if parent else None)
@@ -1718,11 +2295,21 @@ class ProcessTable:
                 self._adopt(child.pid)
         return watched
 
+    def _serves(self, role: str, pid: int, argv: Sequence[str], parent: Watched) -> bool:
+        """Whether a child takes tasks by itself, as its parent or for it; a work-horse or a helper does not."""
+        if role == "api":
+            return serves_api(pid, argv)
+        above = self.alive.get(parent.parent or 0)
+        forks = CLUSTER.match(parent.line) or (FORKING.match(parent.line) and not (above and FORKING.match(above.line)))
+        return role == "worker" and plays(PATTERNS["worker"], argv) and bool(forks or not is_worker(parent))
+
     def serving(self) -> Counter[str]:
-        """How many processes serve each role; a child of a server that listens with it is a server, too."""
-        for watched in self.alive.values():
-            if watched.role == "api" and not watched.serves:  # a child gets its socket a moment after its birth
-                watched.serves = listens(watched.process.pid, self.port)
+        """How many processes serve each role; a child of a server that listens is a server, too."""
+        for pid, watched in self.alive.items():
+            # A child gets its socket, or its title, a moment after its birth.
+            if watched.role == "api" and not watched.serves and time.time() - watched.started < NEW_S:
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    watched.serves = serves_api(pid, watched.process.cmdline())
         return Counter(w.role for w in self.alive.values() if w.serves)
 
     def read(self, *, identify: bool = True) -> list[Watched]:
@@ -1901,6 +2488,7 @@ class Sampler:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._latest: Reading | None = None
+        self._told: set[str] = set()
         self._last_busy = time.monotonic()
         self._csv = csv_path.open("w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
@@ -1992,6 +2580,13 @@ class Sampler:
             return [Look(w.role, w.process.pid, w.name, w.line, w.root, w.serves, w.sample.rss, w.sample.private)
                     for w in ordered]
 
+    def warnings(self) -> list[str]:
+        """What a person should know of how the processes were chosen, not told before."""
+        with self._changed:
+            said = [warning for warning in warnings_of(self.table) if warning not in self._told]
+        self._told.update(said)
+        return said
+
     def latest(self) -> Reading | None:
         """The newest reading, None before the first."""
         with self._changed:
@@ -2002,10 +2597,10 @@ class Sampler:
         with self._changed:
             return time.monotonic() - self._last_busy if self._thread.is_alive() else 0.0
 
-    def serving(self) -> int:
-        """Processes alive that take tasks."""
+    def serving(self, role: str | None = None) -> int:
+        """Processes alive that serve a role; those that take tasks where none is named."""
         with self._changed:
-            return self.table.serving()[self.works]
+            return self.table.serving()[role or self.works]
 
     def endings(self) -> tuple[Ending, ...]:
         """Processes that served a role and ended in this window."""
@@ -2735,7 +3330,8 @@ def judge_role(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: fl
     measure, around = readings_of(role, results)
     if all(after is None for _, after in around):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "not_measured", {}, None, None, 0), [], [], [])
-    if idle := without_work(role, results):
+    # A Redis server is known by its sockets, and keeps a result with less CPU than can be told from rest.
+    if role != "redis" and (idle := without_work(role, results)):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0), [], [], [])
     series, breaks = cut_into_series(role, results, [after for _, after in around])
     growth, judged = decide(role, results, series, breaks, judge)
@@ -3756,6 +4352,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     settings = parse_command_line(argv)
     try:
+        if settings.list:
+            return list_processes(settings)
         return self_check() if settings.self_check else run_test(settings)
     except CannotStart as error:
         print(f"Cannot start: {error}", file=sys.stderr)
@@ -3806,6 +4404,8 @@ def run_test(s: Settings) -> int:
             while not aborted.wait(60):
                 if sampler:
                     sampler.open_window()  # forget those that have ended
+        for late in sampler.warnings() if sampler else ():
+            screen.event(late)
         if sampler and sampler.failure:
             screen.event(f"WARNING {sampler.failure}")
         screen.event(own_use(time.monotonic() - screen.began))
@@ -3976,17 +4576,19 @@ def too_few_cycles(s: Settings) -> str | None:
     return f"WARNING {s.max_cycles} cycles (--max-cycles) can only show a leak: NO LEAK needs {needed} (--min-cycles)"
 
 
+SCAN_AGAIN_S = 0.25  # while a young worker is about to connect to its broker
+
+
 def find_processes(s: Settings) -> ProcessTable:
-    """Find what to watch. Raises CannotStart where the worker or a process asked for is missing."""
-    table = ProcessTable.for_settings(s)
-    table.scan()
-    needed = {*s.watch, *s.pid}
-    if s.phase != "monitor" and not s.api.synchronous:  # where the answer is the result the API may do the work itself
-        needed.add("worker")
+    """Find what to watch. Raises CannotStart where what does the work or a process asked for is missing."""
+    table = look_around(s)
+    needed = {*s.watch, *s.pid} if s.phase == "monitor" else {must_be_found(s), *s.watch, *s.pid}
     found = {w.role for w in table.alive.values()}
     for role in (r for r in ROLES if r in needed - found):
-        raise CannotStart(f"{role.capitalize()} not found among this machine's processes; {START_HINT[role]}. "
-                          "To test a service on another machine without its memory: --no-watch")
+        why = f" ({untold_api(table)})" if role == "api" and table.finder.untold else passed_over(table, role)
+        raise CannotStart(f"{role.capitalize()} not found among this machine's processes{why}; {START_HINT[role]}. "
+                          "See what there is with --list. To test a service on another machine without its memory: "
+                          "--no-watch")
     if not found:
         raise CannotStart(f"Nothing to watch: no worker, API or backend process found; {START_HINT['worker']}")
     return table
@@ -3996,6 +4598,142 @@ def role_that_works(api: ApiDescription, table: ProcessTable) -> str:
     """Where the answer is the result the API does the tasks itself, unless there are workers behind it."""
     workers = any(watched.role == "worker" for watched in table.alive.values())
     return "api" if api.synchronous and not workers else "worker"
+
+
+def must_be_found(s: Settings) -> str:
+    """The role that does the work: where the answer is the result, the API itself."""
+    return "api" if s.api.synchronous else "worker"
+
+
+def look_around(s: Settings) -> ProcessTable:
+    """Scan this machine, again while a young worker has no connection that tells whose it is."""
+    table = ProcessTable.for_settings(s)
+    end = time.monotonic() + CONNECT_S
+    table.scan()
+    while table.finder.waiting and time.monotonic() < end:
+        time.sleep(SCAN_AGAIN_S)
+        table.scan()
+    return table
+
+
+REASONS = {  # of a Choice; {about} is an address, or the name of a program
+    "listens": "listens at {about}",
+    "proxy": "listens on the API's port, but {about} passes requests on to other programs",
+    "hands_on": "holds the API's port, but {about} hands it on to the service",
+    "elsewhere": "{about} is no address of this machine",
+    "nobody": "no process of this machine listens at {about}; is the API in a container?",
+    "hidden": "what listens at {about} cannot be seen: another user's process, or one in a container",
+    "both": "its queue is " + QUEUE_NAME + ", and it talks to the API's broker at {about}",
+    "broker": "talks to the API's broker at {about}",
+    "queue": "its queue is " + QUEUE_NAME + "; whether it talks to the API's broker cannot be seen",
+    "untold": "a worker; neither its queue nor its broker tells whose",
+    "other_broker": "talks to another broker ({about}) than the API",
+    "other_queue": "does not name the queue " + QUEUE_NAME + ", as others do",
+    "broker_untold": "is not seen to talk to the API's broker, as others are",
+    "no_connection": "has no connection to a broker yet",
+    "far_end": "API or worker talk to it",
+    "unused": "neither API nor worker talk to it",
+    "pattern": "its program is that of the role",
+    "talks": "talks to the API or its broker",
+    "talks_not": "is not seen to talk to the API or its broker",
+    "asked": "asked for with --watch or --pid",
+    "other_port": "a web server, but not at the port of --url",
+}
+RQ_TITLE = re.compile(r"^rq:worker:.*?(?:: Listening on (.*)|$)")  # only while it listens it names its queues
+WEB_SERVER = re.compile(r"^(?:\S*/)?(?:(?:uvicorn|gunicorn:?|hypercorn|granian|daphne|waitress-serve|uwsgi|vllm|"
+                        r"whisper-server)(?:\s|$)|(?:fastapi|litestar|flask)\s+(?:run|dev)\b)")
+
+
+def reason(choice: Choice) -> str:
+    return REASONS[choice.why].format(about=choice.about or "an address not seen")
+
+
+def program_shown(line: str) -> str:
+    """A command line's first words, without paths and secrets."""
+    return shortened(" ".join(os.path.basename(word) for word in without_secrets(line).split()[:3]), 60)
+
+
+def untold_api(table: ProcessTable) -> str:
+    """Why nobody is known to be the API, and what helps."""
+    untold = table.finder.untold
+    assert untold is not None
+    help_ = {"hidden": " (run this tool as that user or with sudo)", "elsewhere": " (run this tool on the machine that "
+             "runs the service)"}.get(untold.why, "")
+    return (f"{untold.pid} ({program_shown(untold.line)}) " if untold.pid else "") + reason(untold) + help_
+
+
+def passed_over(table: ProcessTable, role: str) -> str:
+    """The processes that look like a role's and were not taken for it, in brackets."""
+    choices = {"worker": table.finder.workers, "redis": table.finder.redis}.get(role, {})
+    said = [f"{c.pid} ({program_shown(c.line)}) {reason(c)}" for c in choices.values() if not c.watched]
+    return f" (passed over: {'; '.join(said[:3])}{' …' if len(said) > 3 else ''})" if said else ""
+
+
+def list_processes(s: Settings) -> int:
+    """Print what would be watched, and why each process was chosen or passed over."""
+    table = look_around(s)
+    finder = table.finder
+    choices = {c.pid: c for found in (finder.redis, finder.backends, finder.api, finder.workers) for c in found.values()
+               if c.role in table.narrowed}
+    print("watched:" if table.alive else "watched: nothing")
+    for w in sorted(table.alive.values(), key=lambda w: (ROLES.index(w.role), w.started)):
+        chosen = choices.get(w.process.pid)
+        why = f"below {w.parent}" + (", takes tasks" if w.serves else "") if not w.root else \
+            reason(chosen) if chosen and chosen.role == w.role else \
+            REASONS["asked" if w.role in s.watch or w.role in s.pid else "pattern"]
+        print(f"  {w.role:<8}{w.process.pid:>8}  {shown_in_full(w.line)}: {why}")
+    others = {pid: Choice("api", pid, p.line, False, "other_port") for pid, p in table.seen.items()
+              if "api" in table.narrowed and WEB_SERVER.match(p.line)}
+    others |= {pid: choice for pid, choice in choices.items() if not choice.watched}
+    print("passed over:" if others.keys() - table.alive.keys() else "passed over: none")
+    for pid, choice in sorted(others.items()):
+        if pid not in table.alive:
+            print(f"  {choice.role:<8}{pid:>8}  {shown_in_full(choice.line)}: {reason(choice)}")
+    for warning in warnings_of(table):
+        print(warning)
+    needed = {must_be_found(s)} if s.phase != "monitor" else set(ROLES)
+    if needed & {w.role for w in table.alive.values()}:
+        return EXIT_PASS
+    print(f"nothing found that a test needs: {' or '.join(r for r in ROLES if r in needed)}", file=sys.stderr)
+    return EXIT_NO_START
+
+
+def shown_in_full(line: str) -> str:
+    return shortened(without_secrets(line), 160)
+
+
+def warnings_of(table: ProcessTable) -> list[str]:
+    """What a person should know of how the processes were chosen."""
+    said = [f"WARNING --watch {role} finds process {pid} ({program_shown(table.seen[pid].line)}), which is the {plays} "
+            "as far as can be told" for pid, (role, plays) in table.mistaken.items() if pid in table.seen]
+    if not any(w.role == "api" for w in table.alive.values()) and ("api" not in table.narrowed or table.finder.untold):
+        why = f" ({untold_api(table)})" if table.finder.untold else ""
+        said.append(f"WARNING API process not found{why}: its memory is not judged; "
+                    f"{START_HINT['api']}")
+    taken = {pid: table.alive[pid].role for pid, c in table.finder.api.items() if c.watched and pid in table.alive}
+    said += [f"the API's process, {pid}, is watched as {role}" for pid, role in taken.items()
+             if role != "api" and pid not in table.mistaken]
+    if "worker" not in table.narrowed:
+        return said
+    ours = [c for c in table.finder.workers.values() if c.watched]
+    name_yours = "name yours with --watch worker=REGEX or --pid worker=PID (see --list)"
+    if any(c.why == "untold" for c in ours):
+        said.append(f"WARNING which workers are this service's cannot be told (none names the queue {QUEUE_NAME}, and "
+                    f"whether they talk to the API's broker is not seen): {count_of(ours)} watched; {name_yours}")
+    elif len({RQ_TITLE.sub(r"\1", c.line) for c in ours} - {""}) > 1 and all(c.why == "broker" for c in ours):
+        said.append(f"WARNING different workers talk to the API's broker, and none names the queue {QUEUE_NAME}: "
+                    f"{count_of(ours)} watched; {name_yours}")
+    elif len(ours) > 1 and any(c.why == "queue" for c in ours):
+        said.append(f"WARNING {len(ours)} workers name the queue {QUEUE_NAME}, and whether all talk to the API's "
+                    f"broker is not seen: {count_of(ours)} watched; {name_yours}")
+    if others := [c for c in table.finder.workers.values() if not c.watched]:
+        said.append(f"passed over {len(others)} worker{'s' * (len(others) > 1)}: {others[0].pid} "
+                    f"({program_shown(others[0].line)}) {reason(others[0])} (see --list)")
+    return said
+
+
+def count_of(ours: Sequence[Choice]) -> str:
+    return "all are" if len(ours) > 1 else "the one found is"
 
 
 def make_folder(folder: Path) -> None:
@@ -4028,14 +4766,14 @@ def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], c
         screen.event(f"clip {clip.path}: {clip.seconds:.1f} s, {clip.size_bytes / 1e6:.1f} MB")
     watched = sampler.watched() if sampler else []
     for w in (w for w in watched if w.root):
-        program = shortened(" ".join(os.path.basename(word) for word in without_secrets(w.line).split()[:3]), 60)
-        screen.event(f"watching {w.role} {w.pid} ({program}): RSS {w.rss:.0f} MB")
+        screen.event(f"watching {w.role} {w.pid} ({program_shown(w.line)}): RSS {w.rss:.0f} MB")
     if below := sum(not w.root for w in watched):
         screen.event(f"watching {below} processes below them")
     if not sampler:
         screen.event("WARNING --no-watch: load only, memory is not judged")
-    elif "api" not in {w.role for w in watched}:
-        screen.event(f"WARNING API process not found: its memory is not judged; {START_HINT['api']}")
+        return
+    for warning in sampler.warnings():
+        screen.event(warning)
 
 
 def report(s: Settings, jsonl: Path | None, resources: Path | None) -> int:

@@ -145,7 +145,7 @@ def test_monitoring_records_until_ctrl_c(service: RunningService, tmp_path: Path
         printed, _ = process.communicate(timeout=30)
     assert process.returncode == 130, printed
     assert list(rows[0]) == list(CSV_COLUMNS)
-    assert {int(row["pid"]) for row in rows} == {service.pids(role)[0] for role in ("worker", "api")}
+    assert {int(row["pid"]) for row in rows} == {service.pids(role)[0] for role in ("worker", "api", "redis")}
     assert str(next(tmp_path.glob("*.csv"))) in printed
 
 
