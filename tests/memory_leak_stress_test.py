@@ -28,6 +28,8 @@ import csv
 import dataclasses
 import email.utils
 import functools
+import http.client
+import io
 import itertools
 import json
 import math
@@ -38,6 +40,7 @@ import queue
 import re
 import resource
 import secrets
+import shlex
 import signal
 import socket
 import ssl
@@ -965,6 +968,10 @@ def tagged_seconds(path: Path) -> float:
 
 SUBMIT_TIMEOUT_S = 120.0  # the whole answer to a submission: a busy service that takes longer refuses in effect
 POLL_TIMEOUT_S = 10.0  # the whole answer to one poll; a slow one is asked again
+LOOK_UP_S = 0.2  # so soon an exchange notices that the user ends the test
+WIRE_CHUNK = 1 << 20  # bytes given to the system at a time
+OPENED_LOOK_S = 0.005
+OPEN_S = 2 * POLL_TIMEOUT_S  # tasks whose connection is not open by then start without it: a name may take its time
 ANSWER_LIMIT = 4_000_000  # bytes read of one answer: an hour of transcript is about 60 kB
 WORDS_LIMIT = 300  # characters kept of the service's own words
 POLL_SHARE = 0.05  # next poll after 5 % of the time so far: the timing error stays near 5 % and falls with length
@@ -980,6 +987,10 @@ TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
 ENDED = ("done", "failed")  # states
 HORSE_DIED = re.compile(r"work-?horse\b.{0,20}\bterminated|AbandonedJobError", re.I)  # RQ's words for a killed child
+
+
+class EndsEarly(Exception):
+    """The test cannot go on; the message is one sentence for a person."""
 
 
 class TaskError(Exception):
@@ -1001,8 +1012,23 @@ class BadAnswer(ValueError):
         self.problem, self.words = problem, words
 
 
+class Interrupted(requests.RequestException):
+    """The user ends the test in the middle of an exchange."""
+
+
 class PollFailed(Exception):
     """One poll brought no usable answer; the task itself may be well."""
+
+
+def whole_json(body: bytes) -> Any:
+    """What a body says in JSON, without bytes that are no character and `\\ud83d`, half of one, which no file takes.
+
+    Raises ValueError and RecursionError.
+    """
+    content = json.loads(body.decode(json.detect_encoding(body), "replace"))
+    if b"\\ud" not in body.lower():
+        return content
+    return json.loads(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
@@ -1019,7 +1045,7 @@ class Answer:
         """The service's own words: the error field of a JSON answer, else its text."""
         said = self.body.decode("utf-8", "replace")
         try:
-            content = json.loads(said)
+            content = whole_json(self.body)
         except (ValueError, RecursionError):
             content = None
         if isinstance(content, dict):
@@ -1029,7 +1055,7 @@ class Answer:
     def json(self) -> Any:
         """The body as a JSON object or list, whatever type it says it is of. Raises BadAnswer."""
         try:
-            content = json.loads(self.body)
+            content = whole_json(self.body)
         except (ValueError, RecursionError):
             raise BadAnswer("not JSON" if self.body.strip() else "empty answer", self.words) from None
         if not isinstance(content, (dict, list)):
@@ -1081,11 +1107,122 @@ class Body:
         return iter(self.parts)
 
 
+class Wire:
+    """A connected socket whose every wait ends with the exchange's time, or with the test.
+
+    A time-out of a socket begins anew with every byte: a header, a `100 Continue` or a trailer could come for ever.
+    """
+
+    def __init__(self, sock: socket.socket, adapter: Punctual) -> None:
+        self.sock, self.adapter = sock, adapter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+    def sendall(self, data: Part) -> None:
+        left = memoryview(data)
+        while len(left):
+            left = left[self._in_time(lambda now: self.sock.send(now), left[:WIRE_CHUNK]) :]
+
+    def recv_into(self, buffer: Any) -> int:
+        return self._in_time(self.sock.recv_into, buffer)
+
+    def makefile(self, *_: object) -> io.BufferedReader:
+        return io.BufferedReader(WireReader(self))
+
+    def _in_time(self, act: Callable[[Any], int], data: Any) -> int:
+        while True:
+            left = self.adapter.until - time.monotonic()
+            if left <= 0 or self.adapter.aborted.is_set():
+                raise TimeoutError("timed out")
+            self.sock.settimeout(min(left, LOOK_UP_S))
+            try:
+                count = act(data)
+            except TimeoutError:
+                continue
+            except OSError:
+                self.adapter.lost(self)
+                raise
+            if not count:
+                self.adapter.lost(self)
+            return count
+
+
+class WireReader(io.RawIOBase):
+    """What http.client reads answers from; the socket stays open until this is closed, too."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire, self.kept = wire, wire.sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self.wire.recv_into(buffer)
+
+    def close(self) -> None:
+        self.kept.close()
+        super().close()
+
+
+class Punctual(requests.adapters.HTTPAdapter):
+    """One connection to the service at a time; all of an exchange, headers and trailers included, ends in its time."""
+
+    def __init__(self, aborted: threading.Event) -> None:
+        self.aborted, self.until = aborted, math.inf  # monotonic
+        self.wire: Wire | None = None
+        self.taken: int | None = None  # by the far end, before this exchange; None: its connection is a new one
+        self.never_began = False  # the far end had closed a kept connection before any byte of this exchange came
+        self.reopened = 0
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        super().init_poolmanager(*args, **more)
+        kinds = {"http": (urllib3.HTTPConnectionPool, urllib3.connection.HTTPConnection),
+                 "https": (urllib3.HTTPSConnectionPool, urllib3.connection.HTTPSConnection)}
+        self.poolmanager.pool_classes_by_scheme = {
+            scheme: functools.partial(self._pool, *kind) for scheme, kind in kinds.items()}
+
+    def _pool(self, pool_class: Any, connection_class: Any, *args: Any, **more: Any) -> Any:
+        pool = pool_class(*args, **more)
+        pool.ConnectionCls = functools.partial(self._connection, connection_class)
+        return pool
+
+    def _connection(self, connection_class: Any, *args: Any, **more: Any) -> Any:
+        connection = connection_class(*args, **more)
+        connect = connection.connect
+
+        def connect_with_wire() -> None:
+            connect()
+            self.taken, connection.sock = None, Wire(connection.sock, self)
+            self.wire = connection.sock
+
+        connection.connect = connect_with_wire
+        return connection
+
+    def begin(self, timeout: float) -> None:
+        self.until, self.never_began = time.monotonic() + timeout, False
+        self.taken = bytes_taken(self.wire.sock) if self.wire else None
+
+    def lost(self, wire: Wire) -> None:
+        """The connection has ended."""
+        self.never_began = self.taken is not None and bytes_taken(wire.sock) == self.taken
+
+
+def bytes_taken(sock: socket.socket) -> int | None:
+    """How much of what was sent the far end's system has taken; None where this system does not tell."""
+    try:
+        return int(struct.unpack_from("Q", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128), 120)[0])
+    except (OSError, AttributeError, struct.error):
+        return None
+
+
 class ApiClient:
     """The service's API, fed by its description. Knows HTTP and states, nothing of threads or timing."""
 
     def __init__(self, url: str, api: ApiDescription, token: str | None = None, ca_bundle: Path | None = None) -> None:
         self.url, self.api, self.ca_bundle = url, api, ca_bundle
+        self.aborted = threading.Event()  # the user ends the test: no exchange goes on
         self.headers = {"User-Agent": f"memory-leak-stress-test/{VERSION}", **api.headers}
         if token and api.token_header:
             self.headers[api.token_header] = token
@@ -1095,6 +1232,8 @@ class ApiClient:
     def session(self) -> requests.Session:
         """A connection of its own, past any proxy of the environment (a proxy's queue is not the service's)."""
         session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, Punctual(self.aborted))
         session.trust_env = False
         session.verify = str(self.ca_bundle) if self.ca_bundle else True
         return session
@@ -1156,6 +1295,8 @@ class ApiClient:
             if self.api.synchronous:
                 return None, self.read_state(answer)
             task_id = found(answer.json(), self.api.id)
+        except Interrupted:
+            raise TaskError("interrupted", sent=True) from None
         except requests.RequestException as error:
             words = str(error)
             late = isinstance(error, requests.Timeout) or "timed out" in words  # the body could not be sent in time
@@ -1166,7 +1307,7 @@ class ApiClient:
             raise TaskError(kind, words) from None
         except BadAnswer as error:
             raise TaskError("bad_response", error.words, problem=error.problem) from None
-        if not isinstance(task_id, (str, int)) or task_id == "":
+        if not isinstance(task_id, (str, int)) or isinstance(task_id, bool) or task_id == "":
             raise TaskError("bad_response", answer.words, problem=f"no {self.api.id}")
         return str(task_id), TaskState("queued")
 
@@ -1210,31 +1351,56 @@ class ApiClient:
 def fetch(session: requests.Session, request: requests.PreparedRequest, timeout: float) -> Answer:
     """One exchange, whole within `timeout` seconds, without following redirects.
 
-    Past `Session.send`, which waits for ever on a redirect's body that trickles. Raises requests.RequestException,
-    and BadAnswer for one that cannot be decoded or is longer than ANSWER_LIMIT.
+    Where the service had closed a kept connection before any of the exchange came to it, it is opened anew, once. Past
+    `Session.send`, which waits for ever on a redirect's body that trickles. Raises requests.RequestException, and
+    BadAnswer for what is no HTTP, cannot be decoded or is longer than ANSWER_LIMIT.
     """
-    deadline = time.monotonic() + timeout
+    adapter = typing.cast(Punctual, session.get_adapter(request.url or ""))
+    adapter.begin(timeout)
+    try:
+        return read_answer(adapter, request, timeout, session.verify)
+    except requests.ConnectionError:
+        if not adapter.never_began:
+            raise
+    adapter.reopened += 1
+    adapter.begin(timeout)
+    return read_answer(adapter, request, timeout, session.verify)
+
+
+def read_answer(adapter: Punctual, request: requests.PreparedRequest, timeout: float, verify: Any) -> Answer:
+    """Send a request and read its answer whole; raises as fetch() does."""
     body = bytearray()
     try:
         # urllib3 gives the time for connecting to the sending of the body as well: 10 s would cut off a slow upload.
-        response = session.get_adapter(request.url or "").send(
-            request, stream=True, timeout=urllib3.Timeout(total=timeout), verify=session.verify)  # type: ignore[arg-type]
+        response = adapter.send(
+            request, stream=True, timeout=urllib3.Timeout(total=timeout), verify=verify)  # type: ignore[arg-type]
         with response:
             # One byte more than asked may never come, so take what is there: read1 returns after one receive.
             while chunk := response.raw.read1(65536, decode_content=True):
                 body += chunk
-                if time.monotonic() > deadline:
-                    raise requests.Timeout(f"the answer did not end within {timeout:g} s")
                 if len(body) > ANSWER_LIMIT:
                     raise BadAnswer(f"longer than {ANSWER_LIMIT} bytes")
             return Answer(response.status_code, bytes(body), response.headers.get("Location"),
                           response.headers.get("Retry-After"))
     except urllib3.exceptions.DecodeError as error:
         raise BadAnswer("cannot be decoded", str(error)) from None
-    except urllib3.exceptions.TimeoutError as error:  # those of reading a body; the adapter translates the others
-        raise requests.Timeout(str(error)) from None
-    except urllib3.exceptions.HTTPError as error:
-        raise requests.ConnectionError(str(error)) from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        if adapter.aborted.is_set():
+            raise Interrupted("interrupted") from None
+        if time.monotonic() >= adapter.until or isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+            raise requests.Timeout(f"the answer did not end within {timeout:g} s") from None
+        cause = cause_of(error)
+        if isinstance(cause, (http.client.HTTPException, urllib3.exceptions.InvalidHeader)) and not isinstance(
+                cause, (ConnectionError, http.client.IncompleteRead)):
+            raise BadAnswer("not HTTP", f"{type(cause).__name__}: {cause}") from None
+        raise error if isinstance(error, requests.RequestException) else requests.ConnectionError(str(error)) from None
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The exception at the bottom of those that wrap each other."""
+    inside = (getattr(error, "reason", None), *reversed(error.args))
+    inner = next((each for each in inside if isinstance(each, BaseException)), None)
+    return cause_of(inner) if inner else error
 
 
 def shortened(words: str, limit: int = WORDS_LIMIT) -> str:
@@ -1261,6 +1427,7 @@ class Outcome:
     time_error: float | None = None
     empty_text: bool | None = None
     service_seconds: float | None = None
+    reopened: bool = False  # the service had closed its connection before the upload, or a poll, began
 
     def failed(self, kind: str, words: str = "", facts: Mapping[str, Any] | None = None) -> None:
         """The task ended without success."""
@@ -1286,40 +1453,52 @@ class Batch:
     outcomes: queue.Queue[Outcome] = field(default_factory=queue.Queue)
     release_at: float = 0.0
     last_progress: float = 0.0  # any task of the batch changed its state
+    opened: list[int] = field(default_factory=list)  # numbers of the tasks whose connection is open, or cannot be
+    released: threading.Event = field(default_factory=threading.Event)
+    called_off: bool = False
 
     @property
     def size(self) -> int:
         return len(self.uploads)
 
     def start(self) -> None:
-        """Open every connection, then release all tasks at once."""
-        gate = threading.Barrier(self.size + 1, action=self._stamp_release)
-        for number in range(self.size):
-            threading.Thread(target=self._task_thread, args=(number, gate), name=f"task-{number}", daemon=True).start()
-        gate.wait()
+        """Open every connection, then release all tasks at once. Raises EndsEarly where threads are short."""
+        try:
+            for number in range(self.size):
+                threading.Thread(target=self._task_thread, args=(number,), name=f"task-{number}", daemon=True).start()
+        except RuntimeError:
+            self.called_off = True
+            self.released.set()
+            raise EndsEarly(f"the test ends early: the system gives this tool no more threads for {self.size} tasks at "
+                            "once. What was recorded is kept; raise the limit with: ulimit -u") from None
+        end = time.monotonic() + OPEN_S
+        while len(self.opened) < self.size and time.monotonic() < end and not self.aborted.wait(OPENED_LOOK_S):
+            pass
+        self.release_at = self.last_progress = time.monotonic()
+        self.released.set()
 
     def ends(self, outcomes: Iterable[Outcome]) -> list[float]:
         """When each task was last known to be unfinished, on the monotonic clock; one without an end has none."""
         return [math.inf if o.processing_time is None else self.release_at + o.processing_time - (o.time_error or 0.0)
                 for o in outcomes]
 
-    def _stamp_release(self) -> None:
-        self.release_at = self.last_progress = time.monotonic()
-
-    def _task_thread(self, number: int, gate: threading.Barrier) -> None:
+    def _task_thread(self, number: int) -> None:
         outcome = Outcome(number, "failed")
         with self.client.session() as session:
-            # Opens the connection. In trouble the submission meets it too and reports it, while a thread that ended
-            # here would keep all others waiting at the gate.
+            # Opens the connection. In trouble the submission meets it too and reports it.
             with contextlib.suppress(Exception):
                 self.client.open(session)
-            gate.wait()
+            self.opened.append(number)
+            self.released.wait()
+            if self.called_off:
+                return
             try:
                 run_task(self, session, outcome)
             except TaskError as error:
                 outcome.failed(error.kind, str(error), error.facts)
             except Exception:  # a fault of this tool: a result of its own kind, not a thread that vanished
                 outcome.failed(TOOL_FAULT, without_secrets(traceback.format_exc()[-TRACEBACK_LIMIT:]))
+            outcome.reopened = typing.cast(Punctual, session.get_adapter(self.client.url)).reopened > 0
         self.outcomes.put(outcome)
 
 
@@ -2339,6 +2518,7 @@ SCAN_S = 1.0  # the whole machine is searched for new roots this often
 SETTLE_S = 2.0  # memory has come to rest when it kept within SETTLE_MB for this long
 SETTLE_MB = 5.0
 IDLE_CPU = 0.03  # share of a core below which a worker or work-horse is idle (RQ's heartbeat uses 0.001)
+JOIN_S = 2.0  # a look takes 0.1 s; one that hangs in the system is not waited for
 GAP_S = 3.0  # a longer hole in the samples could hide a replaced process
 CSV_COLUMNS = ("timestamp", "elapsed_seconds", "process_name", "pid", "cpu_percent", "memory_rss_mb", "memory_percent")
 
@@ -2505,7 +2685,7 @@ class Sampler:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(JOIN_S)
         if self._csv:
             with contextlib.suppress(OSError):  # every sample was flushed: a full disk has been told of
                 self._csv.close()
@@ -2633,7 +2813,7 @@ class Sampler:
         since: list[Reading] = []
         with self._changed:
             while True:
-                self._changed.wait(TICK_S * 5)
+                self._changed.wait(TICK_S * 2)
                 newest = self._latest
                 if newest and newest.at > (since[-1].at if since else begin):
                     since.append(newest)
@@ -2742,8 +2922,8 @@ def oom_kills() -> int | None:
 # ============================================================================================== the result log
 
 
-class CannotRecord(Exception):
-    """The results cannot be written any more; the message is one sentence for a person."""
+class CannotRecord(EndsEarly):
+    """The results cannot be written any more."""
 
 
 class ResultLog:
@@ -3659,7 +3839,7 @@ class StressTest:
         """Run `size` tasks released together; their results and the reading at rest after them.
 
         All results are on disk; the last one is held by the log until the next batch begins or the run ends. Raises
-        CannotRecord and ToolFault.
+        EndsEarly and ToolFault.
         """
         self.log.release()
         self.batches += 1
@@ -3681,6 +3861,9 @@ class StressTest:
             if outcome.error_kind:
                 self.screen.event(f"{results[-1].test_id} {outcome.status}: {outcome.words}")
         level = meter.level_facts(outcomes) if place.phase == "concurrency" else None
+        if again := sum(outcome.reopened for outcome in outcomes):
+            self.screen.event(f"the service closed {again} of {size} kept connections before anything was sent: opened "
+                              "anew")
         if self.sampler:
             cpu.append(self.sampler.cpu_look())
         self._drain(outcomes)
@@ -4381,10 +4564,8 @@ def run_test(s: Settings) -> int:
             say(f"{datetime.now():%H:%M:%S} a first task through the API {without_secrets(s.api.name)}")
         warnings += probe(client, clips[0].clips[0], s.task_timeout)
     jsonl, resources = new_files(s.results_dir)
-    aborted = threading.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(sign) is not signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(sign, lambda *_: aborted.set())
+    aborted = client.aborted
+    end_with_signals(aborted)
     sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table)) if table else None
     cut_short = False
     with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
@@ -4393,7 +4574,7 @@ def run_test(s: Settings) -> int:
             test = StressTest(s, client, clips[0], clips[1], sampler, ResultLog(jsonl), screen, aborted, host_facts())
             try:
                 run_phases(test)
-            except CannotRecord as error:
+            except EndsEarly as error:
                 cut_short = True
                 screen.event(f"WARNING {error}")
             except ToolFault as fault:
@@ -4409,14 +4590,27 @@ def run_test(s: Settings) -> int:
         if sampler and sampler.failure:
             screen.event(f"WARNING {sampler.failure}")
         screen.event(own_use(time.monotonic() - screen.began))
-    status = report(s, jsonl if loads else None, resources if sampler else None)
+    status = report(s, jsonl if loads else None, resources if sampler else None, aborted)
     if aborted.is_set():
         return EXIT_INTERRUPTED
     return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
 
 
+def end_with_signals(aborted: threading.Event) -> None:
+    """The first signal ends the test in order, a second one at once, with the files as they are: each line whole."""
+
+    def end(*_: object) -> None:
+        if aborted.is_set():
+            raise KeyboardInterrupt
+        aborted.set()
+
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(sign) is not signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(sign, end)
+
+
 def run_phases(test: StressTest) -> None:
-    """The phases asked for; the last line says whether they came to their end. Raises CannotRecord and ToolFault."""
+    """The phases asked for; the last line says whether they came to their end. Raises EndsEarly and ToolFault."""
     try:
         s = test.settings
         if s.phase in ("all", "leak"):
@@ -4776,8 +4970,9 @@ def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], c
         screen.event(warning)
 
 
-def report(s: Settings, jsonl: Path | None, resources: Path | None) -> int:
+def report(s: Settings, jsonl: Path | None, resources: Path | None, aborted: threading.Event) -> int:
     """Start the reader on the new files; its summary goes to the terminal, its exit status is ours."""
+    before = aborted.is_set()
     say(f"results:   {jsonl or 'none (--phase monitor)'}")
     say(f"resources: {resources or 'not recorded (--no-watch)'}")
     reader, recorded = Path(__file__).resolve().with_name("analyze_stress_test.py"), jsonl or resources
@@ -4788,7 +4983,17 @@ def report(s: Settings, jsonl: Path | None, resources: Path | None) -> int:
     command = [sys.executable, str(reader), str(recorded), "--lang", s.lang]
     if s.no_report:
         command += ["--no-charts", "--output", os.devnull]
-    return subprocess.run(command, check=False).returncode
+    finished = False
+    with subprocess.Popen(command) as reading:
+        try:
+            while not finished and (before or not aborted.is_set()):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    finished = reading.wait(LOOK_UP_S) is not None and aborted.is_set() == before
+        finally:
+            if not finished:
+                reading.kill()
+                say(f"The report was not finished. The results are whole; make it with: {shlex.join(command)}")
+    return reading.returncode
 
 
 def say(line: str, print_line: Callable[[str], None] = print) -> None:
