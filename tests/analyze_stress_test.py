@@ -25,7 +25,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 try:
-    from memory_leak_stress_test import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_PASS, EXIT_USAGE, VERSION
+    from memory_leak_stress_test import (
+        EXIT_FAIL,
+        EXIT_INCONCLUSIVE,
+        EXIT_INTERRUPTED,
+        EXIT_PASS,
+        EXIT_USAGE,
+        VERSION,
+        usable_streams,
+    )
     from stress_report.charts import write_charts
     from stress_report.findings import MOST_WORDS, Note, plain
     from stress_report.judging import Judged, judge
@@ -73,10 +81,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    usable_streams()
     args = parse_command_line(argv)
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not end the program
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
     try:
         judged = judge(read_run(args.run, args.resources))
         before = judge(read_run(args.baseline, None)) if args.baseline else None
@@ -86,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has left; nothing is wrong with the run
+    except OSError:  # the terminal or the reader of our output has left; nothing is wrong with the run
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OF[judged.verdict]
     except Exception:  # Python's own status for it, 1, would say that the service failed a criterion

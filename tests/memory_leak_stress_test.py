@@ -76,6 +76,8 @@ __all__ = [  # what the reader, the bench and the tests take from here
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "poll_wait", "GrowthVerdict", "RoleVerdict",
     "HorseSeries", "judge_leak", "working_role", "judge_growth", "readings_of", "Breach", "LevelRun",
     "judge_level_run", "was_recycled", "crashes_and_recycled",
+    # the terminal
+    "usable_streams",
     # exit statuses
     "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
 ]
@@ -216,7 +218,9 @@ class TaskResult:
         return self.audio_path or self.audio_file
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+        """One line without a character that a terminal might obey, or that no file takes: JSON can spell them."""
+        line = json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+        return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 # ====================================================================================== descriptions of APIs
@@ -498,7 +502,7 @@ class Settings:
         """What a reader needs to judge or repeat the run, as JSON; it holds no secret."""
         left_out = {"list", "results_dir", "no_report", "lang", "quiet", "self_check"}
         record = {k: v for k, v in vars(self).items() if k not in left_out}
-        patterns = {role: [without_secrets(pattern) for pattern in them] for role, them in self.watch.items()}
+        patterns = {role: [without_secrets(each, command=True) for each in them] for role, them in self.watch.items()}
         pids = {role: list(them) for role, them in self.pid.items()}
         return {k: str(v) if isinstance(v, Path) else v for k, v in record.items()} | {
             "url": without_secrets(self.url), "watch": patterns, "pid": pids, "api": without_secrets(self.api.name),
@@ -521,9 +525,16 @@ exit status: 0 all criteria passed, 1 one failed, 2 wrong command line, 3 inconc
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """Its messages quote what was typed."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        super().error(printable(without_secrets(message, command=True)))
+
+
 def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     """Read the command line; a wrong one ends the program with status 2 and one sentence."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="memory_leak_stress_test.py",
         usage="%(prog)s [options]",
         description="Tests whether the memory leak of a speech-recognition service is gone and how many tasks at once "
@@ -636,7 +647,7 @@ def api_description(text: str) -> ApiDescription:
 def key_and_value(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{without_secrets(text)!r} is not KEY=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value
 
 
@@ -682,7 +693,7 @@ def base_url(text: str) -> str:
     except ValueError:  # a port of 99999, half an IPv6 address
         usable = False
     if not usable:
-        raise argparse.ArgumentTypeError(f"{without_secrets(text)!r} is not a URL like http://localhost:8000")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL like http://localhost:8000")
     return text.rstrip("/")
 
 
@@ -716,24 +727,41 @@ def api_token() -> str | None:
     return os.environ.get("ASR_API_TOKEN", "").strip() or None
 
 
-NAMED_SECRET = r"(?:password|passwd|secret|token|api[-_]?key|authorization)"
-SECRETS = (
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]*@", re.I), r"\1***@"),  # redis://:password@host
-    # token=…, "password": "…", Authorization: Bearer …; in a sentence a space is not enough ("unexpected token at 3")
-    (re.compile(rf"({NAMED_SECRET}[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?[\"']?)[^\s\"',&]+", re.I),
-     r"\1***"),
-    (re.compile(rf"(--?[\w-]*{NAMED_SECRET}\s+[\"']?)[^\s\"',&]+", re.I), r"\1***"),  # --token …
-)
+SECRET = r"(?:pass(?:word|wd|phrase)|secret|token|(?:api|access|private)[-_ ]?key|authorization|credentials?)"
+ASSIGNED = rf"(?:{SECRET}|(?<![a-z])(?:pass|pwd|cookie|session(?:[-_]?id)?))"  # words that mean none in a sentence
+SCHEME = r"(?:(?:bearer|basic|token)\s+)"
+VALUE = r"[^\s\"',&;]+"
+# Not any word: in a sentence a name and a space or a colon are not enough ("unexpected token: end of input").
+RANDOM = r"(?:(?=[^\s\"',&;]*\d)(?=[^\s\"',&;]*[a-z])[^\s\"',&;]{5,}|[\w+/=.-]{20,})"
+SECRETS = tuple((re.compile(pattern, re.I), replacement) for pattern, replacement in (
+    (r"(\b[a-z][a-z0-9+.-]{0,20}://)[^\s/\"']*@", r"\1***@"),  # redis://:password@host, to the last @
+    (rf"({ASSIGNED}[\"']\s*[=:]\s*([\"']){SCHEME}?)(?:\\.|(?!\2).)*", r"\1***"),  # "password": "…"
+    (rf"({ASSIGNED}\s*=\s*{SCHEME}?([\"']))(?:\\.|(?!\2).)*", r"\1***"),  # password="…"
+    (rf"({ASSIGNED}[\"']?\s*=\s*{SCHEME}?){VALUE}", r"\1***"),  # token=…
+    (rf"(authorization[\"']?\s*:\s*{SCHEME}){VALUE}", r"\1***"),
+    (rf"({SECRET}[\"']?(?:\s+provided)?(?::|\s)\s*[\"']?(?:{SCHEME}[\"']?)?){RANDOM}", r"\1***"),
+    (rf"(\bbearer\s+){RANDOM}", r"\1***")))
+ARGUMENT_SECRETS = (
+    (re.compile(rf"(--?[\w-]*(?:{SECRET}|pass|pwd)\s+[\"']?){VALUE}", re.I), r"\1***"),  # --token …
+    (re.compile(r"(^|[\s'\"=])-p(?=[^\s-])[^\s\"']+"), r"\1-p***"))  # as those of mysql and sshpass
 
 
-def without_secrets(text: str) -> str:
-    """The text with passwords in URLs, `password=…`, `--token …` and the API token replaced by ***."""
+def without_secrets(text: str, *, command: bool = False) -> str:
+    """The text with the API's token, passwords in URLs, `password=…` and the like replaced by ***.
+
+    Of a command line also `--token …` and `-pSECRET`, which may be any word of a sentence.
+    """
     if token := api_token():
         for written in (token, json.dumps(token)[1:-1], quote(token, safe="")):  # as it is, in JSON, in a URL
             text = text.replace(written, "***")
-    for pattern, replacement in SECRETS:
+    for pattern, replacement in SECRETS + (ARGUMENT_SECRETS if command else ()):
         text = pattern.sub(replacement, text)
     return text
+
+
+def printable(text: str, kept: str = "") -> str:
+    """The text with a space for what a terminal might obey or cannot show: escapes, controls, marks of direction."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in kept else " " for c in text)
 
 
 # =============================================================================================== audio clips
@@ -1001,7 +1029,8 @@ class TaskError(Exception):
 
     def __init__(self, kind: str, words: str = "", **facts: Any) -> None:
         super().__init__(shortened(words))
-        self.kind, self.facts = kind, facts
+        self.kind = kind
+        self.facts = {name: shortened(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
 
 
 class BadAnswer(ValueError):
@@ -1406,7 +1435,7 @@ def cause_of(error: BaseException) -> BaseException:
 def shortened(words: str, limit: int = WORDS_LIMIT) -> str:
     """One line of at most `limit` characters without secrets: its beginning and its end (a traceback's reason)."""
     head, tail = (words, "") if len(words) <= 20 * limit else (words[: 10 * limit], words[-10 * limit :])
-    line = " ".join(without_secrets(f"{head} {tail}").split())
+    line = " ".join(printable(without_secrets(f"{head} {tail}")).split())
     cut = limit // 3
     return line if len(line) <= limit else f"{line[:cut]} … {line[cut + 3 - limit:]}"
 
@@ -2454,7 +2483,7 @@ class ProcessTable:
             self._forget(pid)  # started by the API, and known for a worker only now
         try:
             process = psutil.Process(pid)
-            argv, started, name = process.cmdline(), process.create_time(), process.name()
+            argv, started, name = process.cmdline(), process.create_time(), printable(process.name())
             below: list[psutil.Process] = []
             if parent is None:  # a match below a watched process (a work-horse, a scheduler) is part of its tree
                 below = process.children(recursive=True)
@@ -2701,11 +2730,14 @@ class Sampler:
                     self._changed.notify_all()
                 if tick.rows:
                     self._write_rows(tick.at, tick.at - plan.start, stamp)
-        except OSError as error:  # nothing may pass for a measurement that is none
+        except Exception as error:  # nothing may pass for a measurement that is none
+            known = isinstance(error, OSError)
+            said = str(error) if known else f"a fault of this tool: {type(error).__name__}: {shortened(str(error))}"
             with self._changed:
-                self.failure = f"sampling stopped ({error}): memory is not measured from here on"
+                self.failure = f"sampling stopped ({said}): memory is not measured from here on"
                 self.table.alive.clear()
                 self._window.peaks.clear()
+                self._latest = Reading(time.monotonic(), {}, {}, frozenset())
 
     def _look(self, now: float, scan: bool) -> None:
         self.table.scan() if scan else self.table.follow()
@@ -2747,7 +2779,7 @@ class Sampler:
             for w in list(self.table.alive.values()):
                 with contextlib.suppress(psutil.Error):  # died between the look and the row: drop it, keep the others
                     cpu = cpu_percent(w, now)
-                    self._rows.writerow((iso, round(elapsed, 3), w.name, w.process.pid, round(cpu, 1),
+                    self._rows.writerow((iso, round(elapsed, 3), cell(w.name), w.process.pid, round(cpu, 1),
                                          round(w.sample.rss, 2), round(100 * w.sample.rss / self._total, 2)))
             self._csv.flush()
         except OSError as error:  # a full disk must not pass for a quiet machine; memory is measured all the same
@@ -2759,6 +2791,18 @@ class Sampler:
             ordered = sorted(self.table.alive.values(), key=lambda w: (ROLES.index(w.role), not w.root, w.started))
             return [Look(w.role, w.process.pid, w.name, w.line, w.root, w.serves, w.sample.rss, w.sample.private)
                     for w in ordered]
+
+    def trouble(self) -> str | None:
+        """Why memory or the CSV is recorded no more, if not told before."""
+        if not self.failure or self.failure in self._told:
+            return None
+        self._told.add(self.failure)
+        return self.failure
+
+    @property
+    def looks(self) -> bool:
+        """Whether it still looks at the processes."""
+        return self._thread.is_alive()
 
     def warnings(self) -> list[str]:
         """What a person should know of how the processes were chosen, not told before."""
@@ -2890,6 +2934,11 @@ def is_flat(readings: Sequence[Reading]) -> bool:
     return len({r.pids for r in readings}) == 1 and all(max(mb) - min(mb) <= SETTLE_MB for mb in series.values())
 
 
+def cell(name: str) -> str:
+    """A process's name as a spreadsheet shows it, and does not reckon with it."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+
+
 def cpu_percent(watched: Watched, now: float) -> float:
     """CPU since the last call, percent of one core; of a process asked for the first time, over its whole age."""
     times = watched.process.cpu_times()
@@ -2906,7 +2955,7 @@ def busiest_other(before: CpuLook, after: CpuLook) -> Busy | None:
         if used[pid] <= 0:
             return None
         with contextlib.suppress(psutil.Error):  # it has just ended: the next one will do
-            return Busy(pid, psutil.Process(pid).name(), round(used[pid], 2))
+            return Busy(pid, printable(psutil.Process(pid).name()), round(used[pid], 2))
     return None
 
 
@@ -3819,7 +3868,9 @@ class StressTest:
         if not self.sampler:
             return Reading(time.monotonic(), {}, {}, frozenset())
         self.screen.status(doing="waiting for memory to settle")
-        return self.sampler.at_rest(self.settings.settle_timeout, self.aborted)
+        reading = self.sampler.at_rest(self.settings.settle_timeout, self.aborted)
+        self.screen.trouble()
+        return reading
 
     def given_up(self, last_progress: float) -> TaskError | None:
         """Why waiting for a task is pointless: no worker is left, or all have been idle for the stall time-out."""
@@ -4418,7 +4469,8 @@ class Screen:
 
     def __exit__(self, *_: object) -> None:
         if self.live:
-            self.live.stop()
+            with contextlib.suppress(OSError):  # the terminal has gone
+                self.live.stop()
 
     def event(self, text: str) -> None:
         """Something that stays on the screen or in the log of a job."""
@@ -4430,6 +4482,11 @@ class Screen:
             say(line, functools.partial(self.live.console.print, style=style, markup=False, highlight=False))
         else:
             say(line)
+
+    def trouble(self) -> None:
+        """Say once, and when it happens, that memory or the CSV is recorded no more."""
+        if self.sampler and (trouble := self.sampler.trouble()):
+            self.event(f"WARNING {trouble}")
 
     def status(self, *, where: str | None = None, doing: str | None = None, done: str = "") -> None:
         """What is going on now, for the live line."""
@@ -4449,7 +4506,7 @@ class Screen:
         reading = self.sampler.latest() if self.sampler else None
         memory = "  ".join(f"{role} {mb:,.0f} MB" for role, mb in (reading.rss if reading else {}).items())
         parts = [self.where, self.doing, self.done, f"{clock(time.monotonic() - self.began)} elapsed{left}", memory]
-        return " · ".join(part for part in parts if part)
+        return printable(without_secrets(" · ".join(part for part in parts if part)))
 
     def cycle(self, cycle: int, results: Sequence[TaskResult], verdicts: Mapping[str, RoleVerdict]) -> None:
         """One line per leak cycle: memory at rest after it, and what the rule says so far."""
@@ -4533,20 +4590,21 @@ FAULT_HINT = ("This is a fault of this tool and says nothing of the service: ple
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    usable_streams()
     settings = parse_command_line(argv)
     try:
         if settings.list:
             return list_processes(settings)
         return self_check() if settings.self_check else run_test(settings)
     except CannotStart as error:
-        print(f"Cannot start: {error}", file=sys.stderr)
+        say_error(f"Cannot start: {error}")
         return EXIT_NO_START
     except KeyboardInterrupt:  # before or after the phases, which take it themselves
-        print("interrupted", file=sys.stderr)
+        say_error("interrupted")
         return EXIT_INTERRUPTED
     except Exception:  # Python's own status for it, 1, would say that the service failed a criterion
-        traceback.print_exc()
-        print(f"{FAULT_HINT} It is in {settings.results_dir}; analyze_stress_test.py judges it.", file=sys.stderr)
+        say_error(f"{traceback.format_exc()}{FAULT_HINT} It is in {settings.results_dir}; analyze_stress_test.py "
+                  "judges it.")
         return EXIT_INCONCLUSIVE
 
 
@@ -4561,7 +4619,7 @@ def run_test(s: Settings) -> int:
     make_folder(s.results_dir)
     if loads:
         if not s.quiet:
-            say(f"{datetime.now():%H:%M:%S} a first task through the API {without_secrets(s.api.name)}")
+            say(f"{datetime.now():%H:%M:%S} a first task through the API {s.api.name}")
         warnings += probe(client, clips[0].clips[0], s.task_timeout)
     jsonl, resources = new_files(s.results_dir)
     aborted = client.aborted
@@ -4579,16 +4637,16 @@ def run_test(s: Settings) -> int:
                 screen.event(f"WARNING {error}")
             except ToolFault as fault:
                 cut_short = True
-                print(f"{fault}\n{FAULT_HINT}", file=sys.stderr)
+                say_error(f"{fault}\n{FAULT_HINT}")
         else:
             screen.event("monitor phase: recording until Ctrl-C")
-            while not aborted.wait(60):
-                if sampler:
-                    sampler.open_window()  # forget those that have ended
+            while sampler and sampler.looks and not aborted.wait(SCAN_S):
+                screen.trouble()
+                sampler.open_window()  # forget those that have ended
+            cut_short = not aborted.is_set()
         for late in sampler.warnings() if sampler else ():
             screen.event(late)
-        if sampler and sampler.failure:
-            screen.event(f"WARNING {sampler.failure}")
+        screen.trouble()
         screen.event(own_use(time.monotonic() - screen.began))
     status = report(s, jsonl if loads else None, resources if sampler else None, aborted)
     if aborted.is_set():
@@ -4650,7 +4708,7 @@ def check_api(client: ApiClient) -> str | None:
         except requests.RequestException as error:
             raise no_answer(client, error) from None
         except ValueError as error:
-            raise CannotStart(f"API at {without_secrets(client.url)} has no health page like this tool's ({error}); "
+            raise CannotStart(f"API at {client.url} has no health page like this tool's ({error}); "
                               f"{try_it(client)} (for an API of another shape: --api)") from None
     if not health.serves:
         raise CannotStart(f"API says it is {health.status} ({health.words}); is a worker running? {try_it(client)}")
@@ -4658,14 +4716,14 @@ def check_api(client: ApiClient) -> str | None:
 
 
 def try_it(client: ApiClient) -> str:
-    return f"try: curl {without_secrets(client.url)}{client.api.health or client.api.submit}"
+    return f"try: curl {client.url}{client.api.health or client.api.submit}"
 
 
 def no_answer(client: ApiClient, error: Exception) -> CannotStart:
     if isinstance(error, requests.exceptions.SSLError):
-        return CannotStart(f"The certificate of {without_secrets(client.url)} cannot be verified "
+        return CannotStart(f"The certificate of {client.url} cannot be verified "
                            f"({shortened(str(error), 200)}); name its authority's with --ca-bundle FILE")
-    return CannotStart(f"API does not answer at {without_secrets(client.url)} ({type(error).__name__}); "
+    return CannotStart(f"API does not answer at {client.url} ({type(error).__name__}); "
                        f"{try_it(client)} (or name another with --url)")
 
 
@@ -4716,7 +4774,7 @@ def first_task(client: ApiClient, sent: Recording, timeout: float) -> TaskState:
 def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStart:
     """The sentence for a first task that failed: the field of the description to look at, and the service's answer."""
     api, code = client.api, failure.kind.removeprefix("submit_http_")
-    where, problem = without_secrets(client.url), str(failure.facts.get("problem", ""))
+    where, problem = client.url, str(failure.facts.get("problem", ""))
     if failure.kind in ("submit_refused", "submit_reset"):
         return CannotStart(f"API does not answer at {where} ({failure}); {try_it(client)} (or name another with --url)")
     if failure.kind in TIMEOUTS:
@@ -4737,7 +4795,7 @@ def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStar
                                                   "status" if problem.startswith("unknown") else "submit"))
     said = ": ".join(part for part in (f"HTTP {code}" if code != failure.kind else failure.kind, problem, str(failure))
                      if part)
-    return CannotStart(f"The API at {where} does not fit the description {without_secrets(api.name)}: a first task of "
+    return CannotStart(f"The API at {where} does not fit the description {api.name}: a first task of "
                        f"{sent.seconds:.1f} s by {api.method} {api.submit} came to {said.rstrip('.')}. "
                        f"Look at the field {look}")
 
@@ -4844,7 +4902,7 @@ def reason(choice: Choice) -> str:
 
 def program_shown(line: str) -> str:
     """A command line's first words, without paths and secrets."""
-    return shortened(" ".join(os.path.basename(word) for word in without_secrets(line).split()[:3]), 60)
+    return shortened(" ".join(os.path.basename(word) for word in without_secrets(line, command=True).split()[:3]), 60)
 
 
 def untold_api(table: ProcessTable) -> str:
@@ -4869,31 +4927,31 @@ def list_processes(s: Settings) -> int:
     finder = table.finder
     choices = {c.pid: c for found in (finder.redis, finder.backends, finder.api, finder.workers) for c in found.values()
                if c.role in table.narrowed}
-    print("watched:" if table.alive else "watched: nothing")
+    say("watched:" if table.alive else "watched: nothing")
     for w in sorted(table.alive.values(), key=lambda w: (ROLES.index(w.role), w.started)):
         chosen = choices.get(w.process.pid)
         why = f"below {w.parent}" + (", takes tasks" if w.serves else "") if not w.root else \
             reason(chosen) if chosen and chosen.role == w.role else \
             REASONS["asked" if w.role in s.watch or w.role in s.pid else "pattern"]
-        print(f"  {w.role:<8}{w.process.pid:>8}  {shown_in_full(w.line)}: {why}")
+        say(f"  {w.role:<8}{w.process.pid:>8}  {shown_in_full(w.line)}: {why}")
     others = {pid: Choice("api", pid, p.line, False, "other_port") for pid, p in table.seen.items()
               if "api" in table.narrowed and WEB_SERVER.match(p.line)}
     others |= {pid: choice for pid, choice in choices.items() if not choice.watched}
-    print("passed over:" if others.keys() - table.alive.keys() else "passed over: none")
+    say("passed over:" if others.keys() - table.alive.keys() else "passed over: none")
     for pid, choice in sorted(others.items()):
         if pid not in table.alive:
-            print(f"  {choice.role:<8}{pid:>8}  {shown_in_full(choice.line)}: {reason(choice)}")
+            say(f"  {choice.role:<8}{pid:>8}  {shown_in_full(choice.line)}: {reason(choice)}")
     for warning in warnings_of(table):
-        print(warning)
+        say(warning)
     needed = {must_be_found(s)} if s.phase != "monitor" else set(ROLES)
     if needed & {w.role for w in table.alive.values()}:
         return EXIT_PASS
-    print(f"nothing found that a test needs: {' or '.join(r for r in ROLES if r in needed)}", file=sys.stderr)
+    say_error(f"nothing found that a test needs: {' or '.join(r for r in ROLES if r in needed)}")
     return EXIT_NO_START
 
 
 def shown_in_full(line: str) -> str:
-    return shortened(without_secrets(line), 160)
+    return shortened(without_secrets(line, command=True), 160)
 
 
 def warnings_of(table: ProcessTable) -> list[str]:
@@ -4997,12 +5055,37 @@ def report(s: Settings, jsonl: Path | None, resources: Path | None, aborted: thr
 
 
 def say(line: str, print_line: Callable[[str], None] = print) -> None:
-    """Print a line; where the terminal or the reader of a pipe has gone, the test goes on for the sake of its files."""
+    """Print a line without secrets and without anything that a terminal might obey: the door for all of it.
+
+    Where the terminal or the reader of a pipe has gone, the test goes on for the sake of its files.
+    """
     try:
-        print_line(line)
+        print_line(printable(without_secrets(line), "\n"))
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say_error(line: str) -> None:
+    """The same on standard error."""
+    with contextlib.suppress(OSError):  # nobody is left to be told
+        print(printable(without_secrets(line), "\n"), file=sys.stderr, flush=True)
+
+
+def usable_streams() -> None:
+    """Standard streams that are there and that show any character, by its number where they cannot.
+
+    A closed one would be the first file that is opened next: the results.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+        stream = getattr(sys, name)
+        if number and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 # The self-check's process: for every line it reads it holds so many MB more, or takes and gives back as much.
@@ -5030,7 +5113,7 @@ def self_check() -> int:
                                                                stdout=subprocess.PIPE, text=True)) for role in commands}
         table = ProcessTable({}, {role: (child.pid,) for role, child in children.items()}, 0, set())
         sampler = stack.enter_context(Sampler(table, None, 1.0))
-        print(f"{PLANTED_CYCLES} cycles: one process leaks {PLANTED_MB} MB in each, the other none", flush=True)
+        say(f"{PLANTED_CYCLES} cycles: one process leaks {PLANTED_MB} MB in each, the other none")
         results: list[TaskResult] = []
         before = sampler.at_rest(10, threading.Event())
         for cycle in range(1, PLANTED_CYCLES + 1):
@@ -5047,12 +5130,12 @@ def self_check() -> int:
     leak, calm = verdicts["worker"].growth, verdicts["api"].growth
     for name, verdict in (("leaking process", leak), ("healthy process", calm)):
         rate = "" if verdict.mb_per_cycle is None else f" ({verdict.mb_per_cycle:.1f} MB per cycle)"
-        print(f"{name}: {verdict.verdict}{rate}")
+        say(f"{name}: {verdict.verdict}{rate}")
     found = leak.mb_per_cycle or 0.0
     if leak.verdict == "LEAK" and calm.verdict == "NO LEAK" and abs(found - PLANTED_MB) < PLANTED_MB / 10:
-        print("self-check passed: a verdict of this machine can be trusted")
+        say("self-check passed: a verdict of this machine can be trusted")
         return EXIT_PASS
-    print(f"self-check FAILED: a planted leak of {PLANTED_MB} MB per cycle was measured as {found:.1f}; "
+    say(f"self-check FAILED: a planted leak of {PLANTED_MB} MB per cycle was measured as {found:.1f}; "
           "do not trust a verdict of this machine")
     return EXIT_FAIL
 

@@ -55,7 +55,8 @@ def from_old_tool(content: Mapping[str, Any], old_ids: Counter[tuple[str, ...]])
     before, per_run = old_ids[place], 1 if task or not isinstance(size, int) else max(1, size)
     taken, rtf, mib = (content.get(key) for key in ("processing_time", "rtf", "audio_size_mb"))
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0 for v in (taken, rtf))
-    known = {f.name for f in dataclasses.fields(TaskResult)} - {"memory", "level", "deaths", "settings", "host"}
+    known = {f.name for f in dataclasses.fields(TaskResult)} - {
+        "memory", "level", "deaths", "settings", "host", "error_kind", "error_facts", "batch", "upload", "end"}
     old_ids[place] += 1
     return {k: v for k, v in content.items() if k in known} | {
         "phase": "concurrency" if level else "leak",
