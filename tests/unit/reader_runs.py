@@ -79,9 +79,12 @@ def healthy() -> list[TaskResult]:
 
 
 def confirmed(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency") -> list[TaskResult]:
-    """A ramp whose last level has been run twice more."""
-    size = list(levels[-1])[0].concurrency
-    return ramp(*levels, stop=stop) + level(size, 2) + level(size, 3)
+    """A ramp and the runs that confirm its answer: a last level that failed once more, the highest stable one twice."""
+    groups = [list(each) for each in levels]
+    failed = groups[-1] if any(result.status != "success" for result in groups[-1]) else []
+    again = [dataclasses.replace(result, level_run=2, level=LevelFacts()) for result in failed]
+    size = len(groups[-2 if failed else -1]) if len(groups) > bool(failed) else 0
+    return ramp(*groups, stop=stop) + again + (level(size, 2) + level(size, 3) if size else [])
 
 
 def with_settings(results: list[TaskResult], **settings: Any) -> list[TaskResult]:
