@@ -116,9 +116,9 @@ def long_tasks_fail(results: list[TaskResult]) -> list[TaskResult]:
     return results
 
 
-def replaced_worker(results: list[TaskResult], at: int = 6) -> list[TaskResult]:
+def replaced_worker(results: list[TaskResult]) -> list[TaskResult]:
     for result in results:
-        if (result.cycle or 0) >= at:
+        if (result.cycle or 0) >= 6:
             result.memory = {"worker": memory(700.0, 700.0, pid=101)}
     return results
 
@@ -157,10 +157,10 @@ MISSING: list[tuple[str, Callable[[], list[TaskResult]], dict[str, Any], str, st
     ("most long tasks failed", lambda: long_tasks_fail(healthy()), {}, "long_audio_delta", "inconclusive"),
     ("tasks failed in the leak phase", lambda: long_tasks_fail(healthy()), {}, "no_cumulative_growth", "inconclusive"),
     ("a line does not say who was alive", lambda: without_memory(healthy()), {}, "no_worker_crash", "inconclusive"),
-    ("a worker was replaced too early: baseline", lambda: replaced_worker(healthy(), 8), {}, "return_to_baseline",
-     "inconclusive"),
-    ("a worker was replaced too early: growth", lambda: replaced_worker(healthy(), 8), {}, "no_cumulative_growth",
-     "inconclusive"),
+    ("replaced, and its lives are too short: baseline", lambda: replaced_worker(leak_phase(FLAT[:9])), {},
+     "return_to_baseline", "inconclusive"),
+    ("replaced, and its lives are too short: growth", lambda: replaced_worker(leak_phase(FLAT[:9])), {},
+     "no_cumulative_growth", "inconclusive"),
     ("the API died in the ramp", lambda: api_dies(healthy()), {}, "no_worker_crash", "fail"),
     ("a role that leaks beside one that does not", lambda: leak_phase(FLAT, [50 + 60.0 * n for n in range(12)]), {},
      "no_cumulative_growth", "fail"),
