@@ -28,6 +28,7 @@ from unit.reader_runs import (
     ramp,
     sample_rows,
     statuses,
+    with_long_delta,
     with_settings,
 )
 
@@ -37,17 +38,6 @@ def test_a_healthy_run_passes_every_criterion(tmp_path: Path) -> None:
     assert set(statuses(run).values()) == {"pass"}
     assert run.verdict == "pass"
     assert (run.ramp.max_stable, run.ramp.max_real_time, run.ramp.stop_reason) == (5, 5, "max_concurrency")
-
-
-def with_long_delta(mb: float, private: float | None = None) -> list[TaskResult]:
-    """RSS, and private memory by as much unless said otherwise, grows by so much across long tasks."""
-    results = healthy()
-    for result in results:
-        if result.phase == "leak" and result.audio_file == "long.wav" and result.cycle:
-            worker, result.worker_rss_delta_mb = result.memory["worker"], mb
-            before = 700.0 - (mb if private is None else private)
-            result.memory = {"worker": dataclasses.replace(worker, private_before_mb=before, private_after_mb=700.0)}
-    return results
 
 
 @pytest.mark.parametrize(("mb", "status", "band"), [
