@@ -143,7 +143,7 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None, phase: str = "leak"
 
 
 def idle_in_samples(run: RecordedRun, role: str, tasks: Sequence[TaskResult]) -> dict[str, Any] | None:
-    """Facts of a role that used no more CPU while tasks ran than at rest, where only the CSV tells of CPU; else None.
+    """Facts of a role that used no more CPU while these tasks ran than in between, where only the CSV tells; else None.
 
     Not of one that forks for each task: its children come and go between samples. Nor where a task failed: how long
     the service was at work on it is not known.
@@ -160,6 +160,8 @@ def idle_in_samples(run: RecordedRun, role: str, tasks: Sequence[TaskResult]) ->
     ran = [(samples.at_wall(begin), samples.at_wall(end)) for begin, end in windows]
     seconds, cpu_s = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
     for place, (before, now) in enumerate(itertools.pairwise(samples.elapsed), 1):
+        if now < ran[0][0] or before > ran[-1][1]:
+            continue
         busy = any(begin < now and before < end for begin, end in ran)
         seconds[busy] += now - before
         cpu_s[busy] += used[place] * (now - before)
