@@ -3380,17 +3380,34 @@ def judge_lives(role: str, results: Sequence[TaskResult], breaks: Sequence[tuple
     What they leak is contained by their end: how often that comes, and how much it keeps within bounds, is said.
     """
     lives, tasks = lives_of(role, results), tasks_per_cycle(results)
-    grown = [0.0, *itertools.accumulate(sum(steps) for steps in steps_within(lives))]
-    growth = dataclasses.replace(judge, tolerance_mb=judge.tolerance_mb / tasks).series(grown)
-    slope, high = (None if mb is None else tasks * mb for mb in (growth.mb_per_cycle, growth.upper_bound_mb_per_cycle))
+    growth = judge_steps([life.steps for life in lives], lives, tasks, judge)
     replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
-    per_cycle = {name: tasks * growth.facts[name] for name in ("slope", "low", "high") if name in growth.facts}
-    facts = growth.facts | per_cycle
-    facts |= {"cycle": replaced[-1], "times": len(replaced), "per_task": growth.mb_per_cycle,
-              "tasks": statistics.median([len(life.held) for life in lives]) if lives else 0,
-              "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
+    facts = growth.facts | {
+        "cycle": replaced[-1], "times": len(replaced), "per_task": (growth.mb_per_cycle or 0.0) / tasks,
+        "tasks": statistics.median([len(life.held) for life in lives]) if lives else 0,
+        "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
     reason = {"LEAK": "recycled_leak", "NO LEAK": "recycled_calm"}.get(growth.verdict, "replaced")
-    return GrowthVerdict(growth.verdict, reason, facts, slope, high, growth.cycles)
+    return dataclasses.replace(growth, reason=reason, facts=facts)
+
+
+def judge_steps(steps: Sequence[Mapping[int, float]], lives: Sequence[Life], tasks: int, judge: Judge) -> GrowthVerdict:
+    """The verdict on steps within lives, of which each life has fewer than it had tasks.
+
+    Where too few are left for so many cycles, growth that goes on in each task accuses, too. And a life's first use
+    of a further clip, where it did not give back memory, is as good as any other step to show that nothing grows.
+    """
+    own = [0.0, *itertools.accumulate(sum(each) for each in steps_within(lives, steps))]
+    growth = judge.series(own[::tasks])
+    if growth.verdict != "INCONCLUSIVE":
+        return growth
+    by_task = dataclasses.replace(judge, tolerance_mb=judge.tolerance_mb / tasks).series(own)
+    if by_task.verdict == "LEAK":
+        per_cycle = {name: by_task.facts[name] * tasks for name in ("slope", "low", "high")}
+        return dataclasses.replace(by_task, facts=by_task.facts | per_cycle, mb_per_cycle=per_cycle["slope"],
+                                   upper_bound_mb_per_cycle=per_cycle["high"])
+    more = [life.steps | {place: max(0.0, mb) for place, mb in life.first_uses.items()} for life in lives]
+    calm = judge.series([0.0, *itertools.accumulate(sum(each) for each in steps_within(lives, more))][::tasks])
+    return calm if calm.verdict == "NO LEAK" else growth
 
 
 def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | None:
@@ -3496,6 +3513,7 @@ class Life:
     held: dict[int, float] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)  # clips it has met
     steps: dict[int, float] = field(default_factory=dict)  # growth after its first use of each clip
+    first_uses: dict[int, float] = field(default_factory=dict)  # growth at its first use of each clip
 
     @property
     def first_used(self) -> float:
@@ -3515,20 +3533,21 @@ def lives_of(role: str, results: Sequence[TaskResult]) -> list[Life]:
         for process in (p for p in result.memory[role].processes if not p.ended and p.held_mb is not None):
             life = lives.setdefault((process.pid, process.started), Life())
             held = process.held_mb or 0.0
-            if place - 1 in life.held and result.clip in life.used and result.cycle:
-                life.steps[place] = held - life.held[place - 1]
+            if place - 1 in life.held and result.cycle:
+                steps = life.steps if result.clip in life.used else life.first_uses
+                steps[place] = held - life.held[place - 1]
             if place - 1 in life.held or process.resident:
                 life.used.add(result.clip)
             life.held[place] = held
     return [life for life in lives.values() if len(life.held) > 1]
 
 
-def steps_within(lives: Sequence[Life]) -> list[list[float]]:
-    """Growth of each life in each batch in which any was past its first use and had loaded its model, in order."""
+def steps_within(lives: Sequence[Life], steps: Sequence[Mapping[int, float]]) -> list[list[float]]:
+    """These steps of each life, by the batches in which any had loaded its model, in order."""
     places: dict[int, list[float]] = {}
-    for life in lives:
+    for life, own in zip(lives, steps, strict=True):
         loaded = max(life.held.values()) / 2
-        for place, mb in life.steps.items():
+        for place, mb in own.items():
             if life.held[place] - mb >= loaded:
                 places.setdefault(place, []).append(mb)
     return [places[place] for place in sorted(places)]

@@ -171,8 +171,11 @@ def effective_parallelism(levels: Sequence[Level]) -> float | None:
 def work_together(ramp: Ramp) -> str:
     """Whether "stable" tasks were done at the same time, which no queue shows: it takes them all and lets them wait.
 
-    none: at most one is stable; unknown; not: nearly one after another; waits: beyond the knee they only wait; yes.
+    none: at most one is stable; slow_page: the result page hides it; unknown; not: nearly one after another; waits:
+    beyond the knee they only wait; yes.
     """
+    if ramp.slow_page_s is not None:
+        return "slow_page"
     if (ramp.max_stable or 0) < 2:
         return "none"
     if ramp.effective_parallelism is None:

@@ -149,7 +149,7 @@ def deaths_seen(results: Sequence[TaskResult]) -> Iterator[Death]:
 
 def memory_missing(run: RecordedRun, evidence: Evidence | None) -> Note | None:
     """Why a memory criterion of the leak phase cannot be measured; None where it can."""
-    if not run.asked("leak") and run.setting("phase") != "loaded":
+    if not run.cycles_asked:
         return Note("no_leak_phase")
     if not run.watched:
         return Note("memory_not_watched")
@@ -172,8 +172,10 @@ def doubted(criterion: Criterion, evidence: Evidence | None) -> Criterion:
 
 
 def gave_up(run: RecordedRun) -> list[TaskResult]:
-    """The failed tasks of a leak phase at whose end, or in all of which, no task succeeded; empty where some did."""
-    tasks = [r for r in run.phase("leak") if r.cycle and r.error_kind not in NOT_THE_SERVICES]
+    """The failed tasks of a phase of cycles at whose end, or in all of which, no task succeeded; empty where some did.
+    """
+    of_cycles = run.phase("leak") or run.phase("loaded")
+    tasks = [r for r in of_cycles if r.cycle and r.error_kind not in NOT_THE_SERVICES]
     cycles = sorted({r.cycle or 0 for r in tasks})
     last = [r for r in tasks if (r.cycle or 0) in cycles[-GIVE_UP_CYCLES:]]
     failed = [r for r in last if r.status != "success"]
@@ -372,6 +374,9 @@ def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
     observed, breach = ramp.max_stable, ramp.first_breach
     facts = {"stable": observed, "lowest": ramp.levels[0].concurrency, "highest": ramp.levels[-1].concurrency,
              "runs": CONFIRM_RUNS, "stop": Note(f"stop_{ramp.stop_reason or 'unknown'}")}
+    if observed is not None and observed >= NEEDED_LEVEL and (later := failed_later(run, observed)):
+        facts |= {"failed": len(later), "at": later[0].concurrency}
+        return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_contradicted", facts))
     if observed is not None and observed >= NEEDED_LEVEL and not ramp.confirmed:
         return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_provisional", facts))
     if observed is not None and observed >= NEEDED_LEVEL:
@@ -381,6 +386,12 @@ def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
         text = Note("stable_failed", {"breach": breach})
         return Criterion("min_concurrency", "fail", observed, NEEDED_LEVEL, text)
     return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_open", facts))
+
+
+def failed_later(run: RecordedRun, stable: int) -> list[TaskResult]:
+    """Tasks that failed in loaded cycles of as many at once as the ramp had found stable, or fewer."""
+    return [r for r in run.phase("loaded") if r.status != "success" and r.error_kind not in NOT_THE_SERVICES
+            and r.concurrency <= stable]
 
 
 def rtf_under_load(run: RecordedRun, ramp: Ramp) -> Criterion:

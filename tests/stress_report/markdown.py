@@ -358,9 +358,7 @@ def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
     yield say("ramp_knee", value=knee)
     parallelism = ramp.effective_parallelism
     yield say("ramp_parallel", value=say("no_level_one") if parallelism is None else num(parallelism, 2))
-    if ramp.slow_page_s is not None:
-        yield say("slow_page", seconds=ramp.slow_page_s)
-    elif (ramp.poll_error or 0.0) > COARSE:
+    if ramp.slow_page_s is None and (ramp.poll_error or 0.0) > COARSE:
         yield say("coarse_polls", percent=100 * (ramp.poll_error or 0.0))
     if meaning := together(ramp, say):
         yield meaning

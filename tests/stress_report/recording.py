@@ -164,6 +164,11 @@ class RecordedRun:
         return bool(self.results) and self.setting("phase") in ("all", phase)
 
     @property
+    def cycles_asked(self) -> bool:
+        """Whether a phase of cycles was to be run, by which growth is judged."""
+        return self.asked("leak") or self.asked("loaded")
+
+    @property
     def watched(self) -> bool:
         return not self.setting("no_watch")
 

@@ -27,6 +27,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead_loaded": ("Memory leaks under load in the {roles}", "{roles} 在并发负载下有内存泄漏"),
     "lead_small": ("Memory grows in the {role} by {rate:,.1f} MB per cycle, under the tolerance",
         "{role} 的内存每轮增长 {rate:,.1f} MB，未超过容差"),
+    "lead_gave_up": ("in the end no task succeeded any more", "到最后已没有任务成功"),
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
     "lead_queued": ("the service stands {stable} at once, but is not much faster than one after another",
         "服务的稳定并发数为 {stable}，但并不比逐个处理快多少"),
@@ -172,6 +173,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "stable_provisional": ("{stable} tasks at once look stable, but the record does not hold the runs that confirm it: "
         "{runs} of that level, and the one that fails once more",
         "{stable} 个任务并发时看起来稳定，但记录中没有用来确认的运行：该级应有 {runs} 次，失败的一级应再跑一次"),
+    "stable_contradicted": ("{stable} tasks at once passed in the ramp, but {failed} {failed:|task|tasks} failed when "
+        "{at} at once were run again in loaded cycles",
+        "并发测试中 {stable} 个任务并发时稳定，但之后的负载循环以并发 {at} 重跑时有 {failed} 个任务失败"),
     "stable_failed": ("{breach}", "{breach}"),
     "stable_open": ("levels {lowest} to {highest} were tested; {stop}",
         "从并发 {lowest} 测起，最高测到 {highest}；{stop}"),
@@ -215,6 +219,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "memory_clean": ("Memory: no leak found in {roles}. {reason}.", "内存：{roles} 未发现泄漏。{reason}。"),
     "memory_small": ("Memory: the {role} {reason}.", "内存：{role} {reason}。"),
     "memory_open": ("Memory: not decided for the {role}: {reason}.", "内存：{role} 无法判定。{reason}。"),
+    "memory_ramp": ("Memory: not judged: {reason}; at rest the {role} held {before:,.0f} MB when the ramp began and "
+        "{after:,.0f} MB after it.",
+        "内存：未作判定。{reason}；空闲时 {role} 在并发测试开始时占用 {before:,.0f} MB，结束后占用 {after:,.0f} MB。"),
+    "recycled": ("Processes of the {roles} were replaced between tasks {count} {count:|time|times}, which is no crash.",
+        "{roles} 的进程在任务之间被替换 {count} 次，不算意外退出。"),
+    "memory_none_role": ("Memory: not judged for the {role}: {reason}.", "内存：{role} 未作判定。{reason}。"),
     "memory_none": ("Memory: not judged: {reason}.", "内存：未作判定。{reason}。"),
     "old_sentence": ("Memory: not judged: the results record a process of at most {recorded:,.1f} MB, while others "
         "that did the work reached {peak:,.0f} MB and still held {held:,.0f} MB at their last sample.",
@@ -263,6 +273,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "改后重跑，并用 --baseline {file} 对比。"),
     "next_empty": ("Next: ask the service for the text of such a task, and test with clips of speech.",
         "下一步：查看这类任务返回的文本，并改用有语音的音频测试。"),
+    "next_ids": ("Next: see why the service gives several submissions one task id, then repeat the run.",
+        "下一步：查明服务为何给多次提交返回同一个任务 ID，然后重跑。"),
+    "next_watch": ("Next: find the process that does the work and have it watched (--list, --watch, --pid), then "
+        "repeat the run.",
+        "下一步：找出真正执行任务的进程并加以监控（--list、--watch、--pid），然后重跑。"),
     "next_failed": ("Next: see why tasks of the leak phase fail (the table of failures), then repeat the run.",
         "下一步：查明泄漏测试中的任务为何失败（见失败一览表），然后重跑。"),
     "next_loaded": ("Next: look in the {role} for what stays after tasks that overlap, then repeat this test and "
@@ -479,9 +494,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "figures "
         "are that coarse",
         "在最低一级，轮询判断任务完成时刻的误差约为完成时间的 {percent:.0f}%：各项数字也只有这样的精度"),
-    "slow_page": ("The result page takes about {seconds:.1f} s to answer, so tasks seem to take as long as it does: "
-        "whether they were done together is not measured",
-        "结果查询接口约需 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出"),
+    "together_slow_page": ("The result page takes about {seconds:.1f} s to answer, so tasks seem to take as long as it "
+        "does: whether they were done together is not measured.",
+        "结果查询接口约需 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出。"),
     "knee_slow_polls": ("not measured: the result page is slow to answer", "未测量（结果查询接口答复太慢）"),
     "rates_line": ("{role}: {per_cycle:+,.1f} MB per cycle, {per_task:+,.1f} per task, {per_hour:+,.0f} per hour of "
         "this "
@@ -490,7 +505,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "grows_idle": ("The {role} grows as fast while no task runs: by the clock, not by tasks.",
         "没有任务时 {role} 也以同样速度增长：随时间增长，而不是随任务增长。"),
     "grown_pid": ("Most of it is in process {pid}.", "其中大部分在进程 {pid}。"),
-    "small_lasts": ("1 GB of free memory lasts {time} of this load", "按此负载，1 GB 空闲内存可用 {time}"),
+    "small_lasts": ("that is {time} of this load", "按此负载约合 {time}"),
     "ramp_parallel": ("Effective parallelism (highest throughput over that of one task): {value}",
         "有效并行度（最高吞吐与单任务吞吐之比）：{value}"),
     "no_level_one": ("not measured: level 1 was not run or has no throughput", "未测量（没有并发 1 的有效数据）"),
@@ -770,8 +785,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "reason_recycled_calm": ("no growth above {high:.1f} MB per cycle while its processes live; they were replaced in "
         "{times} {times:|cycle|cycles}, after about {tasks:g} tasks each",
         "进程存活期间每轮增长不超过 {high:.1f} MB；有 {times} 轮发生替换，每个进程约处理 {tasks:g} 个任务"),
-    "reason_failing_growth": ("grew by {slope:.1f} MB per cycle over {cycles} cycles in which tasks failed: too few "
-        "for a verdict",
+    "reason_failing_growth": ("grew by {slope:.1f} MB per cycle over {cycles} {cycles:|cycle|cycles} in which tasks "
+        "failed: too few for a verdict",
         "在有任务失败的 {cycles} 轮中平均每轮增长 {slope:.1f} MB：轮数太少，无法判定"),
     "reason_failed_task": ("a task failed in cycle {cycle}: {cycles} {cycles:|reading|readings} in a row since "
         "then, {more} more needed",
