@@ -16,7 +16,14 @@ from stress_report.comparison import Change, compare, host_memory
 from stress_report.concurrency import COARSE, KNEE_LEVELS, REAL_TIME, failure_kinds
 from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
 from stress_report.judging import Judged
-from stress_report.memory import BY_THE_CLOCK, MUCH_BIGGER_MB, HorseFigures, RoleFindings
+from stress_report.memory import (
+    BY_THE_CLOCK,
+    MUCH_BIGGER_MB,
+    HorseFigures,
+    RoleFindings,
+    cached_clips,
+    identical_clips,
+)
 from stress_report.recording import EPOCH, RecordedRun, hole_from, run_span
 from stress_report.saying import (
     Words,
@@ -233,7 +240,8 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
         lines += table(headers, rows, 2)
         said = [text for v in roles.values() for text in role_lines(v, say)]
         unwatched = [role for role in ROLES if role not in roles]
-        lines += bullets(said + ([say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []))
+        said += [say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []
+        lines += bullets([*said, *upload_lines(judged.run, say)])
         private = any(m.private_after_mb is not None for r in judged.run.phase("leak") for m in r.memory.values())
         measured = any(v.growth.verdict != "NOT MEASURED" for v in roles.values())
         if measured:
@@ -247,8 +255,7 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
     tasks = judged.run.phase("leak")
     others = [role for role in ROLES[1:] if any(role in r.memory for r in tasks)]
     rows_of_tasks = [
-        (str(r.cycle), clip_text(r, judged.run.clip_names[r.clip], say), num(r.worker_rss_before_mb),
-         num(r.worker_rss_after_mb), num(r.worker_rss_delta_mb, sign=True), num(r.worker_rss_peak_mb), num(r.rtf, 3),
+        (str(r.cycle), clip_text(r, judged.run.clip_names[r.clip], say), *rss_cells(judged.run, r), num(r.rtf, 3),
          say(YES_NO[r.settled]),
          *(num(r.memory[role].after_mb) if role in r.memory else "–" for role in others)) for r in shortened(tasks)]
     headers = columns(say, "cycle", "clip", "rss_before", "rss_after", "delta", "task_peak", "rtf", "settled")
@@ -259,10 +266,23 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
 YES_NO = {True: "yes", False: "no", None: "none"}
 
 
+def rss_cells(run: RecordedRun, result: TaskResult) -> tuple[str, str, str, str]:
+    rss = run.rss(result)
+    return num(rss.before), num(rss.after), num(rss.delta, sign=True), num(rss.peak)
+
+
 def clip_text(result: TaskResult, clip: str, say: Words) -> str:
     """The clip of a task, and what became of a task that did not succeed."""
     failed = result.status != "success"
     return f"{clip} – {say.kind(result.error_kind or result.status)}" if failed else clip
+
+
+def upload_lines(run: RecordedRun, say: Words) -> Iterator[str]:
+    """What the uploads could and could not show: caches, and what is kept per new recording."""
+    for cached in cached_clips(run):
+        yield say("caches", clip=cached.clip, again=cached.again_s, usual=cached.usual_s)
+    if identical := identical_clips(run):
+        yield say("identical", clips=tuple(identical))
 
 
 def rate_lines(v: RoleFindings, say: Words) -> Iterator[str]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from memory_leak_stress_test import (
     GAP_S,
+    IDENTICAL,
+    REPEAT,
     ROLES,
     SETTLE_S,
     TOLERANCE_MB,
@@ -29,6 +31,7 @@ from memory_leak_stress_test import (
 )
 from stress_report.recording import SAME_RUN_S, Process, RecordedRun, Samples, names_of_clips, task_window, wall_seconds
 
+CACHED_SHARE = 0.3  # of the usual time: a repeat that is so much faster was not recognised again
 BY_THE_CLOCK = 0.7  # of the growth per cycle, at the rate seen at rest: tasks have little to do with it
 TASK_CPU_S = 0.002  # an API takes 2 to 40 ms for each task
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
@@ -390,6 +393,33 @@ def growth_rates(
 
 
 @dataclass(frozen=True)
+class Cached:
+    """A clip that came back much faster when the same recording was sent again. Seconds."""
+
+    clip: str  # as it is shown
+    again_s: float
+    usual_s: float
+
+
+def cached_clips(run: RecordedRun) -> list[Cached]:
+    """Clips whose repeat in the warm-up round took a fraction of what new recordings of them take."""
+    found = []
+    for repeat in (r for r in run.phase("leak") if r.upload == REPEAT and r.status == "success"):
+        same = [r for r in run.phase("leak") if r.cycle and r.clip == repeat.clip and r.concurrency == 1
+                and r.status == "success"]
+        usual, again = median([r.processing_time for r in same if r.processing_time]), repeat.processing_time
+        coarse = 2 * max((r.time_error or 0.0 for r in (*same, repeat)), default=0.0)
+        if usual is not None and again is not None and again < CACHED_SHARE * usual and usual - again > coarse:
+            found.append(Cached(run.clip_names[repeat.clip], again, usual))
+    return found
+
+
+def identical_clips(run: RecordedRun) -> list[str]:
+    """Clips of which every upload was the same bytes, as they are shown."""
+    return sorted({run.clip_names[r.clip] for r in run.results if r.upload == IDENTICAL})
+
+
+@dataclass(frozen=True)
 class RoleSeries:
     """All processes of a role in one CSV; RSS (MiB) and CPU (percent of a core) summed at each sample with any."""
 
@@ -400,7 +430,8 @@ class RoleSeries:
     cpu: Sequence[float]
 
 
-NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "api", "asr-backend": "backend"}
+NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "api", "asr-backend": "backend",
+         "redis-server": "redis"}
 
 
 def series_of_roles(run: RecordedRun, samples: Samples) -> list[RoleSeries]:

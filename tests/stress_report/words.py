@@ -89,13 +89,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "band_good": ("good (under {limit:g} MB)", "良好（低于 {limit:g} MB）"),
     "band_poor": ("poor ({limit:g} to {bad:g} MB)", "较差（{limit:g}–{bad:g} MB）"),
     "band_bad": ("bad (above {bad:g} MB)", "严重（超过 {bad:g} MB）"),
-    "delta_text": ("the worker keeps {median:+,.1f} MB after a task on {clip} (median of {tasks} after first use, "
+    "delta_text": ("the {role} keeps {median:+,.1f} MB after a task on {clip} (median of {tasks} after first use, "
         "at most {highest:+,.1f}): {band}",
-        "每处理完一个 {clip}，worker 内存变化 {median:+,.1f} MB（首次使用之后 {tasks} 个任务的中位数，最大 "
+        "每处理完一个 {clip}，{role} 内存变化 {median:+,.1f} MB（首次使用之后 {tasks} 个任务的中位数，最大 "
         "{highest:+,.1f} MB）：{band}"),
-    "delta_mapped": ("{median:+,.1f} MB of RSS in the worker after a task on {clip}, but only {private:+,.1f} MB of "
+    "delta_mapped": ("{median:+,.1f} MB of RSS in the {role} after a task on {clip}, but only {private:+,.1f} MB of "
         "private memory: the rest is mapped files, which the kernel can take back",
-        "每处理完一个 {clip}，worker 的 RSS 变化 {median:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文"
+        "每处理完一个 {clip}，{role} 的 RSS 变化 {median:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文"
         "件，"
         "内核可以收回"),
     "delta_gave_up": ("no task succeeded any more: the last {failed} {failed:|one|ones} failed ({kinds})",
@@ -103,27 +103,28 @@ WORDS: dict[str, tuple[str, str]] = {
     "delta_few": ("{median:+,.1f} MB, but only {tasks} of {submitted} tasks on {clip} after its first use succeeded "
         "and came to rest",
         "变化 {median:+,.1f} MB，但 {clip} 首次使用之后的 {submitted} 个任务中，只有 {tasks} 个成功且内存回到稳定"),
-    "baseline_text": ("at the end of the leak phase the worker held {kept:+,.1f} MB against {base:,.1f} MB after "
+    "baseline_text": ("at the end of the leak phase the {works} held {kept:+,.1f} MB against {base:,.1f} MB after "
         "first use",
-        "泄漏测试结束时，worker 内存与首次使用（第 0 轮）后的 {base:,.1f} MB 相比变化 {kept:+,.1f} MB"),
-    "baseline_text_ramp": ("at the end of the leak phase the worker held {kept:+,.1f} MB against {base:,.1f} MB "
+        "泄漏测试结束时，{works} 内存与首次使用（第 0 轮）后的 {base:,.1f} MB 相比变化 {kept:+,.1f} MB"),
+    "baseline_text_ramp": ("at the end of the leak phase the {works} held {kept:+,.1f} MB against {base:,.1f} MB "
         "after first use, after the ramp {after_ramp:+,.1f} MB",
-        "与首次使用（第 0 轮）后的 {base:,.1f} MB 相比，worker 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结"
+        "与首次使用（第 0 轮）后的 {base:,.1f} MB 相比，{works} 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结"
         "束后变化 {after_ramp:+,.1f} MB"),
-    "baseline_ramp": ("{kept:+,.1f} MB in the worker after the leak phase, but {after_ramp:+,.1f} MB in the {role} "
+    "baseline_ramp": ("{kept:+,.1f} MB in the {works} after the leak phase, but {after_ramp:+,.1f} MB in the {role} "
         "after the ramp: either the high-water mark of many tasks at once, which stays but does not grow, or a leak "
         "that appears only under parallel load, which loaded cycles tell (--phase loaded)",
-        "泄漏测试结束时 worker 变化 {kept:+,.1f} MB；但并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB。可能是多任"
+        "泄漏测试结束时 {works} 变化 {kept:+,.1f} MB；但并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB。可能是多任"
         "务并发留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。可用负载循环（--phase "
         "loaded）区分"),
-    "baseline_mapped": ("{kept:+,.1f} MB of RSS in the worker at the end of the leak phase, but only "
+    "baseline_mapped": ("{kept:+,.1f} MB of RSS in the {works} at the end of the leak phase, but only "
         "{private:+,.1f} MB of private memory: the rest is mapped files, which the kernel can take back",
-        "泄漏测试结束时 worker 的 RSS 变化 {kept:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文件，内核"
+        "泄漏测试结束时 {works} 的 RSS 变化 {kept:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文件，内核"
         "可以"
         "收回"),
-    "baseline_recycled": ("worker processes are recycled: while they live they hold at most {contained:+,.1f} MB more "
+    "baseline_recycled": ("processes of the {works} are recycled: while they live they hold at most "
+        "{contained:+,.1f} MB more "
         "than after first use",
-        "worker 进程会被定期回收：存活期间最多比首次使用后多占 {contained:+,.1f} MB"),
+        "{works} 进程会被定期回收：存活期间最多比首次使用后多占 {contained:+,.1f} MB"),
     "baseline_loaded_leak": ("the {grows} leaks under load: {rate:,.1f} MB per round of {size} concurrent tasks",
         "{grows} 在负载下有泄漏：每轮 {size} 个并发任务增长 {rate:,.1f} MB"),
     "baseline_high_water": ("{after_ramp:+,.1f} MB in the {role} after the ramp: the high-water mark of many tasks at "
@@ -143,8 +144,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "baseline_unsettled": ("memory never came to rest for a reading ({kept:+,.1f} MB, unsettled): raise "
         "--settle-timeout",
         "内存始终没有稳定下来，读数（{kept:+,.1f} MB）不可靠：请调大 --settle-timeout"),
-    "baseline_replaced": ("{kept:+,.1f} MB, but a worker was replaced on the way and took its memory with it",
-        "变化 {kept:+,.1f} MB，但中途有 worker 被替换，它占用的内存随之消失，读数不能作数"),
+    "baseline_replaced": ("{kept:+,.1f} MB, but a process of the {works} was replaced on the way and took its memory "
+        "with it",
+        "变化 {kept:+,.1f} MB，但中途有 {works} 进程被替换，它占用的内存随之消失，读数不能作数"),
     "growth_text": ("{roles}", "{roles}"),
     "growth_LEAK": ("{role}: LEAK ({rate:,.1f} MB per cycle)", "{role} 有泄漏（每轮增长 {rate:,.1f} MB）"),
     "growth_NO LEAK": ("{role}: NO LEAK (at most {bound:,.1f} MB per cycle)",
@@ -490,6 +492,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "ramp_knee": ("Knee (smallest level within 5 % of the highest throughput, timing error and single outliers set "
         "aside): {value}",
         "吞吐拐点（扣除计时误差、剔除单次突出值之后，达到最高吞吐量 95% 的最小并发数）：{value}"),
+    "caches": ("The service caches: {clip} sent once more came back after {again:.2f} s, while a new recording of it "
+        "takes {usual:.2f} s.",
+        "服务有缓存：重复发送同一个 {clip} 只用 {again:.2f} s，而新的录音需要 {usual:.2f} s。"),
+    "identical": ("Every upload of {clips} was the same file: what a service keeps per new recording, or caches, does "
+        "not show.",
+        "每次上传的 {clips} 都是同一个文件：服务按新录音保留的内存或缓存无法看出。"),
     "coarse_polls": ("Polls tell when a task was done to {percent:.0f} % of its turnaround at the lowest level: "
         "figures "
         "are that coarse",
