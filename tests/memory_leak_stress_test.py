@@ -2312,6 +2312,11 @@ class ProcessTable:
                     watched.serves = serves_api(pid, watched.process.cmdline())
         return Counter(w.role for w in self.alive.values() if w.serves)
 
+    def reading(self) -> Reading:
+        """What each role holds as last read."""
+        rss, private, _ = role_sums(self.alive.values())
+        return Reading(time.monotonic(), rss, private, frozenset(self.alive))
+
     def read(self, *, identify: bool = True) -> list[Watched]:
         """Sample every watched process; returns those that have ended since the last time.
 
@@ -3650,6 +3655,7 @@ class StressTest:
     screen: Screen
     aborted: threading.Event
     host: dict[str, Any]
+    unused: Reading | None = None  # before the first task of all, which may load the model
     drained: bool = True  # nothing of the last batch is unfinished
     batches: int = 0
 
@@ -3848,8 +3854,9 @@ def leak_phase(test: StressTest) -> None:
     short, long, size = test.short, test.long, test.settings.at_once or 1
     workers = count_workers(test)
     test.screen.phase("leak", f"{size} x {short.path.name} and {long.path.name} per cycle", test.settings)
-    results, before = warm_up(test, test.at_rest(), (short, long), min(max(size, workers), MOST_WARM_UP), MORE_WARM_UPS,
-                              Place("leak", cycle=0))
+    before = test.at_rest()
+    results, before = warm_up(test, test.unused or before, (short, long), min(max(size, workers), MOST_WARM_UP),
+                              MORE_WARM_UPS, Place("leak", cycle=0))
     again = short.repeat()
     if again and any(result.status == "success" for result in results) and not test.aborted.is_set():
         # Much faster than the distinct ones of the cycles: the service caches by content.
@@ -4394,6 +4401,7 @@ def run_test(s: Settings) -> int:
     clips = [read_clips(path, s.vary_length, used) for path in (s.short_audio, s.long_audio)] if loads else []
     warnings = [check_api(client), too_few_cycles(s), not_varied(s, clips)] if loads else []
     table = None if s.no_watch else find_processes(s)
+    unused = table.reading() if table else None
     make_folder(s.results_dir)
     if loads:
         if not s.quiet:
@@ -4409,7 +4417,8 @@ def run_test(s: Settings) -> int:
     with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
-            test = StressTest(s, client, clips[0], clips[1], sampler, ResultLog(jsonl), screen, aborted, host_facts())
+            test = StressTest(s, client, clips[0], clips[1], sampler, ResultLog(jsonl), screen, aborted, host_facts(),
+                              unused)
             try:
                 run_phases(test)
             except CannotRecord as error:
@@ -4833,7 +4842,7 @@ for line in sys.stdin:
     print("done", flush=True)
 """
 PLANTED_MB = 20
-PLANTED_CYCLES = 12  # a slow leak is judged in two windows of six readings
+PLANTED_CYCLES = LEAK_CYCLES + 1  # a slow leak takes so many, and one reading may not settle
 
 
 def self_check() -> int:
