@@ -112,7 +112,8 @@ def report(
     lines += bullets(three_sentences(judged, say))
     parts = [("compare", comparison_part(before, judged, say) if before else []), ("run", run_part(judged, say)),
              ("old", old_part(judged, say)), ("memory", memory_part(judged, charts, say)),
-             ("ramp", ramp_part(judged, charts, say)), ("resources", resources_part(judged, say)),
+             ("ramp", ramp_part(judged, charts, say)), ("loaded", loaded_part(judged, say)),
+             ("resources", resources_part(judged, say)),
              ("method", method_part(judged, chart_notes, say)), ("input", input_part(judged.run, say))]
     for key, part in parts:
         if part:
@@ -231,18 +232,14 @@ def old_part(judged: Judged, say: Words) -> list[str]:
 
 def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str]:
     """Leak verdict of each role, the cycles, work-horses, the chart."""
-    roles, lines = judged.roles, []
+    roles, tasks, lines = judged.roles, judged.run.phase("leak"), []
     if roles:
-        rows = [(role, say("leak_" + v.growth.verdict), num(v.growth.mb_per_cycle, 2, sign=True),
-                 num(v.growth.upper_bound_mb_per_cycle, 2), num(v.first_use_growth_mb), num(v.peak_mb),
-                 str(v.growth.cycles)) for role, v in roles.items()]
-        headers = columns(say, "role", "verdict", "rate", "bound", "first_use", "peak", "cycles")
-        lines += table(headers, rows, 2)
+        lines += role_table(roles, say)
         said = [text for v in roles.values() for text in role_lines(v, say)]
         unwatched = [role for role in ROLES if role not in roles]
         said += [say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []
         lines += bullets([*said, *upload_lines(judged.run, say)])
-        private = any(m.private_after_mb is not None for r in judged.run.phase("leak") for m in r.memory.values())
+        private = any(m.private_after_mb is not None for r in judged.run.results for m in r.memory.values())
         measured = any(v.growth.verdict != "NOT MEASURED" for v in roles.values())
         if measured:
             lines += sentences([say("measure_private" if private else "measure_rss")])
@@ -252,15 +249,36 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
     if "memory" in charts:
         lines += picture(say("alt_memory"), charts["memory"])
     lines += horses_table(roles.get("worker"), say)
-    tasks = judged.run.phase("leak")
-    others = [role for role in ROLES[1:] if any(role in r.memory for r in tasks)]
-    rows_of_tasks = [
-        (str(r.cycle), clip_text(r, judged.run.clip_names[r.clip], say), *rss_cells(judged.run, r), num(r.rtf, 3),
-         say(YES_NO[r.settled]),
-         *(num(r.memory[role].after_mb) if role in r.memory else "–" for role in others)) for r in shortened(tasks)]
+    return lines + task_table(judged.run, tasks, say)
+
+
+def loaded_part(judged: Judged, say: Words) -> list[str]:
+    """The loaded cycles: the same number of tasks together again and again, at rest in between."""
+    if not judged.loaded:
+        return []
+    rounds = judged.run.phase("loaded")
+    last_of_batches = list({r.batch: r for r in rounds}.values())
+    said = [text for v in judged.loaded.values() for text in role_lines(v, say)]
+    return [*sentences([say("loaded_head", size=rounds[-1].concurrency)]), *role_table(judged.loaded, say),
+            *bullets(said), *task_table(judged.run, last_of_batches, say)]
+
+
+def role_table(roles: Mapping[str, RoleFindings], say: Words) -> list[str]:
+    rows = [(role, say("leak_" + v.growth.verdict), num(v.growth.mb_per_cycle, 2, sign=True),
+             num(v.growth.upper_bound_mb_per_cycle, 2), num(v.first_use_growth_mb), num(v.peak_mb),
+             str(v.growth.cycles)) for role, v in roles.items()]
+    return table(columns(say, "role", "verdict", "rate", "bound", "first_use", "peak", "cycles"), rows, 2)
+
+
+def task_table(run: RecordedRun, tasks: Sequence[TaskResult], say: Words) -> list[str]:
+    """Memory around each task, or each batch of tasks."""
+    others = [role for role in ROLES if role != run.works and any(role in r.memory for r in tasks)]
+    rows = [(str(r.cycle), clip_text(r, run.clip_names[r.clip], say), *rss_cells(run, r), num(r.rtf, 3),
+             say(YES_NO[r.settled]),
+             *(num(r.memory[role].after_mb) if role in r.memory else "–" for role in others)) for r in shortened(tasks)]
     headers = columns(say, "cycle", "clip", "rss_before", "rss_after", "delta", "task_peak", "rtf", "settled")
     headers += [say("col_other_after", role=role) for role in others]
-    return lines + ([*table(headers, rows_of_tasks, 2), *left_out(tasks, say)] if tasks else [])
+    return [*table(headers, rows, 2), *left_out(tasks, say)] if tasks else []
 
 
 YES_NO = {True: "yes", False: "no", None: "none"}

@@ -126,6 +126,8 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None, phase: str = "leak"
     verdicts = judge_leak(leak, phase=phase, tolerance_mb=run.setting("tolerance_mb"),
                           min_cycles=run.setting("min_cycles"), sampler_gap_s=gap_s)
     roles = {role: describe_role(verdict, leak, run.clip_names) for role, verdict in verdicts.items()}
+    if phase == "loaded":  # what came before it was use already, and one clip is all there is
+        roles = {role: dataclasses.replace(v, first_use_growth_mb=None, follows=None) for role, v in roles.items()}
     if gap_s is None and not run.legacy:
         roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
     for role in roles if run.schema == 1 else ():

@@ -331,6 +331,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "part_run": ("The run", "测试概况"),
     "part_memory": ("Memory", "内存"),
     "part_ramp": ("Concurrency", "并发"),
+    "part_loaded": ("Memory under load", "负载下的内存"),
+    "loaded_head": ("{size} tasks were released together again and again, at rest in between; a cycle is one such "
+        "round.",
+        "反复同时提交 {size} 个任务，每轮之间等内存稳定；一轮即一次。"),
     "part_resources": ("Resources", "资源占用"),
     "part_method": ("How the numbers were taken, and what they do not say", "数据如何采集，以及不能说明什么"),
     "part_input": ("What was read", "读取情况"),
