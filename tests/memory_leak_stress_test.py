@@ -66,9 +66,9 @@ __all__ = [  # what the reader, the bench and the tests take from here
     "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
     "ROLES", "VERSION", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
-    "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "poll_wait", "GrowthVerdict", "RoleVerdict",
-    "HorseSeries", "judge_leak", "judge_growth", "readings_of", "Breach", "LevelRun", "judge_level_run", "was_recycled",
-    "crashes_and_recycled",
+    "GAP_S", "SETTLE_S", "TOLERANCE_MB", "WINDOW", "WORK_FACTOR", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "poll_wait",
+    "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth", "readings_of", "Breach", "LevelRun",
+    "judge_level_run", "was_recycled", "crashes_and_recycled",
     # exit statuses
     "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
 ]

@@ -190,11 +190,11 @@ class Delta:
     private: float | None
 
 
-def deltas_of(tasks: Sequence[TaskResult], replaced: set[int]) -> list[Delta]:
-    """Growth of the worker across tasks that succeeded and came to rest; none of them spans a replacement."""
+def deltas_of(tasks: Sequence[TaskResult]) -> list[Delta]:
+    """Growth of the worker across tasks that succeeded and came to rest."""
     deltas = []
     for r in tasks:
-        counts = r.status == "success" and r.settled is not False and r.cycle not in replaced
+        counts = r.status == "success" and r.settled is not False
         memory = r.memory.get("worker")
         if counts and r.worker_rss_delta_mb is not None:
             own = None if memory is None or None in (memory.private_before_mb, memory.private_after_mb) else (
@@ -209,7 +209,7 @@ def replaced_in(roles: Mapping[str, RoleFindings]) -> set[int]:
 
 
 def long_audio_delta(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
-    """Median growth across tasks of the longest clip after its first use."""
+    """Median growth across tasks of the longest clip after its first use, none of which spans a replacement."""
     limit = run.setting("delta_limit_mb")
     leak = run.phase("leak")
     if failed := gave_up(run):
@@ -219,8 +219,9 @@ def long_audio_delta(run: RecordedRun, roles: Mapping[str, RoleFindings], eviden
         return unmeasured("long_audio_delta", limit, why)
     longest = max(leak, key=lambda r: (r.audio_seconds or 0.0, r.audio_size_mb or 0.0)).clip
     clip = run.clip_names[longest]
-    tasks = [r for r in leak if r.cycle and r.clip == longest]
-    deltas = deltas_of(tasks, replaced_in(roles))
+    replaced = replaced_in(roles)
+    tasks = [r for r in leak if r.cycle and r.clip == longest and r.cycle not in replaced]
+    deltas = deltas_of(tasks)
     if not deltas:
         return unmeasured("long_audio_delta", limit, Note("no_long_task", {"clip": clip}))
     kept = statistics.median(delta.rss for delta in deltas)
