@@ -64,7 +64,7 @@ if typing.TYPE_CHECKING:
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
     "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
-    "ROLES", "VERSION", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
+    "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "WINDOW", "WORK_FACTOR", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "poll_wait",
     "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth", "readings_of", "Breach", "LevelRun",

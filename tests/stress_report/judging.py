@@ -85,6 +85,8 @@ def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
         return Note("cut_lost", {"count": run.lost})
     if run.ended is False:
         return Note("cut_end")
+    if run.odd_settings:
+        return Note("cut_settings", {"names": tuple(f"--{name.replace('_', '-')}" for name in run.odd_settings)})
     return without_work_shown(run) or ramp_left_memory(run)
 
 
@@ -94,6 +96,8 @@ def without_work_shown(run: RecordedRun) -> Note | None:
         return Note("empty_text", {"count": run.empty_texts})
     if run.textless:
         return Note("no_text", {"count": run.textless})
+    if run.nameless:
+        return Note("no_ids", {"count": run.nameless})
     return Note("same_ids", {"count": run.same_ids}) if run.same_ids else None
 
 

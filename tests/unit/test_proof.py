@@ -11,7 +11,7 @@ import pytest
 
 from memory_leak_stress_test import ProcessMemory, RoleMemory, TaskResult
 from stress_report.findings import Knee, Note
-from stress_report.judging import judge
+from stress_report.judging import Judged, judge
 from stress_report.recording import read_run
 from stress_report.saying import Words, headline, memory_sentence, next_sentence, ramp_sentence, three_sentences
 from stress_report.summary import summary
@@ -107,6 +107,8 @@ ROWS: list[tuple[str, Make, dict[str, Any], str, str, str, str]] = [
      "inconclusive", "no_text", "2 tasks were done, but the answer held no text"),
     ("one id for several", lambda: changed(healthy(), lambda r: r.concurrency == 5, task_id="7"), {}, "verdict",
      "inconclusive", "same_ids", "The service gave 15 submissions task ids that others have, too"),
+    ("settings that cannot be", lambda: with_settings(healthy(), tolerance_mb=-1.0, phase="x"), {}, "verdict",
+     "inconclusive", "cut_settings", "(--phase, --tolerance-mb)"),
     ("no end", healthy, {"ended": False}, "verdict", "inconclusive", "cut_end", "does not hold the end of the run"),
     ("highest level not confirmed", lambda: leak_phase() + ramp(*FIVE), {}, "min_concurrency", "inconclusive",
      "stable_provisional", "5 tasks at once look stable, but the record does not hold the runs that confirm it"),
@@ -175,6 +177,23 @@ def test_what_a_pass_takes(
     lambda: ramp_alone([740.0]), lambda: ramp_alone([3100.0], warm_up=3050.0)])
 def test_what_is_whole_and_shows_work_passes(tmp_path: Path, make: Make) -> None:
     assert judged(tmp_path, make()).verdict == "pass"
+
+
+def some_nameless(folder: Path) -> Judged:
+    path = record(folder, healthy())
+    path.write_text(path.read_text().replace('"task_id": "id-9"', '"task_id": null'))
+    return judge(read_run(path, None))
+
+
+def test_a_task_without_an_id_among_others_that_have_one_proves_nothing(tmp_path: Path) -> None:
+    run = some_nameless(tmp_path)
+    assert (run.verdict, run.cut_short) == ("inconclusive", Note("no_ids", {"count": 1}))
+    assert "task ids" not in headline(run, SAY)
+    assert "1 task was done without a task id, though others have one" in headline(run, SAY)
+
+
+def test_a_run_whose_processes_were_recorded_was_watched(tmp_path: Path) -> None:
+    assert judged(tmp_path, with_settings(leak_phase(), no_watch=True)).run.watched
 
 
 IMPOSSIBLE: list[tuple[str, Any]] = [

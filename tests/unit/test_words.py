@@ -179,6 +179,7 @@ def runs_of_others(folder: Path) -> Iterator[Judged]:
     yield from (judged(folder, make(), **how) for _, make, how, _, _ in test_judging.MISSING)
     yield from (judged(folder, make(), **how) for _, make, how, *_ in test_proof.ROWS)
     yield from test_cases.all_cases()
+    yield test_proof.some_nameless(folder)
     yield from (judge(test_recording.read(folder, text, pending)) for _, text, pending, *_ in test_recording.CRASHES)
     (folder / test_recording.NAME).with_suffix(".pending.json").unlink(missing_ok=True)
 
