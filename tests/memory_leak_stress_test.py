@@ -68,7 +68,7 @@ if typing.TYPE_CHECKING:
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
     "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
-    "ROLES", "VERSION", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
+    "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR", "IDENTICAL",
     "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth",
@@ -3340,6 +3340,9 @@ def judge_role(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: fl
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0), [], [], [])
     series, breaks = cut_into_series(role, results, [after for _, after in around])
     growth, judged = decide(role, results, series, breaks, judge)
+    if growth.verdict == "NO LEAK" and {kind for _, kind in breaks} == {"missing_reading"}:
+        doubt = judge.cycles(without_gaps(results, [after for _, after in around]))
+        growth = doubt if doubt.verdict == "INCONCLUSIVE" else growth
     horses = horse_series(results, judge) if role == "worker" else []
     growth = consider_horses(growth, horses, {result.clip for result in results if result.cycle})
     growth = withhold(growth, breaks, gap_s, count_unsettled(results, judged))
@@ -3503,6 +3506,20 @@ def cut_into_series(
             continue
         series.append([])
     return series, breaks
+
+
+def without_gaps(results: Sequence[TaskResult], after: Sequence[float | None]) -> list[CycleReadings]:
+    """Readings of all judged cycles, a lost one taken as the one before it: so that no rise is lost with it."""
+    batches = {(r.cycle or 0, r.batch): reading for r, reading in zip(results, after, strict=True)}
+    cycles: dict[int, list[float]] = {}
+    last: float | None = None
+    for (cycle, _), reading in batches.items():
+        last = last if reading is None else reading
+        if last is not None:
+            cycles.setdefault(cycle, []).append(last)
+    complete = max((len(readings) for cycle, readings in cycles.items() if cycle), default=0)
+    return [CycleReadings(cycle, tuple([readings[0]] * (complete - len(readings)) + readings), failed=False)
+            for cycle, readings in sorted(cycles.items()) if cycle]
 
 
 def tasks_per_cycle(results: Sequence[TaskResult]) -> int:

@@ -86,6 +86,8 @@ def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
         return Note("cut_lost", {"count": run.lost})
     if run.ended is False:
         return Note("cut_end")
+    if run.odd_settings:
+        return Note("cut_settings", {"names": tuple(f"--{name.replace('_', '-')}" for name in run.odd_settings)})
     return without_work_shown(run) or ramp_left_memory(run)
 
 
@@ -95,6 +97,8 @@ def without_work_shown(run: RecordedRun) -> Note | None:
         return Note("empty_text", {"count": run.empty_texts})
     if run.textless:
         return Note("no_text", {"count": run.textless})
+    if run.nameless:
+        return Note("no_ids", {"count": run.nameless})
     return Note("same_ids", {"count": run.same_ids}) if run.same_ids else None
 
 
@@ -191,12 +195,11 @@ class Delta:
     private: float | None
 
 
-def deltas_of(run: RecordedRun, tasks: Sequence[TaskResult], replaced: set[int]) -> list[Delta]:
-    """Growth of the role that does the tasks, across those that succeeded and came to rest; none spans a replacement.
-    """
+def deltas_of(run: RecordedRun, tasks: Sequence[TaskResult]) -> list[Delta]:
+    """Growth of the role that does the tasks, across those that succeeded and came to rest."""
     deltas = []
     for r in tasks:
-        counts = r.status == "success" and r.settled is not False and r.cycle not in replaced
+        counts = r.status == "success" and r.settled is not False
         memory, rss = r.memory.get(run.works), run.rss(r)
         if counts and rss.delta is not None:
             own = None if memory is None or None in (memory.private_before_mb, memory.private_after_mb) else (
@@ -224,7 +227,7 @@ def long_tasks(run: RecordedRun) -> list[TaskResult]:
 
 
 def long_audio_delta(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
-    """Median growth across tasks of the longest clip after its first use."""
+    """Median growth across tasks of the longest clip after its first use, none of which spans a replacement."""
     limit = run.setting("delta_limit_mb")
     leak = run.phase("leak")
     if failed := gave_up(run):
@@ -234,8 +237,9 @@ def long_audio_delta(run: RecordedRun, roles: Mapping[str, RoleFindings], eviden
         return unmeasured("long_audio_delta", limit, why)
     of_long = long_tasks(run)
     clip = run.clip_names[of_long[-1].clip]
-    tasks = [r for r in of_long if r.cycle]
-    deltas = deltas_of(run, tasks, replaced_in(roles.get(run.works)))
+    replaced = replaced_in(roles.get(run.works))
+    tasks = [r for r in of_long if r.cycle and r.cycle not in replaced]
+    deltas = deltas_of(run, tasks)
     if not deltas:
         return unmeasured("long_audio_delta", limit, Note("no_long_task", {"clip": clip}))
     kept = statistics.median(delta.rss for delta in deltas)

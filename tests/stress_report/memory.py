@@ -197,9 +197,9 @@ def rates_of(verdict: RoleVerdict, results: Sequence[TaskResult]) -> Rates | Non
     if verdict.growth.mb_per_cycle is None:
         return None
     judged = [r for r in results if r.cycle]
-    ends = [wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None]
-    cycles = len({r.cycle for r in judged})
-    seconds = (max(ends) - min(ends)) / (cycles - 1) if cycles > 1 and max(ends) > min(ends) else None
+    ends = {r.cycle: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
+    cycles, took = len({r.cycle for r in judged}), max(ends.values(), default=0.0) - min(ends.values(), default=0.0)
+    seconds = took / (len(ends) - 1) if took > 0 else None
     last = {r.batch: r.memory.get(verdict.role) for r in judged}
     idle = [(SETTLE_S, m.drift_mb) for m in last.values() if m and m.drift_mb is not None]
     return growth_rates(verdict.growth.mb_per_cycle, max(1, round(len(judged) / cycles)), seconds, idle)

@@ -395,7 +395,7 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (failed("min_concurrency"), "next_concurrency"),
     (failed("rtf_under_load"), "next_slow"),
     (cut_by("empty_text", "no_text"), "next_empty"),
-    (cut_by("same_ids"), "next_ids"),
+    (cut_by("same_ids", "no_ids"), "next_ids"),
     (lambda judged: bool(judged.run.failed_leak_tasks), "next_failed"),
     (ramp_left_doubt, "next_loaded_alone"),
     (lambda judged: judged.cut_short is not None, "next_whole"),

@@ -49,6 +49,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "same_ids": ("The service gave {count} submissions task ids that others have, too: their results prove nothing, so "
         "the run never passes.",
         "服务给 {count} 次提交返回了重复的任务 ID：这些结果不足为证，因此不能算通过。"),
+    "no_ids": ("{count} {count:|task was|tasks were} done without a task id, though others have one: the run "
+        "never passes.",
+        "有 {count} 个成功的任务没有任务 ID，而其他任务都有：因此不能算通过。"),
+    "cut_settings": ("What the run was judged by is not recorded as it can have been ({names}), so it never passes.",
+        "记录中的判定设置缺失或不可能成立（{names}），因此不能算通过。"),
     "ramp_memory": ("The {role} held {after:,.0f} MB at rest after the ramp, against {before:,.0f} before: a "
         "high-water "
         "mark or a leak, which a ramp alone does not tell.",

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from memory_leak_stress_test import Death, LevelFacts, ProcessMemory, RoleMemory, TaskResult
+from memory_leak_stress_test import Death, LevelFacts, ProcessMemory, RoleMemory, Settings, TaskResult
 from stress_report import recording
 from stress_report.judging import Judged, judge
 
@@ -38,7 +38,7 @@ def task(second: float, phase: str, clip: str, roles: dict[str, RoleMemory], **c
         "", phase, moment(second), f"{clip}.wav", length / 31.25, length, 1, "success", empty_text=False, rtf=0.1,
         processing_time=length / 10, time_error=0.1, settled=True, sample_gap_s=0.2, memory=roles,
         worker_rss_before_mb=before, worker_rss_after_mb=after, worker_rss_delta_mb=delta, worker_rss_peak_mb=after,
-        settings={"phase": "all", "url": "http://127.0.0.1:8000"}, host={"name": "h", "cpus": 2})
+        settings=Settings(url="http://127.0.0.1:8000").for_record(), host={"name": "h", "cpus": 2})
     return dataclasses.replace(result, **changes)
 
 

@@ -667,6 +667,17 @@ def test_private_and_rss_readings_are_never_mixed() -> None:
 # -------------------------------------------------------------------------------------------- what breaks a series
 
 
+@pytest.mark.parametrize("cycle", [1, 2, 3, 4])
+def test_a_rise_is_not_lost_with_a_reading(cycle: int) -> None:
+    """100 MB in cycle 2, then calm: whether that is over takes more cycles, whichever reading is not there."""
+    results = leak_run([700.0] + [800.0] * 12, warm=700)
+    assert worker(results).growth.reason == "rises_not_over"
+    for result in results:
+        if result.cycle == cycle:
+            result.memory["worker"].private_after_mb = None
+    assert worker(results).growth.verdict == "INCONCLUSIVE"
+
+
 def fail(results: list[TaskResult], cycle: int) -> list[TaskResult]:
     next(result for result in results if result.cycle == cycle).status = "failed"
     return results

@@ -48,10 +48,23 @@ def test_figures_and_counts_in_words(template: str, value: float | None, text: s
     ("crash_unread", "none seen, but 1 result is missing or does not say which processes were alive",
      "none seen, but 2 results are missing or do not say which processes were alive"),
     ("rows_left_out", "1 row in the middle is left out here; all stand in the JSONL.",
-     "2 rows in the middle are left out here; all stand in the JSONL.")])
+     "2 rows in the middle are left out here; all stand in the JSONL."),
+    ("no_text", "1 task was done, but the answer held no text: no sign that the service did any work, so the run never "
+     "passes.", "2 tasks were done, but the answer held no text: no sign that the service did any work, so the run "
+     "never passes."),
+    ("recycled", "Processes of the api were replaced between tasks 1 time, which is no crash.",
+     "Processes of the api were replaced between tasks 2 times, which is no crash."),
+    ("crash_recycled", "none crashed; 1 process was replaced between tasks (the first: it)",
+     "none crashed; 2 processes were replaced between tasks (the first: it)"),
+    ("stable_contradicted", "5 tasks at once passed in the ramp, but 1 task failed when 4 at once were run again in "
+     "loaded cycles", "5 tasks at once passed in the ramp, but 2 tasks failed when 4 at once were run again in loaded "
+     "cycles"),
+    ("whole_minutes", "1 minute", "2 minutes"), ("hours", "1 hour", "2 hours")])
 def test_words_bend_to_their_count(key: str, one: str, two: str) -> None:
     say = Words("en")
-    assert (say(key, count=1), say(key, count=2)) == (one, two)
+    for count, text in ((1, one), (2, two)):
+        counted = dict.fromkeys(("count", "failed", "minutes", "hours"), count)
+        assert say(key, **counted, roles="api", first="it", stable=5, at=4) == text
 
 
 def test_no_english_sentence_has_a_count_that_may_be_one_before_a_fixed_plural() -> None:
