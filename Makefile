@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 LEAK_MB ?= 0
+API ?= asr-queue
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -13,6 +14,7 @@ ARGS ?=
 help:  ## show this list
 	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
 	@echo "make demo LEAK_MB=60    the same on a service that leaks 60 MB per task: see the leak being found"
+	@echo "make demo API=openai    the same through the service's OpenAI-compatible API"
 	@echo "make service            only the service, until Ctrl-C   (WORKERS=2, ARGS='--port 8000 --leak-mb 60')"
 	@echo "make audio              the standard clips of speech, 147 s and 735 s, into tests/audio"
 	@echo "make test               the project's own tests   (ARGS='-k name')"
@@ -24,7 +26,7 @@ help:  ## show this list
 	@echo "make clean              remove .venv"
 
 demo: $(VENV)/.installed
-	@$(BIN)/python tests/support/demo.py --workers $(WORKERS) --leak-mb $(LEAK_MB) $(ARGS)
+	@$(BIN)/python tests/support/demo.py --workers $(WORKERS) --leak-mb $(LEAK_MB) --api $(API) $(ARGS)
 
 service: $(VENV)/.installed
 	@$(BIN)/python tests/asr_service --workers $(WORKERS) $(ARGS)

@@ -26,17 +26,21 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import email.utils
 import functools
 import itertools
 import json
 import math
+import mmap
 import os
 import platform
 import queue
 import re
 import resource
+import secrets
 import signal
 import socket
+import ssl
 import statistics
 import struct
 import subprocess
@@ -67,8 +71,8 @@ __all__ = [  # what the reader, the bench and the tests take from here
     "ROLES", "VERSION", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "poll_wait", "GrowthVerdict", "RoleVerdict",
-    "HorseSeries", "judge_leak", "judge_growth", "readings_of", "Breach", "LevelRun", "judge_level_run", "was_recycled",
-    "crashes_and_recycled",
+    "HorseSeries", "judge_leak", "working_role", "judge_growth", "readings_of", "Breach", "LevelRun",
+    "judge_level_run", "was_recycled", "crashes_and_recycled",
     # exit statuses
     "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
 ]
@@ -83,7 +87,7 @@ EXIT_INCONCLUSIVE = 3
 EXIT_NO_START = 4
 EXIT_INTERRUPTED = 130
 
-ROLES = ("worker", "api", "backend")
+ROLES = ("worker", "api", "backend", "redis")
 DOUBLE = "x2"  # --step: levels are doubled until one is bad, then the gap is halved
 MIB = 1024 * 1024
 
@@ -175,6 +179,7 @@ class TaskResult:
     schema: int = SCHEMA
     batch: int | None = None  # running number of the batch
     audio_path: str | None = None  # as given on the command line: it tells clips apart, audio_file may not
+    upload: str | None = None  # distinct from all uploads before | identical | repeat (on purpose, of the one before)
     cycle: int | None = None  # leak phase: 0 is the warm-up round, not judged
     level_run: int | None = None  # ramp: 0 is a warm-up task, 1 a level's first run, 2… its confirmations
     task_id: str | None = None
@@ -186,7 +191,8 @@ class TaskResult:
     time_error: float | None = None  # between the last poll that saw it unfinished and the one that saw it done
     submit_offset: float | None = None  # from the common release to its first byte
     rtf: float | None = None  # processing_time / audio_seconds
-    empty_text: bool | None = None  # done, but without a word: a silent failure some services show
+    empty_text: bool | None = None  # done, but without a word: a silent failure some services show; None: no text field
+    service_seconds: float | None = None  # length of the audio, as the service says
     worker_rss_before_mb: float | None = None
     worker_rss_after_mb: float | None = None
     worker_rss_delta_mb: float | None = None
@@ -210,6 +216,238 @@ class TaskResult:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
 
 
+# ====================================================================================== descriptions of APIs
+
+UrlPath = str  # behind the base URL
+Where = str  # a place in a JSON answer: names with dots between them; behind a list, the same place of every item
+Words = tuple[str | int, ...]  # that mean a state: words of an answer, "*" for all others, or HTTP codes
+Table = Mapping[str, str | None]  # None: known by name, and sent only where --field gives it a value
+Headers = Mapping[str, str]
+Patterns = Mapping[str, tuple[str, ...]]  # by role
+
+STATES = ("failed", "done", "processing", "queued")
+ANY_OTHER = "*"
+
+
+@dataclass(frozen=True)
+class ApiDescription:
+    """How a service is asked for a transcript, and where its answers keep what a test needs.
+
+    All fields but `name` are those of the JSON file that --api reads. Without `id` the service is synchronous: the
+    answer to a submission is the result.
+    """
+
+    name: str
+    submit: UrlPath
+    method: str = "POST"
+    file_field: str = "file"
+    fields: Table = field(default_factory=dict)  # of the form, beside the file
+    query: Table = field(default_factory=dict)
+    headers: Headers = field(default_factory=dict)
+    token_header: str | None = None  # carries ASR_API_TOKEN as it is; None: "Authorization: Bearer TOKEN"
+    id: Where | None = None
+    poll: UrlPath | None = None  # with {id}
+    status: Where | None = None
+    queued: Words = ()
+    processing: Words = ()
+    done: Words = ()
+    failed: Words = ()
+    text: Where | None = None
+    error: Where | None = None
+    duration: Where | None = None  # of the audio
+    duration_unit: str = "s"
+    health: UrlPath | None = None  # None: there is no such page
+    health_status: Where | None = None  # None: HTTP 200 is all it says
+    healthy: Words = ()  # none: every word that is not among `unhealthy`
+    unhealthy: Words = ()
+    queue: UrlPath | None = None  # a page that tells how many workers there are
+    workers: Where | None = None  # ... at this place
+    watch: Patterns = field(default_factory=dict)  # as --watch
+
+    @property
+    def synchronous(self) -> bool:
+        return self.id is None
+
+    @property
+    def codes(self) -> frozenset[int]:
+        """HTTP codes that mean a state."""
+        return frozenset(code for state in STATES for code in getattr(self, state) if isinstance(code, int))
+
+    def state(self, code: int, content: Any) -> str | None:
+        """The state that an answer tells: by its word, else by its HTTP code, else by "any other"; None: unknown."""
+        said = [ANY_OTHER, code]
+        if self.status:
+            said.append(spoken(found(content, self.status)))
+        elif self.synchronous and code not in self.codes:  # HTTP 200, with an error inside or without
+            return "failed" if found(content, self.error) else "done"
+        return next((state for one in reversed(said) for state in STATES if one in getattr(self, state)), None)
+
+    def with_fields(self, values: Mapping[str, str]) -> ApiDescription:
+        """The same with --field KEY=VALUE: in the query where the description has the key there, else in the form."""
+        query = {key: value for key, value in values.items() if key in self.query and key not in self.fields}
+        form = {key: value for key, value in values.items() if key not in query}
+        return dataclasses.replace(self, fields={**self.fields, **form}, query={**self.query, **query})
+
+
+APIS: Mapping[str, ApiDescription] = {api.name: api for api in (
+    ApiDescription(
+        "asr-queue", "/api/v1/asr/submit", file_field="audio", id="task_id", poll="/api/v1/asr/result/{id}",
+        status="status", queued=("queued",), processing=("processing",), done=("done",), failed=("failed",),
+        text="text", error="error", duration="duration", health="/api/v1/health", health_status="status",
+        healthy=("ready",), unhealthy=("unavailable",), queue="/api/v1/asr/queue/status", workers="workers"),
+    # OpenAI, speaches, vLLM, LocalAI, Groq. verbose_json would carry the length, but some models refuse it; their
+    # health pages differ, and OpenAI itself has none.
+    ApiDescription(
+        "openai", "/v1/audio/transcriptions", fields={"model": "whisper-1", "response_format": "json"}, text="text",
+        error="error", duration="duration"),
+    ApiDescription(
+        "whisper-asr", "/asr", file_field="audio_file", text="text",
+        query={"output": "json", **dict.fromkeys(("encode", "task", "language", "initial_prompt", "vad_filter",
+                                                  "word_timestamps", "diarize"))}),
+    ApiDescription(
+        "whisper-cpp", "/inference", fields={"response_format": "json"}, text="text", error="error",
+        health="/health", health_status="status", healthy=("ok",)),
+    ApiDescription(
+        "funasr", "/recognition", file_field="audio", status="code", done=("0",), failed=(ANY_OTHER,), text="text",
+        error="msg"),
+)}
+
+
+def found(content: Any, place: str | None) -> Any:
+    """What stands at a place of an answer; None where nothing does."""
+    for name in place.split(".") if place else ():
+        if isinstance(content, list) and not name.isdecimal():
+            content = [inner for item in content if (inner := found(item, name)) is not None] or None
+        elif isinstance(content, list):
+            content = content[int(name)] if int(name) < len(content) else None
+        else:
+            content = content.get(name) if isinstance(content, dict) else None
+    return content if place else None
+
+
+def spoken(value: Any) -> str:
+    """A value of an answer as a word: text as it is, all else as JSON writes it (0, true, null)."""
+    if isinstance(value, dict) and isinstance(value.get("message"), str):  # {"error": {"message": …, "type": …}}
+        return str(value["message"])
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def seconds_in(value: Any, unit: str) -> float | None:
+    """A length as services write it, a number or a text, in seconds; None where there is none, or 0."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number / (1000 if unit == "ms" else 1) if 0 < number < math.inf else None
+
+
+class WrongDescription(ValueError):
+    """A description of an API that cannot be used; the message is one sentence for a person."""
+
+
+def is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"/\S*", value))
+
+
+def is_place(value: Any) -> bool:
+    return isinstance(value, str) and all(value.split("."))
+
+
+def is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", value, re.ASCII))
+
+
+def is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float))
+
+
+def is_words(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, str) or (type(one) is int and 100 <= one <= 599) for one in value)
+
+
+def is_header(value: Any) -> bool:
+    """One that HTTP can carry: printable, without a line break."""
+    return isinstance(value, str) and value.isprintable() and value.isascii()
+
+
+def is_pattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(value) and bool(re.compile(value))
+    except re.error:
+        return False
+
+
+# For each kind of field: what it must be, and how it is kept.
+KINDS: Mapping[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
+    "str": (lambda v: isinstance(v, str) and bool(v), "a text", str),
+    "UrlPath": (is_path, "a path that begins with /", str),
+    "Where": (is_place, "a place in the answer, names with dots between them like result.text", str),
+    "Words": (is_words, 'a list of words of the answer ("*": any other), or of HTTP codes from 100 to 599', tuple),
+    "Table": (lambda v: isinstance(v, dict) and all(map(is_scalar, v.values())), "a table of names and values",
+              lambda v: {key: one if one is None else spoken(one) for key, one in v.items()}),
+    "Headers": (lambda v: isinstance(v, dict) and all(map(is_name, v)) and all(map(is_header, v.values())),
+                "a table of HTTP headers and their text", dict),
+    "Patterns": (lambda v: isinstance(v, dict) and all(role in ROLES for role in v) and all(
+        p and all(map(is_pattern, p)) for p in map(as_list, v.values())),
+        f"a table of roles ({', '.join(ROLES)}) and regular expressions",
+        lambda v: {role: tuple(as_list(patterns)) for role, patterns in v.items()}),
+}
+SPECIAL: Mapping[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
+    "method": (lambda v: v in ("POST", "PUT"), "POST or PUT", str),
+    "duration_unit": (lambda v: v in ("s", "ms"), "s or ms", str),
+    "poll": (lambda v: is_path(v) and "{id}" in v, "a path that begins with / and holds {id}", str),
+    "token_header": (is_name, "the name of an HTTP header", str),
+}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def read_description(path: Path) -> ApiDescription:
+    """A description that a user wrote. Raises WrongDescription."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WrongDescription(f"{path} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise WrongDescription(f"{path} is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise WrongDescription(f"{path} is not a description of an API: it holds no JSON object")
+    kinds = {f.name: str(f.type) for f in dataclasses.fields(ApiDescription) if f.name != "name"}
+    for key, value in content.items():
+        if key not in kinds:
+            raise WrongDescription(f"{path} has an unknown field {shortened(key, 60)!r}; known are {', '.join(kinds)}")
+        check, what, keep = SPECIAL.get(key) or KINDS[kinds[key].removesuffix(" | None")]
+        if value is None and kinds[key].endswith(" | None"):
+            continue
+        if not check(value):
+            said = shortened(json.dumps(value, ensure_ascii=False), 60)
+            raise WrongDescription(f"{path}: the field {key} must be {what}, and not {said}")
+        content[key] = keep(value)
+    if lacks := what_lacks(content):
+        raise WrongDescription(f"{path}: {lacks}")
+    return ApiDescription(str(path), **content)
+
+
+def what_lacks(content: Mapping[str, Any]) -> str | None:
+    """Why fields that are right one by one make no description together."""
+    asked, waits = content.get("id"), content.get("poll")
+    words = [state for state in STATES if any(isinstance(one, str) for one in content.get(state, ()))]
+    if not content.get("submit"):
+        return "the field submit, the path that takes uploads, is missing"
+    if asked and not waits:
+        return f"with id ({asked}) the field poll, the path that tells of a task, is missing"
+    if waits and not asked:
+        return f"with poll ({waits}) the field id, the place of the task's id in the answer to a submission, is missing"
+    if (asked or content.get("status")) and not content.get("done"):
+        return f"with {'id' if asked else 'status'} the field done, the words or HTTP codes of success, is missing"
+    if words and not content.get("status"):
+        return f"with words in {words[0]} the field status, the place where they stand, is missing"
+    return None
+
+
 # ================================================================================= settings and command line
 
 
@@ -222,8 +460,11 @@ class Settings:
     """The command line. Seconds, MB (MiB for memory), counts; the names are those of the options."""
 
     url: str = "http://localhost:8000"
+    api: ApiDescription = APIS["asr-queue"]  # with what --field sets
+    ca_bundle: Path | None = None
     short_audio: Path = Path("tests/audio/short_audio.wav")
     long_audio: Path = Path("tests/audio/long_audio.wav")
+    vary_length: float = 0.0
     phase: str = "all"
     at_once: int | None = None
     min_cycles: int = 10
@@ -241,21 +482,24 @@ class Settings:
     watch: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pid: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     no_watch: bool = False
+    list: bool = False
     interval: float = 1.0
     results_dir: Path = Path("tests/results")
     no_report: bool = False
     lang: str = "en"
     quiet: bool = False
     self_check: bool = False
+    field: Mapping[str, str] = dataclasses.field(default_factory=dict)  # the last one: it hides the function's name
 
     def for_record(self) -> dict[str, Any]:
         """What a reader needs to judge or repeat the run, as JSON; it holds no secret."""
-        left_out = {"results_dir", "no_report", "lang", "quiet", "self_check"}
+        left_out = {"list", "results_dir", "no_report", "lang", "quiet", "self_check"}
         record = {k: v for k, v in vars(self).items() if k not in left_out}
         patterns = {role: [without_secrets(pattern) for pattern in them] for role, them in self.watch.items()}
         pids = {role: list(them) for role, them in self.pid.items()}
         return {k: str(v) if isinstance(v, Path) else v for k, v in record.items()} | {
-            "url": without_secrets(self.url), "watch": patterns, "pid": pids}
+            "url": without_secrets(self.url), "watch": patterns, "pid": pids, "api": without_secrets(self.api.name),
+            "field": {k: [without_secrets(f"{k}={v}").partition("=")[2]] for k, v in self.field.items()}}
 
 
 EXAMPLES = """\
@@ -263,6 +507,7 @@ examples:
   python3 tests/memory_leak_stress_test.py                         leak phase, then concurrency ramp, at localhost:8000
   python3 tests/memory_leak_stress_test.py --phase leak --max-cycles 30
   python3 tests/memory_leak_stress_test.py --url http://127.0.0.1:9000 --watch worker='celery .*worker'
+  python3 tests/memory_leak_stress_test.py --api openai --field model=Systran/faster-whisper-small
   python3 tests/memory_leak_stress_test.py --phase concurrency --start 4 --max-concurrency 16 --rtf-limit 0
   python3 tests/memory_leak_stress_test.py --pid worker=4711 --pid api=4700
   python3 tests/memory_leak_stress_test.py --self-check            can this machine see a planted leak?
@@ -285,12 +530,21 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
         allow_abbrev=False,
     )
     p.set_defaults(**vars(Settings()) | {"url": os.environ.get("ASR_URL", Settings.url), "watch": [], "pid": [],
-                                         "max_cycles": None})
+                                         "field": [], "max_cycles": None})
     whole, positive = number(int, 1), number(float, 0, above=True)
 
     p.add_argument("--url", type=base_url, help="base URL of the API (default %(default)s, or environment ASR_URL)")
-    p.add_argument("--short-audio", type=Path, metavar="PATH", help="short clip, also the ramp's (default %(default)s)")
-    p.add_argument("--long-audio", type=Path, metavar="PATH", help="long clip (default %(default)s)")
+    p.add_argument("--api", type=api_description, metavar="NAME|FILE.json",
+                   help=f"shape of the API: {', '.join(APIS)}, or your own description (default {Settings.api.name})")
+    p.add_argument("--field", type=key_and_value, action="append", metavar="KEY=VALUE",
+                   help="form field that the service asks for, like model=whisper-1; may repeat")
+    p.add_argument("--ca-bundle", type=certificates, metavar="FILE",
+                   help="certificates of a private authority, PEM (default: environment REQUESTS_CA_BUNDLE)")
+    p.add_argument("--short-audio", type=Path, metavar="PATH",
+                   help="short clip, also the ramp's, or a folder whose clips are used in turn (default %(default)s)")
+    p.add_argument("--long-audio", type=Path, metavar="PATH", help="long clip, or a folder (default %(default)s)")
+    p.add_argument("--vary-length", type=number(float, 0, MOST_VARIED), metavar="PERCENT",
+                   help="lengths of uploads differ by so much, wav only (default %(default)s)")
     p.add_argument("--phase", choices=("all", "leak", "concurrency", "loaded", "monitor"),
                    help="what to run (default %(default)s): all is leak, then concurrency, then loaded where the ramp "
                    "left memory behind; monitor only records processes until Ctrl-C")
@@ -326,10 +580,11 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
 
     what = p.add_argument_group("watched processes")
     what.add_argument("--watch", type=role_and(regex), action="append", metavar="ROLE=REGEX",
-                      help="processes of a role (worker, api, backend) by the program they run; replaces that role's "
-                      "default pattern; may repeat")
+                      help="processes of a role (worker, api, backend, redis) by the program they run, in place of "
+                      "what is found by default; may repeat")
     what.add_argument("--pid", type=role_and(number(int, 1)), action="append", metavar="ROLE=PID",
                       help="watch this process tree for that role; may repeat")
+    what.add_argument("--list", action="store_true", help="only list what would be watched, and why, then end")
     what.add_argument("--no-watch", action="store_true", help="load only, no process memory (remote service)")
     what.add_argument("--interval", type=number(float, 0.2, 60), metavar="S",
                       help="seconds between CSV samples (default %(default)s)")
@@ -345,14 +600,54 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     args = vars(p.parse_args(argv))
     if args["max_concurrency"] < args["start"]:
         p.error(f"--max-concurrency {args['max_concurrency']} is below --start {args['start']}: change one of them")
-    if args["no_watch"] and (args["watch"] or args["pid"] or args["phase"] == "monitor"):
-        p.error("--no-watch does not go with --watch, --pid or --phase monitor: leave one of them out")
+    if args["no_watch"] and (args["watch"] or args["pid"] or args["list"] or args["phase"] == "monitor"):
+        p.error("--no-watch does not go with --watch, --pid, --list or --phase monitor: leave one of them out")
     if args["phase"] == "loaded" and not args["at_once"]:
         p.error("--phase loaded alone needs --at-once N: how many tasks to release together in each cycle")
     if args["max_cycles"] is None:
         args["max_cycles"] = max(Settings.max_cycles, args["min_cycles"])
+    if args["url"].startswith("https:") and not args["ca_bundle"] and os.environ.get("REQUESTS_CA_BUNDLE"):
+        try:
+            args["ca_bundle"] = certificates(os.environ["REQUESTS_CA_BUNDLE"])
+        except argparse.ArgumentTypeError as error:
+            p.error(f"environment REQUESTS_CA_BUNDLE: {error}")
     args["watch"], args["pid"] = by_role(args["watch"]), by_role(args["pid"])
-    return Settings(**args)
+    api, args["field"] = args["api"], dict(args["field"])
+    described = {role: patterns for role, patterns in api.watch.items() if not args["no_watch"]}
+    args["watch"] = {role: p for role, p in described.items() if role not in args["pid"]} | args["watch"]
+    return Settings(**args | {"api": api.with_fields(args["field"])})
+
+
+def api_description(text: str) -> ApiDescription:
+    """A built-in description by its name, else one from a file."""
+    if text in APIS:
+        return APIS[text]
+    if "/" not in text and "." not in text and not Path(text).exists():  # surely meant as a name
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(APIS)}, and no file with a description")
+    try:
+        return read_description(Path(text))
+    except WrongDescription as error:
+        raise argparse.ArgumentTypeError(f"not a description of an API: {error}") from None
+
+
+def key_and_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{without_secrets(text)!r} is not KEY=VALUE")
+    return key, value
+
+
+def certificates(text: str) -> Path:
+    """A file (or a folder made by c_rehash) with certificates of authorities."""
+    try:
+        if Path(text).is_dir():
+            ssl.create_default_context(capath=text)
+        else:
+            ssl.create_default_context(cafile=text)
+    except OSError as error:  # also what ssl raises of its own
+        reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as certificates in PEM ({reason})") from None
+    return Path(text)
 
 
 def number(kind: type, low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], Any]:
@@ -413,6 +708,11 @@ def by_role(pairs: Iterable[tuple[str, Any]]) -> dict[str, tuple[Any, ...]]:
     return table
 
 
+def api_token() -> str | None:
+    """The token for the API, from the environment only; a line's end that a file left behind is none of it."""
+    return os.environ.get("ASR_API_TOKEN", "").strip() or None
+
+
 NAMED_SECRET = r"(?:password|passwd|secret|token|api[-_]?key|authorization)"
 SECRETS = (
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]*@", re.I), r"\1***@"),  # redis://:password@host
@@ -425,9 +725,9 @@ SECRETS = (
 
 def without_secrets(text: str) -> str:
     """The text with passwords in URLs, `password=…`, `--token …` and the API token replaced by ***."""
-    token = os.environ.get("ASR_API_TOKEN")
-    if token:
-        text = text.replace(token, "***")
+    if token := api_token():
+        for written in (token, json.dumps(token)[1:-1], quote(token, safe="")):  # as it is, in JSON, in a URL
+            text = text.replace(written, "***")
     for pattern, replacement in SECRETS:
         text = pattern.sub(replacement, text)
     return text
@@ -435,7 +735,29 @@ def without_secrets(text: str) -> str:
 
 # =============================================================================================== audio clips
 
-AUDIO_ENDINGS = (".wav", ".mp3", ".m4a", ".flac", ".ogg")
+AUDIO_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".flac": "audio/flac",
+               ".ogg": "audio/ogg"}
+SHIFTED = 0.1  # largest part of a clip that is left off its beginning to make another recording of it
+SEED_BITS = 32
+SEED_S = 0.1  # at most so much is left off by chance at either end: the next run sends others again
+SEED_SHARE = 100  # ... and at most one part in so many
+MOST_VARIED = 80.0  # percent, --vary-length: something must be left to recognise
+GOLDEN = 0.618034  # multiples of it, modulo 1, spread evenly from the first few on
+LARGEST_WAV = 0xFFFFFFFF  # bytes, by its 32-bit sizes
+
+DISTINCT, IDENTICAL, REPEAT = "distinct", "identical", "repeat"  # TaskResult.upload
+
+Part = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class WavLayout:
+    """Where the samples of a RIFF/WAVE file stand. Bytes."""
+
+    begin: int
+    end: int
+    frame: int  # what belongs together: a sample of every channel, or a block of a compressed format
+    rate: int  # per second
 
 
 @dataclass(frozen=True)
@@ -445,15 +767,154 @@ class Clip:
     path: Path
     size_bytes: int
     seconds: float
+    content: memoryview = field(default=memoryview(b""), repr=False, compare=False)  # the file's, mapped
+    wav: WavLayout | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one upload carries: views of a clip, put together so that it is another recording each time."""
+
+    clip: Clip
+    parts: tuple[Part, ...]
+    seconds: float  # really sent
+    upload: str  # DISTINCT from all before, IDENTICAL with them, or a REPEAT on purpose
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.parts))
+
+
+@dataclass
+class Clips:
+    """The clips of one option, sent in turn. Used by one thread."""
+
+    path: Path  # as given on the command line: a clip, or a folder of them
+    clips: tuple[Clip, ...]
+    vary_percent: float = 0.0
+    used: Counter[Path] = field(default_factory=Counter)  # how often each file went out, also as another option's
+    seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))  # a service may remember the last run's
+    turn: int = 0
+    last: Recording | None = None
+    repeats: bool = False
+
+    def take(self) -> Recording:
+        """The next upload."""
+        if self.repeats and self.last:
+            return dataclasses.replace(self.last, upload=REPEAT)
+        clip = self.clips[self.turn % len(self.clips)]
+        self.turn += 1
+        self.last = recording(clip, self.used[clip.path], self.seed, self.vary_percent)
+        self.used[clip.path] += 1
+        return self.last
+
+    def repeat(self) -> Clips | None:
+        """The last upload again and again; None where all are alike anyway."""
+        known = self.last and self.last.upload == DISTINCT
+        return dataclasses.replace(self, repeats=True) if known else None
+
+
+def recording(clip: Clip, number: int, seed: int, vary_percent: float = 0.0) -> Recording:
+    """The clip as it goes out for the `number`th time (from 0), like no time before, nor in a run of another seed.
+
+    A wav starts one sample later each time; with `vary_percent` up to so much is left off its end. Others carry the
+    number in a tag that no decoder minds, where their format has one.
+    """
+    if clip.wav:
+        frames = (clip.wav.end - clip.wav.begin) // clip.wav.frame
+        different = max(1, int(frames * SHIFTED))
+        choices = 1 + min(frames // SEED_SHARE, int(SEED_S * clip.wav.rate) // clip.wav.frame)
+        behind, before = divmod(seed % choices**2, choices)
+        first = (before + number) % different
+        shorter = behind + int(frames * vary_percent / 100 * (number * GOLDEN % 1))
+        return part_of_wav(clip, clip.wav, first, max(1, frames - first - shorter),
+                           DISTINCT if number < different else IDENTICAL)
+    tag = TAGS.get(clip.path.suffix.lower())
+    tagged = tag(clip.content, seed << SEED_BITS | number) if tag else None
+    return Recording(clip, tagged or (clip.content,), clip.seconds, DISTINCT if tagged else IDENTICAL)
+
+
+def excerpt(clip: Clip, seconds: float) -> Recording:
+    """So much from the middle of a wav, where speech is likelier than at its ends; of others the whole."""
+    if not clip.wav or clip.seconds <= seconds:
+        return Recording(clip, (clip.content,), clip.seconds, IDENTICAL)
+    wav = clip.wav
+    frames = max(1, int(seconds * wav.rate) // wav.frame)
+    return part_of_wav(clip, wav, ((wav.end - wav.begin) // wav.frame - frames) // 2, frames, DISTINCT)
+
+
+def part_of_wav(clip: Clip, wav: WavLayout, first: int, frames: int, upload: str) -> Recording:
+    """`frames` of a wav from the `first` on, under its own header with the right sizes; nothing is copied."""
+    begin = wav.begin + first * wav.frame
+    length = frames * wav.frame
+    behind = clip.content[wav.end + (wav.end - wav.begin) % 2 :]  # other chunks
+    padding = b"\0" * (length % 2)
+    header = bytearray(clip.content[: wav.begin])
+    riff = len(header) - 8 + length + len(padding) + len(behind)
+    header[:4] = b"RIFF"
+    if header[12:16] == b"ds64":  # the 64-bit sizes of RF64
+        header[12:16] = b"JUNK"
+    struct.pack_into("<I", header, 4, riff)
+    struct.pack_into("<I", header, wav.begin - 4, length)
+    parts: tuple[Part, ...] = (bytes(header), clip.content[begin : begin + length], padding, behind)
+    return Recording(clip, tuple(part for part in parts if len(part)), length / wav.rate, upload)
+
+
+def id3_tag(content: memoryview, number: int) -> tuple[Part, ...]:
+    """mp3: an ID3v2 tag with the number takes the place of the one in front, if there is one."""
+    old = 0
+    if bytes(content[:3]) == b"ID3" and len(content) > 10:
+        old = 10 + functools.reduce(lambda size, byte: size << 7 | byte & 0x7F, content[6:10], 0)
+        old += 10 if content[5] & 0x10 else 0  # a footer
+    words = b"\3upload\0" + str(number).encode()
+    frame = b"TXXX" + synchsafe(len(words)) + b"\0\0" + words
+    return b"ID3\4\0\0" + synchsafe(len(frame)) + frame, content[old if old < len(content) else 0 :]
+
+
+def synchsafe(number: int) -> bytes:
+    """ID3v2's way to write a size: seven bits a byte."""
+    return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
+
+
+def flac_block(content: memoryview, number: int) -> tuple[Part, ...] | None:
+    """flac: an APPLICATION block with the number behind the first block, which is always STREAMINFO (38 bytes)."""
+    if bytes(content[:4]) != b"fLaC" or len(content) < 42 or content[4] & 0x7F:
+        return None
+    last = content[4] & 0x80
+    block = struct.pack(">B3s4sQ", 2 | last, (12).to_bytes(3, "big"), b"test", number)
+    return b"fLaC" + bytes([content[4] & 0x7F]) + bytes(content[5:42]), block, content[42:]
+
+
+def free_atom(content: memoryview, number: int) -> tuple[Part, ...]:
+    """m4a: an atom of type `free` with the number at the end."""
+    return content, struct.pack(">I4sQ", 16, b"free", number)
+
+
+TAGS: Mapping[str, Callable[[memoryview, int], tuple[Part, ...] | None]] = {
+    ".mp3": id3_tag, ".flac": flac_block, ".m4a": free_atom}  # an ogg's pages have checksums
+
+
+def read_clips(path: Path, vary_percent: float = 0.0, used: Counter[Path] | None = None) -> Clips:
+    """A clip, or the clips of a folder in order of their names. Raises CannotStart."""
+    if not path.is_dir():
+        return Clips(path, (read_clip(path),), vary_percent, Counter() if used is None else used)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_TYPES and file.is_file())
+    if not files:
+        raise CannotStart(f"Folder {path} holds no clip: none of its files ends in {' '.join(AUDIO_TYPES)}")
+    return Clips(path, tuple(map(read_clip, files)), vary_percent, Counter() if used is None else used)
 
 
 def read_clip(path: Path) -> Clip:
     """Look at a clip without decoding it. Raises CannotStart where it cannot be used."""
-    if path.suffix.lower() not in AUDIO_ENDINGS:
-        raise CannotStart(f"{path} must end in one of {' '.join(AUDIO_ENDINGS)}: the service goes by the file name.")
+    if path.suffix.lower() not in AUDIO_TYPES:
+        raise CannotStart(f"{path} must end in one of {' '.join(AUDIO_TYPES)}: the service goes by the file name.")
     try:
-        size = path.stat().st_size
-        seconds = wav_seconds(path) if path.suffix.lower() == ".wav" else tagged_seconds(path)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        content = memoryview(mapped)
+        wav = wav_layout(content) if path.suffix.lower() == ".wav" else None
+        seconds = (wav.end - wav.begin) / wav.rate if wav else tagged_seconds(path)
     except FileNotFoundError:
         raise CannotStart(f"Audio clip not found: {path}. Make the standard clips with: make audio "
                           "(or name your own with --short-audio and --long-audio)") from None
@@ -461,32 +922,29 @@ def read_clip(path: Path) -> Clip:
         raise CannotStart(f"{path} cannot be read as audio ({error}). Check it with: file {path}") from None
     if not seconds > 0:
         raise CannotStart(f"{path} holds no sound (length 0 s). Check it with: file {path}")
-    return Clip(path, size, seconds)
+    varies = wav and 0 < wav.frame <= wav.end - wav.begin and size <= LARGEST_WAV
+    return Clip(path, size, seconds, content, wav if varies else None)
 
 
-def wav_seconds(path: Path) -> float:
-    """Length of a RIFF/WAVE file: bytes of its data chunk over its byte rate (whatever the sample format).
+def wav_layout(content: memoryview) -> WavLayout:
+    """Where a RIFF/WAVE file has its samples, whatever their format. Raises ValueError and struct.error.
 
     A data size that the file does not hold (a recorder cut off writes 0 or 0xFFFFFFFF) counts up to the file's end.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        riff = file.read(12)
-        if riff[:4] not in (b"RIFF", b"RF64") or riff[8:12] != b"WAVE":
-            raise ValueError("not a RIFF/WAVE file")
-        byte_rate = 0
-        while len(header := file.read(8)) == 8:
-            kind, length = header[:4], struct.unpack("<I", header[4:])[0]
-            if kind == b"fmt ":
-                byte_rate = struct.unpack("<8xI", file.read(12))[0]
-                file.seek(length - 12 + length % 2, os.SEEK_CUR)
-            elif kind == b"data":
-                left = size - file.tell()
-                if not byte_rate:
-                    raise ValueError("no format before the data")
-                return (min(length, left) or left) / byte_rate
-            else:
-                file.seek(length + length % 2, os.SEEK_CUR)
+    if bytes(content[:4]) not in (b"RIFF", b"RF64") or bytes(content[8:12]) != b"WAVE":
+        raise ValueError("not a RIFF/WAVE file")
+    rate, frame, at = 0, 0, 12
+    while at + 8 <= len(content):
+        kind, length = struct.unpack_from("<4sI", content, at)
+        at += 8
+        if kind == b"fmt ":
+            rate, frame = struct.unpack_from("<8xIH", content, at)
+        elif kind == b"data":
+            if not rate:
+                raise ValueError("no format before the data")
+            left = len(content) - at
+            return WavLayout(at, at + (min(length, left) or left), frame, rate)
+        at += length + length % 2
     raise ValueError("no data chunk")
 
 
@@ -517,29 +975,11 @@ POLL_DOUBLINGS = 4  # a failed poll doubles the wait, so often at most: 16 times
 TIMEOUTS = ("task_timeout", "submit_timeout", "stalled")  # kinds of failure whose status is "timeout"
 TOOL_FAULT = "tool_fault"
 NOT_THE_SERVICES = ("interrupted", TOOL_FAULT)  # kinds of failure that say nothing of the service
+BUSY = ("submit_http_429", "submit_http_503")  # kinds of failure that ask to come back later
 TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
+ENDED = ("done", "failed")  # states
 HORSE_DIED = re.compile(r"work-?horse\b.{0,20}\bterminated|AbandonedJobError", re.I)  # RQ's words for a killed child
-
-
-@dataclass(frozen=True)
-class ApiDescription:
-    """Where a service's API keeps what a test needs: paths, names of fields, words for states."""
-
-    submit_path: str = "/api/v1/asr/submit"
-    file_field: str = "audio"
-    id_field: str = "task_id"
-    result_path: str = "/api/v1/asr/result/{id}"
-    status_field: str = "status"
-    queued: frozenset[str] = frozenset({"queued"})
-    processing: frozenset[str] = frozenset({"processing"})
-    done: frozenset[str] = frozenset({"done"})
-    failed: frozenset[str] = frozenset({"failed"})
-    text_field: str = "text"
-    error_field: str = "error"
-    health_path: str = "/api/v1/health"
-    unhealthy: frozenset[str] = frozenset({"unavailable"})
-    queue_path: str = "/api/v1/asr/queue/status"
 
 
 class TaskError(Exception):
@@ -572,6 +1012,7 @@ class Answer:
     code: int
     body: bytes
     location: str | None = None
+    retry_after: str | None = None
 
     @property
     def words(self) -> str:
@@ -582,112 +1023,188 @@ class Answer:
         except (ValueError, RecursionError):
             content = None
         if isinstance(content, dict):
-            found = next((content[k] for k in ("detail", "error", "message", "msg") if content.get(k)), content)
-            said = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+            said = spoken(next((content[k] for k in ("detail", "error", "message", "msg") if content.get(k)), content))
         return f"-> {self.location}" if self.location else said
 
-    def json(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises BadAnswer."""
+    def json(self) -> Any:
+        """The body as a JSON object or list, whatever type it says it is of. Raises BadAnswer."""
         try:
             content = json.loads(self.body)
         except (ValueError, RecursionError):
             raise BadAnswer("not JSON" if self.body.strip() else "empty answer", self.words) from None
-        if not isinstance(content, dict):
+        if not isinstance(content, (dict, list)):
             raise BadAnswer("not a JSON object", self.words)
         return content
+
+    def facts(self) -> dict[str, Any]:
+        """How long the service asks to be left alone, in seconds: it says so as a number or as a date."""
+        said = self.retry_after or ""
+        if said.isdecimal():
+            return {"retry_after_s": float(said)}
+        try:
+            wait = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+        except (TypeError, ValueError, OverflowError):  # none, or nobody can read it
+            return {}
+        return {"retry_after_s": round(max(0.0, wait), 1)}
 
 
 @dataclass(frozen=True)
 class TaskState:
-    """What a poll saw: state is queued, processing, done or failed."""
+    """What an answer told of a task: state is one of STATES."""
 
     state: str
+    words: str = ""  # why it failed
+    empty_text: bool | None = None  # done without a word; None where the answer holds no text field, or it is null
+    seconds: float | None = None  # length of the audio, as the service says
+    answer: str = ""  # of a task that has ended
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the health page says: whether tasks can be sent, and what it says where it is not quite well."""
+
+    serves: bool
+    status: str = ""
     words: str = ""
-    empty_text: bool | None = None
+
+
+class Body:
+    """What an upload sends: its parts in order, none of them copied."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self.parts)
 
 
 class ApiClient:
     """The service's API, fed by its description. Knows HTTP and states, nothing of threads or timing."""
 
-    def __init__(self, url: str, api: ApiDescription, token: str | None = None) -> None:
-        self.url, self.api = url, api
-        self.headers = {"User-Agent": f"memory-leak-stress-test/{VERSION}"}
-        if token:
+    def __init__(self, url: str, api: ApiDescription, token: str | None = None, ca_bundle: Path | None = None) -> None:
+        self.url, self.api, self.ca_bundle = url, api, ca_bundle
+        self.headers = {"User-Agent": f"memory-leak-stress-test/{VERSION}", **api.headers}
+        if token and api.token_header:
+            self.headers[api.token_header] = token
+        elif token:
             self.headers["Authorization"] = f"Bearer {token}"
 
     def session(self) -> requests.Session:
         """A connection of its own, past any proxy of the environment (a proxy's queue is not the service's)."""
         session = requests.Session()
         session.trust_env = False
+        session.verify = str(self.ca_bundle) if self.ca_bundle else True
         return session
 
     def get(self, path: str) -> requests.PreparedRequest:
         return requests.Request("GET", self.url + path, headers=self.headers).prepare()
 
-    def health(self, session: requests.Session) -> dict[str, Any]:
-        """The health page's content. Raises requests.RequestException or BadAnswer."""
-        answer = fetch(session, self.get(self.api.health_path), POLL_TIMEOUT_S)
+    def open(self, session: requests.Session) -> None:
+        """Open the session's connection; what is answered does not matter. Raises as fetch() does."""
+        fetch(session, self.get(self.api.health or self.api.submit), POLL_TIMEOUT_S)
+
+    def health(self, session: requests.Session) -> Health:
+        """What the health page says, where there is one. Raises requests.RequestException or BadAnswer."""
+        if not self.api.health:
+            return Health(True)
+        answer = fetch(session, self.get(self.api.health), POLL_TIMEOUT_S)
         if answer.code != 200:
             raise BadAnswer(f"HTTP {answer.code}", answer.words)
-        return answer.json()
+        if not self.api.health_status:
+            return Health(True)
+        content = answer.json()
+        word = spoken(found(content, self.api.health_status))
+        well = word in self.api.healthy if self.api.healthy else word not in self.api.unhealthy
+        return Health(word not in self.api.unhealthy, word, "" if well else shortened(json.dumps(content)))
 
     def workers(self, session: requests.Session) -> int | None:
         """How many workers the service says it has; None where it does not say."""
+        if not self.api.queue:
+            return None
         try:
-            answer = fetch(session, self.get(self.api.queue_path), POLL_TIMEOUT_S)
-            count = answer.json().get("workers")
+            count = found(fetch(session, self.get(self.api.queue), POLL_TIMEOUT_S).json(), self.api.workers)
         except (requests.RequestException, ValueError):
             return None  # the page is a convenience: other services of this shape may lack it
         return count if isinstance(count, int) and not isinstance(count, bool) else None
 
-    def prepare(self, clip: Clip) -> requests.PreparedRequest:
-        """Encode the upload once; every task of a level sends this same body."""
-        with clip.path.open("rb") as file:
-            upload = requests.Request("POST", self.url + self.api.submit_path, headers=self.headers,
-                                      files={self.api.file_field: (clip.path.name, file.read())})
-        return upload.prepare()
+    def prepare(self, upload: Recording) -> requests.PreparedRequest:
+        """The submission of a recording."""
+        api, name = self.api, upload.clip.path.name
+        form = [(key, value) for key, value in api.fields.items() if value is not None]
+        content_type = AUDIO_TYPES.get(upload.clip.path.suffix.lower(), "application/octet-stream")
+        around, form_type = urllib3.encode_multipart_formdata(
+            [*form, (api.file_field, (name, b"", content_type))])
+        cut = around.rindex(b"\r\n--")  # the file comes last: what is behind it is the closing boundary
+        body = Body((around[:cut], *upload.parts, around[cut:]))
+        query = {key: value for key, value in api.query.items() if value is not None}
+        return requests.Request(api.method, self.url + api.submit, params=query, data=body,
+                                headers={**self.headers, "Content-Type": form_type}).prepare()
 
-    def submit(self, session: requests.Session, upload: requests.PreparedRequest, timeout: float) -> str:
-        """Send the clip, whole within `timeout` seconds; the service's task id. Raises TaskError."""
+    def submit(self, session: requests.Session, upload: requests.PreparedRequest,
+               timeout: float) -> tuple[str | None, TaskState]:
+        """Send a recording, whole within `timeout` seconds; the service's task id and the task's state.
+
+        Of a synchronous service (no id) that is its end, and the time-out that of the whole task. Raises TaskError.
+        """
         try:
-            answer = fetch(session, upload.copy(), timeout)
+            answer = fetch(session, upload, timeout)
             if not 200 <= answer.code < 300:
-                raise TaskError(f"submit_http_{answer.code}", answer.words)
-            task_id = answer.json().get(self.api.id_field)
+                raise TaskError(f"submit_http_{answer.code}", answer.words, **answer.facts())
+            if self.api.synchronous:
+                return None, self.read_state(answer)
+            task_id = found(answer.json(), self.api.id)
         except requests.RequestException as error:
             words = str(error)
             late = isinstance(error, requests.Timeout) or "timed out" in words  # the body could not be sent in time
+            if late and self.api.synchronous:
+                raise TaskError("task_timeout", words, limit_s=timeout) from None
             refused = "refused" in words.lower() or "NewConnectionError" in words
             kind = "submit_timeout" if late else "submit_refused" if refused else "submit_reset"
             raise TaskError(kind, words) from None
         except BadAnswer as error:
             raise TaskError("bad_response", error.words, problem=error.problem) from None
         if not isinstance(task_id, (str, int)) or task_id == "":
-            raise TaskError("bad_response", answer.words, problem=f"no {self.api.id_field}")
-        return str(task_id)
+            raise TaskError("bad_response", answer.words, problem=f"no {self.api.id}")
+        return str(task_id), TaskState("queued")
 
     def question(self, task_id: str) -> requests.PreparedRequest:
         """The poll for a task, made once: to make it each time would double what a poll costs."""
-        return self.get(self.api.result_path.format(id=quote(task_id, safe="")))
+        return self.get((self.api.poll or "").replace("{id}", quote(task_id, safe="")))
 
     def poll(self, session: requests.Session, question: requests.PreparedRequest) -> TaskState | None:
         """The task's state, None where the service says it does not know it (404). Raises PollFailed."""
         try:
             answer = fetch(session, question, POLL_TIMEOUT_S)
-            if answer.code == 404:
+            if answer.code == 404 and 404 not in self.api.codes:
                 return None
-            if answer.code != 200:
+            if answer.code != 200 and answer.code not in self.api.codes:
                 raise PollFailed(f"HTTP {answer.code}: {shortened(answer.words)}")
-            content = answer.json()
+            return self.read_state(answer)
         except (requests.RequestException, ValueError) as error:
             raise PollFailed(shortened(str(error))) from None
-        status = str(content.get(self.api.status_field))
-        state = next((s for s in ("queued", "processing", "done", "failed") if status in getattr(self.api, s)), None)
-        if state is None:
-            raise PollFailed(f"unknown {self.api.status_field}: {shortened(json.dumps(content, ensure_ascii=False))}")
-        text = content.get(self.api.text_field)
-        return TaskState(state, str(content.get(self.api.error_field) or ""),
-                         not str(text).strip() if state == "done" and text is not None else None)
+
+    def read_state(self, answer: Answer) -> TaskState:
+        """What an answer tells of its task. Raises BadAnswer."""
+        api = self.api
+        try:
+            content = answer.json()
+        except BadAnswer:
+            if answer.code not in api.codes:
+                raise
+            content = None  # the code says enough
+        state = api.state(answer.code, content)
+        if state is None or (api.synchronous and state not in ENDED):
+            raise BadAnswer(f"unknown {api.status or f'HTTP code {answer.code}'}", answer.words)
+        if state not in ENDED:
+            return TaskState(state)
+        text, error = found(content, api.text), found(content, api.error)
+        said = " ".join(map(spoken, text)) if isinstance(text, list) else spoken(text)
+        return TaskState(state, "" if error is None else spoken(error),
+                         not said.strip() if state == "done" and text is not None else None,
+                         seconds_in(found(content, api.duration), api.duration_unit), shortened(answer.words))
 
 
 def fetch(session: requests.Session, request: requests.PreparedRequest, timeout: float) -> Answer:
@@ -700,7 +1217,8 @@ def fetch(session: requests.Session, request: requests.PreparedRequest, timeout:
     body = bytearray()
     try:
         # urllib3 gives the time for connecting to the sending of the body as well: 10 s would cut off a slow upload.
-        response = session.get_adapter(request.url or "").send(request, stream=True, timeout=(timeout, timeout))
+        response = session.get_adapter(request.url or "").send(
+            request, stream=True, timeout=urllib3.Timeout(total=timeout), verify=session.verify)  # type: ignore[arg-type]
         with response:
             # One byte more than asked may never come, so take what is there: read1 returns after one receive.
             while chunk := response.raw.read1(65536, decode_content=True):
@@ -709,7 +1227,8 @@ def fetch(session: requests.Session, request: requests.PreparedRequest, timeout:
                     raise requests.Timeout(f"the answer did not end within {timeout:g} s")
                 if len(body) > ANSWER_LIMIT:
                     raise BadAnswer(f"longer than {ANSWER_LIMIT} bytes")
-            return Answer(response.status_code, bytes(body), response.headers.get("Location"))
+            return Answer(response.status_code, bytes(body), response.headers.get("Location"),
+                          response.headers.get("Retry-After"))
     except urllib3.exceptions.DecodeError as error:
         raise BadAnswer("cannot be decoded", str(error)) from None
     except urllib3.exceptions.TimeoutError as error:  # those of reading a body; the adapter translates the others
@@ -741,6 +1260,7 @@ class Outcome:
     queue_time: float | None = None
     time_error: float | None = None
     empty_text: bool | None = None
+    service_seconds: float | None = None
 
     def failed(self, kind: str, words: str = "", facts: Mapping[str, Any] | None = None) -> None:
         """The task ended without success."""
@@ -759,14 +1279,17 @@ class Batch:
     """Tasks released together: what their threads share with the one that waits for them."""
 
     client: ApiClient
-    upload: requests.PreparedRequest
-    size: int
+    uploads: Sequence[requests.PreparedRequest]  # one per task
     task_timeout: float
     given_up: Callable[[float], TaskError | None]  # given the time of the last progress: why waiting is pointless
     aborted: threading.Event  # the user interrupts
     outcomes: queue.Queue[Outcome] = field(default_factory=queue.Queue)
     release_at: float = 0.0
     last_progress: float = 0.0  # any task of the batch changed its state
+
+    @property
+    def size(self) -> int:
+        return len(self.uploads)
 
     def start(self) -> None:
         """Open every connection, then release all tasks at once."""
@@ -789,7 +1312,7 @@ class Batch:
             # Opens the connection. In trouble the submission meets it too and reports it, while a thread that ended
             # here would keep all others waiting at the gate.
             with contextlib.suppress(Exception):
-                self.client.health(session)
+                self.client.open(session)
             gate.wait()
             try:
                 run_task(self, session, outcome)
@@ -800,19 +1323,64 @@ class Batch:
         self.outcomes.put(outcome)
 
 
+@dataclass(frozen=True)
+class Sight:
+    """What was seen of a task, when, and the last moment before at which it was known to be unfinished (monotonic)."""
+
+    at: float
+    unfinished_at: float
+    state: TaskState | None  # None: nothing that could be used
+    trouble: str = ""  # why
+
+
 def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
-    """Submit one task and poll it to its end; fills `outcome` as it goes. Raises TaskError.
+    """Submit one task and follow it to its end; fills `outcome` as it goes. Raises TaskError.
 
     Times as in the field: turnaround from the common release (the moment the task was due, so a client that is late
-    cannot flatter the service) to the poll that saw it done; time_error back to the last poll that did not.
+    cannot flatter the service) to the sight of its end; time_error back to the last sight before.
     """
-    client, release = batch.client, batch.release_at
+    release, accepted, state = batch.release_at, math.nan, ""
     if batch.aborted.is_set():
         raise TaskError("interrupted", sent=False)
     outcome.submit_offset = time.monotonic() - release
-    outcome.task_id = client.submit(session, batch.upload, min(SUBMIT_TIMEOUT_S, batch.task_timeout))
-    answered = unfinished_at = batch.last_progress = time.monotonic()
-    question = client.question(outcome.task_id)
+    for sight in exchange(batch, session, outcome):
+        seen = sight.state
+        if seen is None:
+            continue
+        if seen.state != state:
+            batch.last_progress = sight.at
+            accepted = accepted if state else sight.at
+            if seen.state == "processing" and outcome.queue_time is None:
+                outcome.queue_time = sight.at - accepted
+            state = seen.state
+        if state in ENDED:
+            outcome.processing_time, outcome.time_error = sight.at - release, sight.at - sight.unfinished_at
+            outcome.service_seconds = seen.seconds
+        if state == "failed":
+            raise TaskError("worker_died" if HORSE_DIED.search(seen.words) else "task_failed", seen.words)
+        if state == "done":
+            outcome.status, outcome.empty_text = "success", seen.empty_text
+            return
+
+
+def exchange(batch: Batch, session: requests.Session, outcome: Outcome) -> Iterator[Sight]:
+    """Submit a task and yield what is seen of it, until whoever asks has seen enough. Raises TaskError.
+
+    Of a synchronous service that is its answer, which is seen when it comes: its time_error is 0, as measured. Of
+    others it is the acceptance, then each poll.
+    """
+    patience = batch.task_timeout if batch.client.api.synchronous else min(SUBMIT_TIMEOUT_S, batch.task_timeout)
+    outcome.task_id, state = batch.client.submit(session, batch.uploads[outcome.number], patience)
+    answered = time.monotonic()
+    yield Sight(answered, answered, state)
+    if outcome.task_id is not None:
+        yield from polls(batch, session, outcome.task_id, answered)
+
+
+def polls(batch: Batch, session: requests.Session, task_id: str, unfinished_at: float) -> Iterator[Sight]:
+    """What each poll for an accepted task saw. Raises TaskError where it is no use to ask on."""
+    client, release = batch.client, batch.release_at
+    question = client.question(task_id)
     state, unknown, failed_polls, trouble = "queued", 0, 0, ""
     reason: TaskError | None = None
     while True:
@@ -830,28 +1398,16 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             seen = client.poll(session, question)
         except PollFailed as error:  # the task itself may be well: ask until its own time-out
             failed_polls, trouble = failed_polls + 1, str(error)
+            yield Sight(time.monotonic(), unfinished_at, None, trouble)
             continue
         failed_polls, trouble = 0, ""
-        now = time.monotonic()
         if seen is None:
             unknown += 1
             if unknown >= LOST_AFTER:
-                raise TaskError("task_lost", task_id=outcome.task_id)
+                raise TaskError("task_lost", task_id=task_id)
             continue
-        unknown = 0
-        if seen.state != state:
-            batch.last_progress = now
-            if seen.state == "processing" and outcome.queue_time is None:
-                outcome.queue_time = now - answered
-            state = seen.state
-        if state in ("done", "failed"):
-            outcome.processing_time, outcome.time_error = now - release, now - unfinished_at
-        if state == "failed":
-            kind = "worker_died" if HORSE_DIED.search(seen.words) else "task_failed"
-            raise TaskError(kind, seen.words)
-        if state == "done":
-            outcome.status, outcome.empty_text = "success", seen.empty_text
-            return
+        unknown, state = 0, seen.state
+        yield Sight(time.monotonic(), unfinished_at, seen)
         unfinished_at = asked  # what the answer says was true at some time since
 
 
@@ -869,21 +1425,40 @@ def poll_wait(elapsed: float, size: int, failed_polls: int = 0) -> float:
 
 # A role's default pattern is searched in the line "program arguments…" of program_line() and must begin inside the
 # program, so that editors, greps and tails with the words among their arguments are not taken for the service.
+# Which of the workers found are ours, who the API is and which Redis they use is told by Finder, from their sockets.
+CELERY_VALUE = r"-(?:A|b|-app|-broker|-result-backend|-loader|-config|-workdir)\s"  # options followed by a word
 PATTERNS: Mapping[str, tuple[str, ...]] = {
-    "worker": (r"(?:^|/)rq\s+worker(?:-pool)?(?:\s|$)", r"(?:^|/)rqworker(?:\s|$)",
-               r"^rq\.cli\s+worker(?:-pool)?(?:\s|$)", r"^rq:worker:"),
-    "api": (r"(?:^|/)uvicorn(?:\s|$)", r"(?:^|/)gunicorn(?:\s|$)", r"^gunicorn: "),
-    "backend": (r"(?:^|/)asr-backend(?:\s|$)",),
+    "worker": (
+        r"(?:^|/)rq\s+worker(?:-pool)?(?:\s|$)", r"(?:^|/)rqworker(?:\s|$)", r"^rq\.cli\s+worker(?:-pool)?(?:\s|$)",
+        r"^rq:worker:",
+        rf"(?:^|/)celery(?:\s+(?:{CELERY_VALUE}\s*\S+|(?!{CELERY_VALUE})-\S+))*\s+worker(?:\s|$)",
+        r"^\[celeryd: ",
+        r"(?:^|/)dramatiq(?:-gevent)?(?:\s|$)", r"(?:^|/)arq(?:\s|$)", r"(?:^|[/.])huey_consumer(?:\.py)?(?:\s|$)",
+        r"(?:^|/)taskiq\s+worker(?:\s|$)",
+        r"(?:^|/)(?:manage\.py|django-admin|django)\s+(?:rqworker(?:-pool)?|qcluster|run_huey|djangohuey)(?:\s|$)",
+        r"^qcluster\s",
+        # A script or module of the user's own: worker.py, run_worker.py, app.worker.
+        r"^(?:\S*/)?(?:\w+[-_])?worker\.py(?:\s|$)", r"^(?:\w+\.)*(?:\w+_)?worker(?:\s|$)",
+    ),
+    "api": (),  # whoever listens on the port of --url, whatever it is called
+    "backend": (r"(?:^|/)asr-backend(?:\s|$)", r"^(?:\S*/)?server(?:\s|$)"),
+    "redis": (r"(?:^|/)(?:redis|valkey|keydb|redict|kvrocks)(?:-stack)?-server(?:\s|$)", r"(?:^|/)dragonfly(?:\s|$)"),
 }
 START_HINT = {
     "worker": "start it with: rq worker asr-queue --url redis://localhost:6379/0 (or name yours with "
               "--watch worker=REGEX or --pid worker=PID)",
-    "api": "start it with: uvicorn src.api.main:app --host 0.0.0.0 --port 8000 (or name yours with --watch api=REGEX "
-           "or --pid api=PID)",
+    "api": "name it with --watch api=REGEX or --pid api=PID",
     "backend": "start it, or leave --watch backend and --pid backend out",
+    "redis": "start it, or leave --watch redis and --pid redis out",
 }
+GATEWAY = re.compile(PATTERNS["backend"][0])  # of another name it has to be seen talking to the API or its broker
 QUEUE_NAME = "asr-queue"
-POOL = re.compile(r"(?:\S*/)?rq(?:\.cli)?\s+worker-pool\b")
+QUEUE = re.compile(rf"(?<![\w.:-]){re.escape(QUEUE_NAME)}(?![\w-]|[.:]\w)")  # not asr-queue-video, not old-asr-queue
+# Parents whose direct children of the same command line take tasks of their own; other workers' are work-horses.
+FORKING = re.compile(r"(?:\S*/)?(?:rq(?:\.cli)?\s+worker-pool|manage\.py\s+(?:rqworker-pool|run_huey)|celery|"
+                     r"dramatiq|(?:\S*\.)?huey_consumer|taskiq)\b|\[celeryd: ")
+CLUSTER = re.compile(r"(?:\S*manage\.py\s+)?qcluster\b")  # django-q: a guard between the first process and its workers
+ENGINE = re.compile(r"VLLM::")  # title of vLLM's children, which hold the model
 INTERPRETER = re.compile(r"^(python|pypy)[\d.]*t?d?(\.exe)?$", re.I)
 MODULE_OR_CODE = re.compile(r"^-[bBdEhiIOPqRsSuvVx]*([mc])(.*)")  # also -um uvicorn, -muvicorn; not -Xfrozen_modules
 SHELL = re.compile(r"^(ba|da|z|k|a)?sh$")
@@ -966,15 +1541,6 @@ def reset_high_water(pid: int) -> None:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def listens(pid: int, port: int) -> bool:
-    """Whether a process listens on a TCP port (servers with several workers bind in the parent)."""
-    try:
-        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port
-                   for c in psutil.Process(pid).net_connections("tcp"))
-    except psutil.Error:
-        return False  # ended, or another user's: nobody tells
-
-
 CPU_FIELDS = slice(11, 15)  # of /proc/PID/stat behind the name: utime, stime, and those of children that have ended
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -996,12 +1562,531 @@ def other_cpu_seconds(pid: int) -> float | None:
         return None
 
 
+Endpoint = tuple[str, int]  # address and TCP port; path and 0 of a unix socket
+LISTEN, ESTABLISHED = "0A", "01"  # states in /proc/net/tcp
+LOOPBACK = re.compile(r"127\.|::1$")
+
+
+@dataclass(frozen=True)
+class Socket:
+    """A socket that a process holds: it listens at `near`, or is connected to `far`."""
+
+    near: Endpoint
+    far: Endpoint | None  # None: it listens
+
+
+def endpoint(text: str) -> Endpoint:
+    """`0100007F:1F90` of /proc/net/tcp -> ("127.0.0.1", 8080); an IPv4 address inside an IPv6 one counts as itself."""
+    address, _, port = text.partition(":")
+    raw = bytes.fromhex(address)
+    if sys.byteorder == "little":
+        raw = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
+    if raw[:12] == b"\0" * 10 + b"\xff\xff":
+        raw = raw[12:]
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)
+
+
+def unix_sockets() -> dict[int, tuple[bool, str]]:
+    """inode -> (whether it listens, the path that it or its far end is bound to), asked of the kernel as `ss -x` does.
+
+    /proc/net/unix has no far ends.
+    """
+    dump = struct.pack("=IHHIIBBHIIIII", 40, 20, 0x301, 0, 0, socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, 1 | 4, 0xFFFFFFFF,
+                       0xFFFFFFFF)  # SOCK_DIAG_BY_FAMILY, all states, with names and peers
+    paths: dict[int, str] = {}
+    states: dict[int, tuple[int, int]] = {}  # inode -> state, inode of its far end
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as kernel:  # NETLINK_SOCK_DIAG
+        kernel.settimeout(1.0)
+        kernel.send(dump)
+        kind = 20
+        while kind == 20:  # until "done" or an error
+            answer = kernel.recv(1 << 18)
+            while len(answer) >= 16:
+                size, kind = struct.unpack_from("=IH", answer)
+                if kind == 20:
+                    state, inode = struct.unpack_from("=2xBxI", answer, 16)
+                    peer, at = 0, 32
+                    while at + 4 <= size:
+                        length, attribute = struct.unpack_from("=HH", answer, at)
+                        value = answer[at + 4 : at + length]
+                        if attribute == 0 and value[:1] != b"\0":  # its name, unless an abstract one
+                            paths[inode] = os.fsdecode(value.rstrip(b"\0"))
+                        elif attribute == 2:
+                            peer = struct.unpack("=I", value)[0]
+                        at += max(4, (length + 3) & ~3)
+                    states[inode] = state, peer
+                answer = answer[max(16, (size + 3) & ~3) :]
+    listening = {inode: (True, paths[inode]) for inode, (state, _) in states.items() if state == 10 and inode in paths}
+    return listening | {inode: (False, paths[peer]) for inode, (_, peer) in states.items() if peer in paths}
+
+
+class Machine:
+    """One look at this machine: who is whose child, who holds which socket; read as far as it is asked for."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, dict[int, tuple[str, str, str]]] = {}
+
+    @functools.cached_property
+    def parents(self) -> dict[int, int]:
+        """pid -> its parent's pid."""
+        return {pid: parent for pid in psutil.pids() if (parent := parent_of(pid)) is not None}
+
+    @functools.cached_property
+    def addresses(self) -> frozenset[str]:
+        """Of this machine, but for 127.0.0.0/8."""
+        return frozenset(a.address.partition("%")[0] for them in psutil.net_if_addrs().values() for a in them) | {"::1"}
+
+    @functools.cached_property
+    def _unix(self) -> dict[int, tuple[bool, str]]:
+        try:
+            return unix_sockets()
+        except (OSError, AttributeError):  # not Linux, or a sandbox without this kind of socket: TCP alone tells then
+            return {}
+
+    def ancestors(self, pid: int) -> list[int]:
+        """The process's parents up to the first, nearest first."""
+        above: list[int] = []
+        while (pid := self.parents.get(pid, 0)) and pid not in above:
+            above.append(pid)
+        return above
+
+    @functools.cached_property
+    def _children(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for pid, parent in self.parents.items():
+            found.setdefault(parent, []).append(pid)
+        return found
+
+    def tree(self, root: int) -> list[int]:
+        """A process and all below it."""
+        found = [root]
+        for pid in found:
+            found += (child for child in self._children.get(pid, ()) if child not in found)
+        return found
+
+    def is_here(self, address: str) -> bool:
+        """Whether an address is this machine's own."""
+        return address in self.addresses or bool(LOOPBACK.match(address) and "@" not in address)
+
+    def sockets(self, pid: int) -> list[Socket] | None:
+        """Listening and connected sockets of a process; None where it has ended or is another user's."""
+        if sys.platform != "linux":
+            return other_sockets(pid)
+        try:
+            inodes, space = socket_inodes(pid), os.readlink(f"/proc/{pid}/ns/net")
+            table = self._table(pid, space)
+            own = space == os.readlink("/proc/self/ns/net")
+        except OSError:
+            return None
+        held = [self._socket(table[inode], "" if own else f"@{space}") for inode in inodes & table.keys()]
+        for inode in inodes & self._unix.keys():
+            listens, path = self._unix[inode]
+            held.append(Socket((path, 0), None) if listens else Socket(("", 0), (path, 0)))
+        return held
+
+    @functools.cached_property
+    def listening(self) -> dict[int, Socket]:
+        """inode -> listening TCP socket of this tool's network, whoever holds it."""
+        if sys.platform != "linux":
+            found = (each for pid in self.parents for each in other_sockets(pid) or () if not each.far)
+            return {hash(each): each for each in found}
+        table = self._table("self", os.readlink("/proc/self/ns/net"))
+        return {inode: self._socket(row) for inode, row in table.items() if row[2] == LISTEN}
+
+    def holders(self, pids: Iterable[int], inodes: Collection[int]) -> set[int]:
+        """Those processes that hold one of these sockets."""
+        found = set()
+        for pid in pids:
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                held = socket_inodes(pid) if sys.platform == "linux" else {hash(x) for x in other_sockets(pid) or ()}
+                if held & set(inodes):
+                    found.add(pid)
+        return found
+
+    def _table(self, pid: int | str, space: str) -> dict[int, tuple[str, str, str]]:
+        """inode -> near and far end and state, in the network namespace of a process. Raises OSError."""
+        if space not in self._tables:
+            rows: dict[int, tuple[str, str, str]] = {}
+            for family in ("tcp", "tcp6"):
+                with contextlib.suppress(FileNotFoundError):  # IPv6 switched off
+                    for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]:
+                        f = line.split()
+                        if f[3] in (LISTEN, ESTABLISHED):
+                            rows[int(f[9])] = f[1], f[2], f[3]
+            self._tables[space] = rows
+        return self._tables[space]
+
+    @staticmethod
+    def _socket(row: tuple[str, str, str], space: str = "") -> Socket:
+        """Loopback of another network namespace (a container) is another address than ours."""
+        near, far = endpoint(row[0]), None if row[2] == LISTEN else endpoint(row[1])
+        if space and far and LOOPBACK.match(far[0]):
+            far = (far[0] + space, far[1])
+        return Socket((near[0] + space, near[1]), far)
+
+
+def parent_of(pid: int) -> int | None:
+    """None where it has ended. A third of the time that psutil takes, which makes sure of the process first."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        if sys.platform == "linux":
+            return None
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return None
+
+
+def socket_inodes(pid: int) -> set[int]:
+    """Raises OSError where the process has ended or is another user's."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed between the list and the look
+            link = os.readlink(f"/proc/{pid}/fd/{fd}")
+            if link.startswith("socket:["):
+                found.add(int(link[8:-1]))
+    return found
+
+
+def other_sockets(pid: int) -> list[Socket] | None:
+    """Sockets of a process on systems without /proc/PID/fd."""
+    try:
+        held = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return None
+    return [Socket((c.laddr.ip, c.laddr.port), (c.raddr.ip, c.raddr.port) if c.raddr else None)
+            for c in held if c.status in (psutil.CONN_LISTEN, psutil.CONN_ESTABLISHED)]
+
+
 def ancestors(pid: int) -> list[int]:
     """The process's parents up to the first, nearest first; none where it has ended."""
     try:
         return [p.pid for p in psutil.Process(pid).parents()]
     except psutil.Error:
         return []
+
+
+BROKER_PORTS = {6379, 5672, 5671, 4222, 9092}  # Redis, AMQP, NATS, Kafka
+NO_BROKER_PORTS = {53, 80, 443, 3306, 4317, 4318, 5432, 27017}  # web, databases, telemetry: other services' as well
+REDIS_PATH = re.compile(r"redis|valkey|keydb", re.I)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The far end of a connection."""
+
+    address: str
+    port: int
+    server: int | None  # pid of the Redis server on this machine that listens there
+    here: bool  # an address of this machine
+
+    @property
+    def is_broker(self) -> bool:
+        return self.server is not None or self.port in BROKER_PORTS or not self.port
+
+    def is_same(self, other: Peer) -> bool:
+        if self.server or other.server:
+            return self.server == other.server
+        return (self.address, self.port) == (other.address, other.port)
+
+    def may_be_same(self, other: Peer) -> bool:
+        """One broker may have several addresses: of a cluster, of a container and of its published port."""
+        return not (self.server or other.server) and (self.port == other.port or self.here != other.here)
+
+
+def same_broker(api: Collection[Peer], worker: Collection[Peer] | None) -> str:
+    """Whether a worker talks to the API's broker: same, other, maybe; hidden, none and unknown where it is not seen.
+
+    hidden: the worker's sockets may not be looked at; none: it has no connection yet; unknown: the API has none.
+    """
+    if worker is None:
+        return "hidden"
+    ours, theirs = ([p for p in peers if p.is_broker] for peers in (api, worker))
+    if ours and theirs:
+        if any(a.is_same(b) for a in ours for b in theirs):
+            return "same"
+        return "maybe" if any(a.may_be_same(b) for a in ours for b in theirs) else "other"
+    if any(a.is_same(b) for a in api for b in worker if a.port not in NO_BROKER_PORTS):
+        return "same"
+    return "unknown" if not api else "maybe" if worker else "none"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tree of workers, and what tells whether it is ours."""
+
+    pid: int
+    line: str
+    named: bool  # its command line or title names our queue
+    broker: str  # see same_broker()
+    peers: frozenset[Peer] = frozenset()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Why a process is watched for a role, or passed over; `why` is a key of REASONS."""
+
+    role: str
+    pid: int
+    line: str
+    watched: bool
+    why: str
+    about: str = ""
+
+
+def choose(candidates: Sequence[Candidate], by_queue: bool, by_broker: bool) -> tuple[list[Choice], bool, bool]:
+    """Which workers are ours, and by what they were told: the name of our queue, the API's broker.
+
+    A worker at another broker never is. Of the others those that name our queue, if any does; of these those at the
+    API's broker, if any is. What told once has to tell from then on: while ours restart, others are not taken for them.
+    """
+    left = [c for c in candidates if c.broker != "other"]
+    named = [c for c in left if c.named]
+    told = any(c.broker == "same" for c in left)  # then one that has no connection yet may be another service's
+    by_queue = by_queue or any(c.broker != "none" or not told for c in named)
+    ours = [c for c in left if c.named or not by_queue]
+    by_broker = by_broker or any(c.broker == "same" for c in ours)
+    ours = [c for c in ours if not by_broker or c.broker == "same" or (c.named and c.broker == "hidden")]
+    choices = []
+    for c in candidates:
+        watched = c in ours
+        if watched:
+            why = ("both" if c.named else "broker") if c.broker == "same" else "queue" if c.named else "untold"
+        elif c.broker == "other":
+            why = "other_broker"
+        else:
+            why = "no_connection" if c.broker == "none" and (c.named or not by_queue) else \
+                "other_queue" if by_queue and not c.named else "broker_untold"
+        theirs = [p for p in c.peers if p.is_broker] or c.peers
+        about = ", ".join(sorted({f"{p.address}:{p.port}" if p.port else p.address for p in theirs}))
+        choices.append(Choice("worker", c.pid, c.line, watched, why, about))
+    return choices, by_queue, by_broker
+
+
+# Hold a listening socket for the service that they start, or in front of the service that they pass requests to.
+HANDS_ON = {"systemd", "init", "launchd", "inetd", "xinetd", "circusd", "supervisord", "systemd-socket-activate"}
+PROXIES = {"nginx", "haproxy", "caddy", "traefik", "envoy", "apache2", "httpd", "lighttpd", "varnishd", "squid", "h2o",
+           "docker-proxy", "rootlesskit", "rootlessport", "slirp4netns", "pasta", "passt", "conmon", "ssh", "sshd",
+           "socat", "kubectl", "systemd-socket-proxyd"}
+NEW_S = 30.0  # a child of a server opens its socket within this time
+AGAIN_S = 10.0  # a look at the sockets of 300 processes costs 20 ms: seldom, if nothing has changed
+CONNECT_S = 10.0  # a process younger than this may only be about to connect
+
+
+def look_again(since: float) -> float:
+    """How long to wait from one look at the sockets to the next: they open late, so first with every scan. Seconds."""
+    return min(AGAIN_S, since / 5)
+
+
+@dataclass
+class Finder:
+    """Tells the service's processes from others': who listens on the API's port, who talks to the same broker."""
+
+    host: str = ""
+    port: int = 0
+    api: dict[int, Choice] = field(default_factory=dict)  # pid -> why it is or is not the API
+    workers: dict[int, Choice] = field(default_factory=dict)
+    redis: dict[int, Choice] = field(default_factory=dict)
+    backends: dict[int, Choice] = field(default_factory=dict)
+    untold: Choice | None = None  # why nobody is known to be the API
+    waiting: bool = False  # a young worker has no connection yet
+    peers: set[Peer] = field(default_factory=set)  # all that the API was seen to talk to
+    by_queue: bool = False
+    by_broker: bool = False
+    _servers: int = 0  # processes of the API when last found
+    _inodes: set[int] = field(default_factory=set)  # the sockets they were looked for by
+    _searched: float = -math.inf
+    _complete: float = 0.0  # when all of them were last seen alive
+    _named: set[tuple[int, float]] = field(default_factory=set)  # workers that named our queue: titles come and go
+    _same: dict[tuple[int, float], Candidate] = field(default_factory=dict)  # told once, told for their life
+    _state: object = None
+    _changed: float = 0.0
+    _looked: float = -math.inf
+
+    def find_api(self, machine: Machine, programs: Mapping[int, Program], alive: Collection[int]) -> set[int]:
+        """Roots of the API: who holds the socket that --url reaches. Looks for them seldom while all live."""
+        roots = {pid for pid, choice in self.api.items() if choice.watched and pid in alive}
+        now, lost = time.monotonic(), not roots or len(roots) < self._servers
+        if not lost or not self._complete:
+            self._complete = now
+        if now - self._searched < look_again(now - self._complete if lost else math.inf):
+            return roots
+        self._searched = now
+        inodes, why = self._reached(machine)
+        if not lost and inodes.keys() == self._inodes:
+            return roots
+        self._inodes = set(inodes)
+        holders = machine.holders(programs.keys(), inodes) if inodes else set()
+        between = {pid: name for pid in holders for name in (program_name(programs[pid].line),)
+                   if name in PROXIES or name in HANDS_ON or GATEWAY.search(programs[pid].line)}
+        servers = holders - between.keys()
+        roots = {started_by_itself(machine, programs, pid) for pid in servers
+                 if not servers & set(machine.ancestors(pid))}
+        self._servers = len(roots) or self._servers
+        about = f"{self.host}:{self.port}"
+        front = {pid: Choice("api", pid, programs[pid].line, False, "hands_on" if name in HANDS_ON else "proxy", name)
+                 for pid, name in between.items()}
+        self.api = {pid: Choice("api", pid, programs[pid].line, True, "listens", about) for pid in roots} | front
+        if not self._servers:
+            proxy = sorted(front.values(), key=lambda choice: choice.why != "proxy")
+            self.untold = proxy[0] if proxy else Choice("api", 0, "", False, why or "hidden", about)
+        else:
+            self.untold = None
+        return roots
+
+    def _reached(self, machine: Machine) -> tuple[dict[int, Socket], str]:
+        """The listening sockets that a connection to --url comes to (as the client tries its addresses), or why none.
+
+        A socket of that very address comes before one of all addresses, as in the kernel.
+        """
+        here = [address for address in self._addresses if machine.is_here(address)]
+        if not here:
+            return {}, "elsewhere"
+        listening = {inode: s for inode, s in machine.listening.items() if s.near[1] == self.port}
+        for address in here:
+            for near in (address, "::" if ":" in address else "0.0.0.0", "::"):
+                if found := {inode: s for inode, s in listening.items() if s.near[0] == near}:
+                    return found, ""
+        return {}, "nobody"
+
+    @functools.cached_property
+    def _addresses(self) -> list[str]:
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError:
+            return []  # it does not answer either: check_api() says so
+        return list(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
+
+    def due(self, programs: Mapping[int, Program], api: Collection[int], watched_redis: Collection[int]) -> bool:
+        """Whether the sockets of workers are worth a look: after a change at once, later seldom, at last no more."""
+        now = time.monotonic()
+        found = {pid: p for pid, p in programs.items() if "worker" in p.roles}
+        tops = {(pid, p.created) for pid, p in programs.items() if "backend" in p.likes or
+                (pid in found and p.parent not in found)}  # work-horses come and go
+        state = (tops, set(api), set(watched_redis))
+        if state != self._state:
+            self._state, self._changed = state, now
+        elif self._told(watched_redis) or now - self._looked < look_again(now - self._changed):
+            return False
+        self._looked = now
+        return True
+
+    def _told(self, watched_redis: Collection[int]) -> bool:
+        told = {key[0] for key in self._same}
+        return bool(self.peers and watched_redis) and self.workers.keys() <= told and \
+            all(choice.watched for choice in self.backends.values())
+
+    def find_workers(self, machine: Machine, programs: Mapping[int, Program], api: Collection[int],
+                     given: Collection[int] | None = None) -> None:
+        """Tell our workers and the Redis in use. `api`: all processes of the API; `given`: workers the user named."""
+        servers = self._redis_servers(machine, programs)
+        new = {p for pid in api for p in self._peers_of(machine, pid, servers) or ()}
+        if any(p.is_broker for p in new) and not self._knows_broker:
+            self.by_queue = self.by_broker = False  # told without the broker so far
+        self.peers |= new
+        self._find_backends(machine, programs, servers)
+        if given is None:
+            used = self._choose_workers(machine, programs, servers)
+        else:
+            trees = {pid for root in given for pid in machine.tree(root)}
+            used = {p for pid in trees for p in self._peers_of(machine, pid, servers) or ()}
+        of_api, of_workers = ({p.server for p in peers if p.server} for peers in (self.peers, used))
+        redis = (of_api & of_workers) or of_api or of_workers  # where only one side is seen, that side's
+        self.redis = {pid: Choice("redis", pid, programs[pid].line, pid in redis,
+                                  "far_end" if pid in redis else "unused") for pid in servers}
+
+    @property
+    def _knows_broker(self) -> bool:
+        return any(peer.is_broker for peer in self.peers)
+
+    def _find_backends(self, machine: Machine, programs: Mapping[int, Program],
+                       servers: Mapping[int, Sequence[Endpoint]]) -> None:
+        """The gateways by their name, and programs called `server` that talk to the API or to its broker."""
+        self.backends = {}
+        for pid, line in ((pid, p.line) for pid, p in programs.items() if "backend" in p.likes):
+            named = bool(GATEWAY.search(line))
+            peers = set() if named else self._peers_of(machine, pid, servers) or set()
+            talks = any(p.here and p.port == self.port for p in peers) or same_broker(self.peers, peers) == "same"
+            self.backends[pid] = Choice("backend", pid, line, named or talks,
+                                        "pattern" if named else "talks" if talks else "talks_not")
+
+    def _choose_workers(self, machine: Machine, programs: Mapping[int, Program],
+                        servers: Mapping[int, Sequence[Endpoint]]) -> set[Peer]:
+        """Choose the trees of our workers; returns whom they talk to."""
+        roots = {pid for pid, choice in self.api.items() if choice.watched}
+        found = {pid for pid, p in programs.items() if "worker" in p.roles} - roots
+        trees: dict[int, list[int]] = {}
+        for pid in sorted(found):
+            above = [p for p in machine.ancestors(pid) if p in found]
+            trees.setdefault(above[-1] if above else pid, []).append(pid)
+        candidates = [self._candidate(machine, programs, root, members, servers) for root, members in trees.items()]
+        choices, by_queue, by_broker = choose(candidates, self.by_queue, self.by_broker)
+        if not self._knows_broker or any(c.broker == "same" for c in candidates):
+            self.by_queue, self.by_broker = by_queue, by_broker
+        self.workers = {choice.pid: choice for choice in choices}
+        now = time.time()
+        self.waiting = any(c.broker == "none" and now - programs[c.pid].created < CONNECT_S for c in candidates)
+        return {p for c in candidates if self.workers[c.pid].watched for p in c.peers}
+
+    def _candidate(self, machine: Machine, programs: Mapping[int, Program], root: int, members: Sequence[int],
+                   servers: Mapping[int, Sequence[Endpoint]]) -> Candidate:
+        key = (root, programs[root].created)
+        if any(QUEUE.search(programs[pid].line) for pid in members):
+            self._named.add(key)
+        if key in self._same:
+            return dataclasses.replace(self._same[key], named=key in self._named)
+        seen = [self._peers_of(machine, pid, servers) for pid in machine.tree(root)]
+        peers = None if None in seen and not any(seen) else frozenset(p for each in seen for p in each or ())
+        candidate = Candidate(root, programs[root].line, key in self._named, same_broker(self.peers, peers),
+                              peers or frozenset())
+        if candidate.broker == "same":
+            self._same[key] = candidate
+        return candidate
+
+    def _peers_of(self, machine: Machine, pid: int, servers: Mapping[int, Sequence[Endpoint]]) -> set[Peer] | None:
+        """Whom a process has called; None where its sockets may not be looked at."""
+        held = machine.sockets(pid)
+        if held is None:
+            return None
+        accepted = {s.near[1] for s in (*machine.listening.values(), *(s for s in held if not s.far))} - {0}
+        far = {s.far for s in held if s.far and s.near[1] not in accepted}
+        peers = set()
+        for address, port in far:
+            here = not port or machine.is_here(address)
+            server = next((server for server, nears in servers.items() for near in nears if near[1] == port and (
+                near[0] == address or (here and port and near[0] in ("0.0.0.0", "::", "*")))), None)
+            if port or server or REDIS_PATH.search(address):  # by unix sockets everybody talks to syslog and D-Bus
+                peers.add(Peer(address, port, server, here))
+        return peers
+
+    def _redis_servers(self, machine: Machine, programs: Mapping[int, Program]) -> dict[int, list[Endpoint]]:
+        """pid -> where it listens; of another user's its title tells the port (`redis-server 127.0.0.1:6379`)."""
+        servers = {}
+        for pid, program in programs.items():
+            if "redis" not in program.likes:
+                continue
+            held = machine.sockets(pid)
+            if held is not None:
+                servers[pid] = [s.near for s in held if not s.far]
+            elif title := re.match(r"\S+ (\S*):(\d+)(?:\s|$)", program.line):
+                servers[pid] = [(title[1].strip("[]"), int(title[2]))]
+        return servers
+
+
+def started_by_itself(machine: Machine, programs: Mapping[int, Program], pid: int) -> int:
+    """The topmost of the parents that run the same program: a supervisor may leave listening to its children."""
+    for above in machine.ancestors(pid):
+        name = program_name(programs[pid].line)
+        if above not in programs or program_name(programs[above].line) != name or INTERPRETER.match(name):
+            break
+        pid = above
+    return pid
+
+
+def program_name(line: str) -> str:
+    """The name of the program at the beginning of a line of program_line(): `nginx: master process …` -> nginx."""
+    return os.path.basename(line.split(" ", 1)[0]).rstrip(":")
 
 
 @dataclass
@@ -1032,12 +2117,16 @@ class Watched:
 
 
 def is_worker(watched: Watched) -> bool:
-    """Whether its children are work-horses and helpers; those of a pool, a shell or a supervisor are workers."""
+    """Whether its children are work-horses and helpers; those of a shell or a supervisor are workers."""
     try:
-        pool = watched.root and POOL.match(watched.line)  # its workers have its command line, too
-        return not pool and plays(PATTERNS["worker"], watched.process.cmdline())
+        return plays(PATTERNS["worker"], watched.process.cmdline())
     except psutil.Error:
         return True  # it has just ended, and what it has left behind serves no more
+
+
+def serves_api(pid: int, argv: Sequence[str]) -> bool:
+    """Whether a child of a server takes requests: it listens, with its parent or at a port of its own, or computes."""
+    return bool(ENGINE.match(program_line(argv))) or any(not s.far and s.near[1] for s in Machine().sockets(pid) or ())
 
 
 @dataclass(frozen=True)
@@ -1045,9 +2134,11 @@ class Program:
     """A process's command line when last read, and the roles whose patterns it meets."""
 
     created: float
-    line: str
+    line: str  # of program_line()
     roles: frozenset[str]
     may_change: bool  # a shell may exec at any time, an RQ worker's title says what it does now
+    likes: frozenset[str] = frozenset()  # the roles whose default patterns it meets
+    parent: int = 0
 
 
 @dataclass
@@ -1061,46 +2152,81 @@ class ProcessTable:
     alive: dict[int, Watched] = field(default_factory=dict)
     seen: dict[int, Program] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)  # all pids a tick ago
-    told: set[str] = field(default_factory=set)  # roles of which ours have been told from others'
+    finder: Finder = field(default_factory=Finder)
     own: frozenset[int] = frozenset()
+    mistaken: dict[int, tuple[str, str]] = field(default_factory=dict)  # pid -> role by --watch, role it plays
+    checked: set[int] = field(default_factory=set)  # of those that --watch finds
 
     @classmethod
     def for_settings(cls, s: Settings) -> ProcessTable:
-        patterns = {role: s.watch.get(role, PATTERNS[role]) for role in ROLES if role in s.watch or role not in s.pid}
+        """A synchronous API does the work itself: then no worker is looked for that is not asked for."""
+        default = [role for role in ROLES if role not in s.watch and role not in s.pid]
+        if s.api.synchronous and "worker" in default:
+            default.remove("worker")
+        patterns = {role: s.watch.get(role, PATTERNS[role]) for role in ROLES if role in s.watch or role in default}
         url = urlsplit(s.url)
+        port = url.port or {"http": 80, "https": 443}[url.scheme]
         own = frozenset(p.pid for p in (psutil.Process(), *psutil.Process().parents()))
-        return cls(patterns, s.pid, url.port or {"http": 80, "https": 443}[url.scheme],
-                   {"worker", "api"} - s.watch.keys() - s.pid.keys(), own=own)
+        return cls(patterns, s.pid, port, set(default), own=own,
+                   finder=Finder(url.hostname or "", port))
 
     def scan(self) -> None:
         """Look for new roots on the whole machine; reads only command lines not read before, or that may change."""
-        first, programs = not self.seen, self._programs()
+        first, programs, machine = not self.seen, self._programs(), Machine()
+        self.follow()
         for role, pids in self.pids.items():
             for pid in pids if first else ():  # later the number may be another process's
                 self._add(role, pid, None)
-        for role in self.patterns:
-            found = [pid for pid, program in programs.items() if role in program.roles]
-            ours = self._ours(role, found, programs)
-            for pid in sorted(ours, key=lambda p: programs[p].created):  # parents are older
+        found = {role: {pid for pid, program in programs.items() if role in program.roles}
+                 for role in self.patterns.keys() - self.narrowed}
+        self._add_all(found, programs)
+        taken = {pid for pids in found.values() for pid in pids}
+        self._add_all({role: pids - taken for role, pids in self._ours(machine, programs).items()}, programs)
+        self._check_watch(machine, found, programs)
+
+    def _add_all(self, found: Mapping[str, set[int]], programs: Mapping[int, Program]) -> None:
+        for role in (role for role in self.patterns if role in found):
+            for pid in sorted(found[role] & programs.keys(), key=lambda p: programs[p].created):  # parents are older
                 self._add(role, pid, None)
-        self.follow()
 
-    def _ours(self, role: str, found: list[int], programs: Mapping[int, Program]) -> set[int]:
-        """Other services run uvicorn and rq too: keep the server on the API's port, the workers that name its queue.
+    def _ours(self, machine: Machine, programs: Mapping[int, Program]) -> dict[str, set[int]]:
+        """Of the roles that are found by default: the roots that are this service's. The trees of others are let go."""
+        finder, narrowed = self.finder, self.narrowed
+        found: dict[str, set[int]] = {}
+        if "api" in narrowed:
+            found["api"] = finder.find_api(machine, programs, self.alive)
+        servers = found.get("api", {w.process.pid for w in self.alive.values() if w.role == "api" and w.root})
+        redis = {pid for pid, w in self.alive.items() if w.role == "redis"}
+        if finder.due(programs, servers, redis):
+            given = {pid for pid, w in self.alive.items() if w.role == "worker" and w.root}
+            finder.find_workers(machine, programs, {pid for root in servers for pid in machine.tree(root)},
+                                None if "worker" in narrowed else given)
+        for role, choices in (("worker", finder.workers), ("backend", finder.backends), ("redis", finder.redis)):
+            if role in narrowed:
+                found[role] = {pid for pid, choice in choices.items() if choice.watched and pid in programs}
+                for pid in choices.keys() - found[role]:
+                    if pid in self.alive and self.alive[pid].role == role and self.alive[pid].root:
+                        self._forget(pid)  # it was taken for ours before its sockets told
+        return found
 
-        A worker's title names the queue only while it listens; its scheduler or work-horse then tells for it. Where
-        none can be told when first found (a proxy in front, a queue of another name), all are watched.
-        """
-        if role not in self.narrowed:
-            return set(found)
-        ours = {p for p in found if p not in self.alive and
-                (QUEUE_NAME in programs[p].line if role == "worker" else listens(p, self.port))}
-        if ours:
-            self.told.add(role)
-        elif found and role not in self.told:
-            self.narrowed.discard(role)
-            return set(found)
-        return ours.union(*({p for p in ancestors(pid) if p in found} for pid in ours))
+    def _forget(self, root: int) -> None:
+        """Watch a process and what is below it no more, without a death."""
+        role, gone = self.alive[root].role, {root}
+        while gone:
+            for pid in gone:
+                del self.alive[pid]
+            gone = {pid for pid, w in self.alive.items() if w.parent in gone and w.role == role}
+
+    def _check_watch(self, machine: Machine, found: Mapping[str, set[int]], programs: Mapping[int, Program]) -> None:
+        """Note a process that --watch finds for one role and that is known to play another."""
+        for role, pid in ((role, pid) for role, pids in found.items() for pid in pids - self.checked):
+            self.checked.add(pid)
+            above = {pid, *machine.ancestors(pid)}
+            likes = programs[pid].likes
+            if role != "api" and any(c.watched and c.pid in above for c in self.finder.api.values()):
+                self.mistaken[pid] = role, "api"
+            elif likes and role not in likes:
+                self.mistaken[pid] = role, min(likes)
 
     def _programs(self) -> dict[int, Program]:
         now, current = time.time(), {}
@@ -1117,11 +2243,12 @@ class ProcessTable:
                 argv = process.cmdline()
             except psutil.Error:
                 continue  # ended while we looked, or another user's on a system that hides them
-            line = " ".join(argv)
+            line = program_line(argv)
             roles = frozenset(role for role, patterns in self.patterns.items() if plays(patterns, argv))
             name = os.path.basename(argv[0]) if argv else ""
             may_change = bool(SHELL.match(name)) or line.startswith("rq:worker:")
-            current[pid] = Program(created, line, roles, may_change)
+            likes = frozenset(role for role, patterns in PATTERNS.items() if plays(patterns, argv))
+            current[pid] = Program(created, line, roles, may_change, likes, (parent_of(pid) or 0) if likes else 0)
         self.seen = current
         return current
 
@@ -1137,11 +2264,15 @@ class ProcessTable:
             parent = self.alive.get(psutil.Process(pid).ppid())
         except psutil.Error:
             return None  # ended at once
-        return self._add(parent.role, pid, parent) if parent else None
+        # The children of a Redis server save its data: they share its memory, which counts once.
+        return self._add(parent.role, pid, parent) if parent and parent.role != "redis" else None
 
     def _add(self, role: str, pid: int, parent: Watched | None) -> Watched | None:
         if pid in self.alive:
-            return None
+            taken = (role, self.alive[pid].role) != ("worker", "api") or self.alive[pid].root or "api" in self.pids
+            if parent or taken or "worker" not in self.narrowed:
+                return None
+            self._forget(pid)  # started by the API, and known for a worker only now
         try:
             process = psutil.Process(pid)
             argv, started, name = process.cmdline(), process.create_time(), process.name()
@@ -1155,7 +2286,7 @@ class ProcessTable:
         sample = read_memory(process)
         if sample is None:
             return None
-        serves = parent is None or (role == "worker" and plays(PATTERNS["worker"], argv) and not is_worker(parent))
+        serves = parent is None or self._serves(role, pid, argv, parent)
         peak = max(sample.rss, sample.high_water or 0.0)  # new since the last look, so is its peak
         self.alive[pid] = watched = Watched(process, role, name, started, program_line(argv), parent is None, serves,
                                             sample, peak, 0.0, peak, parent.process.pid if parent else None)
@@ -1164,11 +2295,21 @@ class ProcessTable:
                 self._adopt(child.pid)
         return watched
 
+    def _serves(self, role: str, pid: int, argv: Sequence[str], parent: Watched) -> bool:
+        """Whether a child takes tasks by itself, as its parent or for it; a work-horse or a helper does not."""
+        if role == "api":
+            return serves_api(pid, argv)
+        above = self.alive.get(parent.parent or 0)
+        forks = CLUSTER.match(parent.line) or (FORKING.match(parent.line) and not (above and FORKING.match(above.line)))
+        return role == "worker" and plays(PATTERNS["worker"], argv) and bool(forks or not is_worker(parent))
+
     def serving(self) -> Counter[str]:
-        """How many processes serve each role; a child of a server that listens with it is a server, too."""
-        for watched in self.alive.values():
-            if watched.role == "api" and not watched.serves:  # a child gets its socket a moment after its birth
-                watched.serves = listens(watched.process.pid, self.port)
+        """How many processes serve each role; a child of a server that listens is a server, too."""
+        for pid, watched in self.alive.items():
+            # A child gets its socket, or its title, a moment after its birth.
+            if watched.role == "api" and not watched.serves and time.time() - watched.started < NEW_S:
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    watched.serves = serves_api(pid, watched.process.cmdline())
         return Counter(w.role for w in self.alive.values() if w.serves)
 
     def read(self, *, identify: bool = True) -> list[Watched]:
@@ -1339,13 +2480,15 @@ def schedule(plan: TickPlan, stop: threading.Event) -> Iterator[Tick]:
 class Sampler:
     """The one thread that looks at processes: it reads memory, writes the CSV, notices deaths. Others ask it."""
 
-    def __init__(self, table: ProcessTable, csv_path: Path | None, interval: float) -> None:
+    def __init__(self, table: ProcessTable, csv_path: Path | None, interval: float, works: str = "worker") -> None:
         self.table = table
+        self.works = works  # the role that does the tasks
         self.interval = interval
         self.failure: str | None = None
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._latest: Reading | None = None
+        self._told: set[str] = set()
         self._last_busy = time.monotonic()
         self._csv = csv_path.open("w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
@@ -1392,7 +2535,7 @@ class Sampler:
         for role, peak in peaks.items():
             self._window.peaks[role] = max(peak, self._window.peaks.get(role, 0.0))
         self._window.available_min = min(self._window.available_min, psutil.virtual_memory().available / MIB)
-        if scan and self._busy([w for w in alive if w.role == "worker"]):
+        if scan and self._busy([w for w in alive if w.role == self.works]):
             self._last_busy = now
         self._latest = Reading(now, rss, private, frozenset(self.table.alive))
 
@@ -1437,6 +2580,13 @@ class Sampler:
             return [Look(w.role, w.process.pid, w.name, w.line, w.root, w.serves, w.sample.rss, w.sample.private)
                     for w in ordered]
 
+    def warnings(self) -> list[str]:
+        """What a person should know of how the processes were chosen, not told before."""
+        with self._changed:
+            said = [warning for warning in warnings_of(self.table) if warning not in self._told]
+        self._told.update(said)
+        return said
+
     def latest(self) -> Reading | None:
         """The newest reading, None before the first."""
         with self._changed:
@@ -1447,10 +2597,10 @@ class Sampler:
         with self._changed:
             return time.monotonic() - self._last_busy if self._thread.is_alive() else 0.0
 
-    def serving(self, role: str = "worker") -> int:
-        """Processes alive that take tasks."""
+    def serving(self, role: str | None = None) -> int:
+        """Processes alive that serve a role; those that take tasks where none is named."""
         with self._changed:
-            return self.table.serving()[role]
+            return self.table.serving()[role or self.works]
 
     def endings(self) -> tuple[Ending, ...]:
         """Processes that served a role and ended in this window."""
@@ -2150,16 +3300,23 @@ def judge_leak(
     min_cycles: int = MIN_CYCLES,
     sampler_gap_s: float | None = None,
 ) -> dict[str, RoleVerdict]:
-    """Verdict of every watched role, and of the worker in any case, from the results of a phase of cycles.
+    """Verdict of every watched role, and of the one that works in any case, from the results of a phase of cycles.
 
     `sampler_gap_s`: the longest time between two samples, where more is known of it than the results tell. Like theirs
     it counts without the warm-up round, which is not judged.
     """
     of_phase = [result for result in results if result.phase == phase]
     judge = Judge(tolerance_mb, min_cycles, workers_in_turn(of_phase))
-    watched = {"worker"}.union(*(result.memory for result in of_phase))
+    watched = {working_role(of_phase)}.union(*(result.memory for result in of_phase))
     gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in of_phase if result.cycle)])
     return {role: judge_role(role, of_phase, judge, gap_s) for role in ROLES if role in watched}
+
+
+def working_role(results: Sequence[TaskResult]) -> str:
+    """The role that does the tasks: the API where it alone is watched and every answer was the result itself."""
+    watched = {role for result in results for role in result.memory}
+    synchronous = all(result.task_id is None for result in results if result.status == "success")
+    return "api" if synchronous and "api" in watched and "worker" not in watched else "worker"
 
 
 def workers_in_turn(results: Sequence[TaskResult]) -> int:
@@ -2173,7 +3330,8 @@ def judge_role(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: fl
     measure, around = readings_of(role, results)
     if all(after is None for _, after in around):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "not_measured", {}, None, None, 0), [], [], [])
-    if idle := without_work(role, results):
+    # A Redis server is known by its sockets, and keeps a result with less CPU than can be told from rest.
+    if role != "redis" and (idle := without_work(role, results)):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0), [], [], [])
     series, breaks = cut_into_series(role, results, [after for _, after in around])
     growth, judged = decide(role, results, series, breaks, judge)
@@ -2217,21 +3375,22 @@ def growth_seen(cycles: Sequence[CycleReadings]) -> float:
 
 def judge_lives(role: str, results: Sequence[TaskResult], breaks: Sequence[tuple[int, str]],
                 judge: Judge) -> GrowthVerdict:
-    """The growth rule on the growth within the lives of recycled processes, put end to end.
+    """The growth rule on the growth within the lives of recycled processes, put end to end, task by task.
 
     What they leak is contained by their end: how often that comes, and how much it keeps within bounds, is said.
     """
-    lives = lives_of(role, results)
+    lives, tasks = lives_of(role, results), tasks_per_cycle(results)
     grown = [0.0, *itertools.accumulate(sum(steps) for steps in steps_within(lives))]
-    tasks = tasks_per_cycle(results)
-    growth = judge.series(grown[::tasks])
+    growth = dataclasses.replace(judge, tolerance_mb=judge.tolerance_mb / tasks).series(grown)
+    slope, high = (None if mb is None else tasks * mb for mb in (growth.mb_per_cycle, growth.upper_bound_mb_per_cycle))
     replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
-    facts = growth.facts | {
-        "cycle": replaced[-1], "times": len(replaced), "per_task": (growth.mb_per_cycle or 0.0) / tasks,
-        "tasks": statistics.median([len(life.held) for life in lives]) if lives else 0,
-        "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
+    per_cycle = {name: tasks * growth.facts[name] for name in ("slope", "low", "high") if name in growth.facts}
+    facts = growth.facts | per_cycle
+    facts |= {"cycle": replaced[-1], "times": len(replaced), "per_task": growth.mb_per_cycle,
+              "tasks": statistics.median([len(life.held) for life in lives]) if lives else 0,
+              "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
     reason = {"LEAK": "recycled_leak", "NO LEAK": "recycled_calm"}.get(growth.verdict, "replaced")
-    return dataclasses.replace(growth, reason=reason, facts=facts)
+    return GrowthVerdict(growth.verdict, reason, facts, slope, high, growth.cycles)
 
 
 def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | None:
@@ -2346,7 +3505,10 @@ class Life:
 
 
 def lives_of(role: str, results: Sequence[TaskResult]) -> list[Life]:
-    """The lives of a role's long-lived processes over the batches of a phase."""
+    """The lives of a role's long-lived processes at rest over the batches of a phase.
+
+    The batch in which a process ended is no part of its life: its last sample may be of a process half gone.
+    """
     lives: dict[tuple[int, str], Life] = {}
     last: dict[int | None, TaskResult] = {result.batch: result for result in results if role in result.memory}
     for place, result in enumerate(last.values()):
@@ -2462,8 +3624,8 @@ class StressTest:
 
     settings: Settings
     client: ApiClient
-    short: Clip
-    long: Clip
+    short: Clips
+    long: Clips
     sampler: Sampler | None  # None with --no-watch
     log: ResultLog
     screen: Screen
@@ -2471,7 +3633,6 @@ class StressTest:
     host: dict[str, Any]
     drained: bool = True  # nothing of the last batch is unfinished
     batches: int = 0
-    uploads: dict[Path, requests.PreparedRequest] = field(default_factory=dict)
 
     def at_rest(self) -> Reading:
         """A settled reading of all watched processes (empty with --no-watch)."""
@@ -2484,7 +3645,7 @@ class StressTest:
         """Why waiting for a task is pointless: no worker is left, or all have been idle for the stall time-out."""
         if not self.sampler:
             return None
-        died = [ending for ending in self.sampler.endings() if ending.role == "worker"]
+        died = [ending for ending in self.sampler.endings() if ending.role == self.sampler.works]
         still = min(time.monotonic() - last_progress, self.sampler.idle_seconds())
         if died and not self.sampler.serving() and time.monotonic() - died[-1].at > RESTART_WAIT_S:
             return TaskError("worker_died", pid=died[-1].pid, name=died[-1].name, workers_left=0)
@@ -2494,7 +3655,7 @@ class StressTest:
             return TaskError("worker_died", pid=died[-1].pid, name=died[-1].name, idle_s=round(still))
         return TaskError("stalled", idle_s=round(still))
 
-    def batch(self, clip: Clip, size: int, before: Reading, place: Place) -> tuple[list[TaskResult], Reading]:
+    def batch(self, clips: Clips, size: int, before: Reading, place: Place) -> tuple[list[TaskResult], Reading]:
         """Run `size` tasks released together; their results and the reading at rest after them.
 
         All results are on disk; the last one is held by the log until the next batch begins or the run ends. Raises
@@ -2502,10 +3663,9 @@ class StressTest:
         """
         self.log.release()
         self.batches += 1
-        if clip.path not in self.uploads:
-            self.uploads[clip.path] = self.client.prepare(clip)
-        tasks = Batch(self.client, self.uploads[clip.path], size, self.settings.task_timeout, self.given_up,
-                      self.aborted)
+        recordings = [clips.take() for _ in range(size)]
+        tasks = Batch(self.client, [self.client.prepare(one) for one in recordings], self.settings.task_timeout,
+                      self.given_up, self.aborted)
         if self.sampler:
             self.sampler.open_window()
         cpu = [self.sampler.cpu_look()] if self.sampler else []
@@ -2515,7 +3675,7 @@ class StressTest:
         outcomes: list[Outcome] = []
         for outcome in self._collect(tasks, meter):
             outcomes.append(outcome)
-            results.append(self._result(outcome, clip, size, before, place))
+            results.append(self._result(outcome, recordings[outcome.number], size, before, place))
             (self.log.hold if len(results) == size else self.log.append)(results[-1])
             self.screen.status(done=f"{len(results)} of {size} done")
             if outcome.error_kind:
@@ -2538,13 +3698,16 @@ class StressTest:
         while missing:
             if self.aborted.is_set():
                 overdue = min(overdue, time.monotonic() + ABORT_GRACE_S)
+            reason = None
             if time.monotonic() > overdue:
+                reason = TaskError("interrupted", sent=True) if self.aborted.is_set() else (
+                    TaskError("task_timeout", limit_s=tasks.task_timeout, exchange_ended=False))
+            elif tasks.client.api.synchronous:  # who waits for such an answer looks at nothing else meanwhile
+                reason = self.given_up(tasks.last_progress)
+            if reason:
                 for number in sorted(missing):
                     outcome = Outcome(number, "failed")
-                    if self.aborted.is_set():
-                        outcome.failed("interrupted", facts={"sent": True})
-                    else:
-                        outcome.failed("task_timeout", facts={"limit_s": tasks.task_timeout, "exchange_ended": False})
+                    outcome.failed(reason.kind, str(reason), reason.facts)
                     yield outcome
                 return
             outcome_or_none = meter.wait_for(tasks.outcomes)
@@ -2557,19 +3720,20 @@ class StressTest:
                                       f"{len(missing)} task{'s were' if len(missing) > 1 else ' was'} unfinished")
                     announced += 1
 
-    def _result(self, outcome: Outcome, clip: Clip, size: int, before: Reading, place: Place) -> TaskResult:
+    def _result(self, outcome: Outcome, sent: Recording, size: int, before: Reading, place: Place) -> TaskResult:
         """The line of one outcome, as far as it is known before memory has come to rest."""
-        finished = outcome.processing_time
+        finished, clip = outcome.processing_time, sent.clip
         return TaskResult(
             test_id=f"{clip.path.stem}_c{size}_{len(self.log.results) + 1:04d}", phase=place.phase, batch=self.batches,
             timestamp=datetime.now().isoformat(timespec="milliseconds"), audio_file=clip.path.name,
-            audio_path=str(clip.path), audio_size_mb=round(clip.size_bytes / 1e6, 3),
-            audio_seconds=round(clip.seconds, 3), concurrency=size, status=outcome.status, cycle=place.cycle,
-            level_run=place.level_run, task_id=outcome.task_id, error_kind=outcome.error_kind, error=outcome.error,
+            audio_path=str(clip.path), audio_size_mb=round(sent.size_bytes / 1e6, 3),
+            audio_seconds=round(sent.seconds, 3), upload=sent.upload, concurrency=size, status=outcome.status,
+            cycle=place.cycle, level_run=place.level_run,
+            task_id=outcome.task_id and shortened(outcome.task_id), error_kind=outcome.error_kind, error=outcome.error,
             error_facts=outcome.error_facts, processing_time=rounded(finished), queue_time=rounded(outcome.queue_time),
             time_error=rounded(outcome.time_error), submit_offset=rounded(outcome.submit_offset, 4),
-            empty_text=outcome.empty_text,
-            rtf=rounded(finished / clip.seconds, 4) if finished is not None and outcome.status == "success" else None,
+            empty_text=outcome.empty_text, service_seconds=rounded(outcome.service_seconds),
+            rtf=rounded(finished / sent.seconds, 4) if finished is not None and outcome.status == "success" else None,
             worker_rss_before_mb=rounded(before.rss.get("worker")), settings=self.settings.for_record(),
             host=self.host)
 
@@ -2629,10 +3793,10 @@ def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> boo
         seen = client.poll(session, client.question(task_id))
     except PollFailed:
         return False
-    return seen is None or seen.state in ("done", "failed")
+    return seen is None or seen.state in ENDED
 
 
-def warm_up(test: StressTest, before: Reading, clips: Sequence[Clip], size: int, more: int,
+def warm_up(test: StressTest, before: Reading, clips: Sequence[Clips], size: int, more: int,
             place: Place) -> tuple[list[TaskResult], Reading]:
     """Tasks that are not judged, so that every worker has loaded its model: each clip, `size` of it at once.
 
@@ -2651,12 +3815,12 @@ def warm_up(test: StressTest, before: Reading, clips: Sequence[Clip], size: int,
 def needs_more(test: StressTest, last: Sequence[TaskResult]) -> bool:
     """Whether a worker has not loaded its model yet and another task may help: one that fails will not."""
     works = any(result.status == "success" for result in last)
-    return works and test.sampler is not None and unloaded(test.sampler.watched())
+    return works and test.sampler is not None and unloaded(test.sampler.watched(), test.sampler.works)
 
 
-def unloaded(processes: Iterable[Look]) -> bool:
-    """Whether a worker holds less than half of what the fullest does: it has not loaded its model yet."""
-    held = [look.private or look.rss for look in processes if look.role == "worker" and look.serves]
+def unloaded(processes: Iterable[Look], role: str) -> bool:
+    """Whether one that takes tasks holds less than half of what the fullest does: it has not loaded its model yet."""
+    held = [look.private or look.rss for look in processes if look.role == role and look.serves]
     return bool(held) and min(held) < max(held) / 2
 
 
@@ -2665,10 +3829,14 @@ def leak_phase(test: StressTest) -> None:
     short, long, size = test.short, test.long, test.settings.at_once or 1
     workers = count_workers(test)
     test.screen.phase("leak", f"{size} x {short.path.name} and {long.path.name} per cycle", test.settings)
-    _, before = warm_up(test, test.at_rest(), (short, long), min(max(size, workers), MOST_WARM_UP), MORE_WARM_UPS,
-                        Place("leak", cycle=0))
+    results, before = warm_up(test, test.at_rest(), (short, long), min(max(size, workers), MOST_WARM_UP), MORE_WARM_UPS,
+                              Place("leak", cycle=0))
+    again = short.repeat()
+    if again and any(result.status == "success" for result in results) and not test.aborted.is_set():
+        # Much faster than the distinct ones of the cycles: the service caches by content.
+        _, before = test.batch(again, 1, before, Place("leak", cycle=0))
 
-    def clips(cycle: int) -> tuple[Clip, ...]:
+    def clips(cycle: int) -> tuple[Clips, ...]:
         # Workers take turns: in one order only, each of an even number would always get the same clip, and which of
         # the clips memory follows could not be told from which of the workers it is in. So each turn has another one.
         return (short, long) if workers % 2 or (cycle - 1) // (workers // 2) % 2 == 0 else (long, short)
@@ -2683,7 +3851,7 @@ def loaded_phase(test: StressTest, size: int) -> None:
     run_cycles(test, "loaded", before, lambda cycle: (test.short,), size)
 
 
-def run_cycles(test: StressTest, phase: str, before: Reading, clips: Callable[[int], Sequence[Clip]],
+def run_cycles(test: StressTest, phase: str, before: Reading, clips: Callable[[int], Sequence[Clips]],
                size: int) -> None:
     """Cycles of `size` tasks of each clip until the growth rule has decided for every role, or they are used up."""
     s, without_success = test.settings, 0
@@ -3042,7 +4210,7 @@ class Climb:
             return False
         try:
             with test.client.session() as session:
-                return str(test.client.health(session).get("status")) not in test.client.api.unhealthy
+                return test.client.health(session).serves
         except (requests.RequestException, ValueError):
             return False  # that is what we are waiting to end
 
@@ -3106,8 +4274,7 @@ class Screen:
         memory = ", ".join(f"{role} {m.after_mb:,.0f} MB" for role, m in last.items() if m.after_mb is not None)
         verdict = {"INCONCLUSIVE": "undecided yet"}
         says = ", ".join(f"{role} {verdict.get(v.growth.verdict, v.growth.verdict)}" for role, v in verdicts.items())
-        times = ", ".join(f"{r.audio_file} " + ("failed" if r.processing_time is None else f"{r.processing_time:.1f} s")
-                          for r in results)
+        times = ", ".join(took(list(batch)) for _, batch in itertools.groupby(results, key=lambda r: r.batch))
         self.event(f"cycle {cycle}: {times}; at rest: {memory or 'not watched'}; {says or 'memory not judged'}")
 
     def level(self, results: Sequence[TaskResult], judged: LevelRun) -> None:
@@ -3118,6 +4285,16 @@ class Screen:
         breach = f"; first breach: {judged.breach.what}" if judged.breach else ""
         self.event(f"{judged.concurrency} at once, run {judged.run}: {judged.succeeded} of {judged.concurrency} done"
                    f"{took}{limited}{breach}")
+
+
+def took(batch: Sequence[TaskResult]) -> str:
+    """How long the tasks of a batch took, the slowest of several, and how many failed."""
+    taken = [r.processing_time for r in batch if r.status == "success" and r.processing_time is not None]
+    size = f"{len(batch)} x " if len(batch) > 1 else ""
+    failed = len(batch) - len(taken)
+    words = [f"{max(taken):.1f} s"] if taken else []
+    words += [f"{failed} failed" if size else "failed"] if failed else []
+    return f"{size}{batch[0].audio_file} {', '.join(words)}"
 
 
 def live_display(line: Callable[[], str]) -> Live | None:
@@ -3175,6 +4352,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     settings = parse_command_line(argv)
     try:
+        if settings.list:
+            return list_processes(settings)
         return self_check() if settings.self_check else run_test(settings)
     except CannotStart as error:
         print(f"Cannot start: {error}", file=sys.stderr)
@@ -3190,17 +4369,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_test(s: Settings) -> int:
     """The whole test: check, watch, run the phases, report."""
-    client = ApiClient(s.url, ApiDescription(), os.environ.get("ASR_API_TOKEN"))
+    client = ApiClient(s.url, s.api, checked_token(), s.ca_bundle)
     loads = s.phase != "monitor"
-    clips = [read_clip(path) for path in (s.short_audio, s.long_audio)] if loads else []
-    warnings = [check_api(client), too_few_cycles(s)] if loads else []
+    used = Counter[Path]()
+    clips = [read_clips(path, s.vary_length, used) for path in (s.short_audio, s.long_audio)] if loads else []
+    warnings = [check_api(client), too_few_cycles(s), not_varied(s, clips)] if loads else []
     table = None if s.no_watch else find_processes(s)
+    make_folder(s.results_dir)
+    if loads:
+        if not s.quiet:
+            say(f"{datetime.now():%H:%M:%S} a first task through the API {without_secrets(s.api.name)}")
+        warnings += probe(client, clips[0].clips[0], s.task_timeout)
     jsonl, resources = new_files(s.results_dir)
     aborted = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(sign) is not signal.SIG_IGN:  # nohup stays nohup
             signal.signal(sign, lambda *_: aborted.set())
-    sampler = Sampler(table, resources, s.interval) if table else None
+    sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table)) if table else None
     cut_short = False
     with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
@@ -3219,6 +4404,8 @@ def run_test(s: Settings) -> int:
             while not aborted.wait(60):
                 if sampler:
                     sampler.open_window()  # forget those that have ended
+        for late in sampler.warnings() if sampler else ():
+            screen.event(late)
         if sampler and sampler.failure:
             screen.event(f"WARNING {sampler.failure}")
         screen.event(own_use(time.monotonic() - screen.began))
@@ -3252,22 +4439,133 @@ def own_use(seconds: float) -> str:
     return f"this tool itself used {share:.1f} % of a core and {me.memory_info().rss / MIB:.0f} MB"
 
 
+def checked_token() -> str | None:
+    """The API's token. Raises CannotStart where no HTTP header can carry it."""
+    token = api_token()
+    if token and not is_header(token):
+        raise CannotStart("ASR_API_TOKEN holds characters that no HTTP header can carry; see: "
+                          "printenv ASR_API_TOKEN | od -c")
+    return token
+
+
 def check_api(client: ApiClient) -> str | None:
-    """Read the health page's body. Raises CannotStart; returns a warning where the service is not quite well."""
-    try_it = f"try: curl {without_secrets(client.url)}{client.api.health_path}"
+    """Ask the health page, if any. Raises CannotStart; returns a warning where the service is not quite well."""
     with client.session() as session:
         try:
             health = client.health(session)
         except requests.RequestException as error:
-            raise CannotStart(f"API does not answer at {without_secrets(client.url)} ({type(error).__name__}); "
-                              f"{try_it} (or name another with --url)") from None
+            raise no_answer(client, error) from None
         except ValueError as error:
             raise CannotStart(f"API at {without_secrets(client.url)} has no health page like this tool's ({error}); "
-                              f"{try_it}") from None
-    state = str(health.get("status"))
-    if state in client.api.unhealthy:
-        raise CannotStart(f"API says it is {state} ({shortened(json.dumps(health))}); is a worker running? {try_it}")
-    return None if state == "ready" else f"WARNING the API's health page says: {shortened(json.dumps(health))}"
+                              f"{try_it(client)} (for an API of another shape: --api)") from None
+    if not health.serves:
+        raise CannotStart(f"API says it is {health.status} ({health.words}); is a worker running? {try_it(client)}")
+    return f"WARNING the API's health page says: {health.words}" if health.words else None
+
+
+def try_it(client: ApiClient) -> str:
+    return f"try: curl {without_secrets(client.url)}{client.api.health or client.api.submit}"
+
+
+def no_answer(client: ApiClient, error: Exception) -> CannotStart:
+    if isinstance(error, requests.exceptions.SSLError):
+        return CannotStart(f"The certificate of {without_secrets(client.url)} cannot be verified "
+                           f"({shortened(str(error), 200)}); name its authority's with --ca-bundle FILE")
+    return CannotStart(f"API does not answer at {without_secrets(client.url)} ({type(error).__name__}); "
+                       f"{try_it(client)} (or name another with --url)")
+
+
+PROBE_S = 2.0  # of the short clip: enough to show whether the description fits
+PROBE_TIMEOUT_S = 600.0  # the service may have to load its model, or fetch it, first
+PROBE_POLLS = 5  # without a usable answer in a row: about 3 s
+DURATION_FACTOR = 2.0  # a service may pad what it gets; seconds taken for milliseconds are further off
+
+
+def probe(client: ApiClient, clip: Clip, timeout: float) -> list[str]:
+    """Send a little of the clip, so that what does not fit is known before any phase. Raises CannotStart.
+
+    Returns lines for the screen. Where so little does not do (it may be silence), the whole clip goes out once.
+    """
+    tries = [excerpt(clip, PROBE_S), excerpt(clip, clip.seconds)]
+    for sent in tries if tries[0].seconds < clip.seconds else tries[1:]:
+        began = time.monotonic()
+        try:
+            seen = first_task(client, sent, min(timeout, PROBE_TIMEOUT_S))
+        except TaskError as error:
+            failure = error
+            if error.kind in TIMEOUTS or error.kind == "submit_refused":
+                break
+        else:
+            return [f"first task: {sent.seconds:.1f} s of {clip.path.name}, done in {time.monotonic() - began:.1f} s",
+                    *doubts(client.api, sent, seen)]
+    if failure.kind in BUSY:
+        return [f"WARNING the service refused a first task ({failure.kind}: {failure}); is it busy with others' work?"]
+    raise misfit(client, sent, failure)
+
+
+def first_task(client: ApiClient, sent: Recording, timeout: float) -> TaskState:
+    """One task on its own, followed to its end. Raises TaskError."""
+    tasks = Batch(client, [client.prepare(sent)], timeout, lambda _: None, threading.Event())
+    tasks.release_at, useless = time.monotonic(), 0
+    with client.session() as session:
+        for sight in exchange(tasks, session, Outcome(0, "failed")):
+            useless = 0 if sight.state else useless + 1
+            if useless == PROBE_POLLS:
+                raise TaskError("bad_response", sight.trouble, field="status" if "unknown" in sight.trouble else "poll")
+            if sight.state and sight.state.state == "failed":
+                raise TaskError("task_failed", sight.state.words or sight.state.answer)
+            if sight.state and sight.state.state == "done":
+                return sight.state
+    raise AssertionError("a service that is asked again and again ends with an error")
+
+
+def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStart:
+    """The sentence for a first task that failed: the field of the description to look at, and the service's answer."""
+    api, code = client.api, failure.kind.removeprefix("submit_http_")
+    where, problem = without_secrets(client.url), str(failure.facts.get("problem", ""))
+    if failure.kind in ("submit_refused", "submit_reset"):
+        return CannotStart(f"API does not answer at {where} ({failure}); {try_it(client)} (or name another with --url)")
+    if failure.kind in TIMEOUTS:
+        known = [f"last seen {state}"] if (state := failure.facts.get("last_seen")) else []
+        about = ", ".join([*known, *filter(None, [str(failure)])]) or failure.kind
+        return CannotStart(f"A first task of {sent.seconds:.1f} s did not come to its end in time ({about}); "
+                           f"is a worker running? {try_it(client)}")
+    if code in ("401", "403"):
+        look = "token_header, and the environment variable ASR_API_TOKEN"
+    elif code != failure.kind:
+        look = "submit" if code[0] == "3" or code == "405" else "submit, file_field and fields (--field KEY=VALUE)"
+    elif failure.kind == "task_failed":
+        look = "file_field and fields (--field KEY=VALUE)"
+    elif failure.kind == "task_lost":
+        look = "poll"
+    else:
+        look = str(failure.facts.get("field") or ("id" if problem == f"no {api.id}" else
+                                                  "status" if problem.startswith("unknown") else "submit"))
+    said = ": ".join(part for part in (f"HTTP {code}" if code != failure.kind else failure.kind, problem, str(failure))
+                     if part)
+    return CannotStart(f"The API at {where} does not fit the description {without_secrets(api.name)}: a first task of "
+                       f"{sent.seconds:.1f} s by {api.method} {api.submit} came to {said.rstrip('.')}. "
+                       f"Look at the field {look}")
+
+
+def doubts(api: ApiDescription, sent: Recording, seen: TaskState) -> list[str]:
+    """Warnings of what a first task that is done shows."""
+    lines = []
+    if api.text and seen.empty_text is not False:
+        what = "is empty" if seen.empty_text else "is not in the answer"
+        lines.append(f"WARNING the text of the first task {what} (field text: {api.text}): {seen.answer}")
+    if seen.seconds and not 1 / DURATION_FACTOR < seen.seconds / sent.seconds < DURATION_FACTOR:
+        lines.append(f"WARNING the service says that {sent.seconds:.1f} s of audio were {seen.seconds:.1f} s (fields "
+                     f"duration: {api.duration}, duration_unit: {api.duration_unit}): {seen.answer}")
+    return lines
+
+
+def not_varied(s: Settings, clips: Sequence[Clips]) -> str | None:
+    """A warning where --vary-length cannot do what it is asked for."""
+    fixed = [clip.path.name for one in clips for clip in one.clips if not clip.wav]
+    if not s.vary_length or not fixed:
+        return None
+    return f"WARNING --vary-length works on wav alone: the length of {', '.join(fixed)} stays as it is"
 
 
 def too_few_cycles(s: Settings) -> str | None:
@@ -3278,25 +4576,168 @@ def too_few_cycles(s: Settings) -> str | None:
     return f"WARNING {s.max_cycles} cycles (--max-cycles) can only show a leak: NO LEAK needs {needed} (--min-cycles)"
 
 
+SCAN_AGAIN_S = 0.25  # while a young worker is about to connect to its broker
+
+
 def find_processes(s: Settings) -> ProcessTable:
-    """Find what to watch. Raises CannotStart where the worker or a process asked for is missing."""
-    table = ProcessTable.for_settings(s)
-    table.scan()
-    needed = {"worker", *s.watch, *s.pid} if s.phase != "monitor" else {*s.watch, *s.pid}
+    """Find what to watch. Raises CannotStart where what does the work or a process asked for is missing."""
+    table = look_around(s)
+    needed = {*s.watch, *s.pid} if s.phase == "monitor" else {must_be_found(s), *s.watch, *s.pid}
     found = {w.role for w in table.alive.values()}
     for role in (r for r in ROLES if r in needed - found):
-        raise CannotStart(f"{role.capitalize()} not found among this machine's processes; {START_HINT[role]}. "
-                          "To test a service on another machine without its memory: --no-watch")
+        why = f" ({untold_api(table)})" if role == "api" and table.finder.untold else passed_over(table, role)
+        raise CannotStart(f"{role.capitalize()} not found among this machine's processes{why}; {START_HINT[role]}. "
+                          "See what there is with --list. To test a service on another machine without its memory: "
+                          "--no-watch")
     if not found:
         raise CannotStart(f"Nothing to watch: no worker, API or backend process found; {START_HINT['worker']}")
     return table
 
 
-def new_files(folder: Path) -> tuple[Path, Path]:
-    """Names of this run's JSONL and CSV, in the results folder, made if need be and proven writable.
+def role_that_works(api: ApiDescription, table: ProcessTable) -> str:
+    """Where the answer is the result the API does the tasks itself, unless there are workers behind it."""
+    workers = any(watched.role == "worker" for watched in table.alive.values())
+    return "api" if api.synchronous and not workers else "worker"
 
-    Raises CannotStart.
-    """
+
+def must_be_found(s: Settings) -> str:
+    """The role that does the work: where the answer is the result, the API itself."""
+    return "api" if s.api.synchronous else "worker"
+
+
+def look_around(s: Settings) -> ProcessTable:
+    """Scan this machine, again while a young worker has no connection that tells whose it is."""
+    table = ProcessTable.for_settings(s)
+    end = time.monotonic() + CONNECT_S
+    table.scan()
+    while table.finder.waiting and time.monotonic() < end:
+        time.sleep(SCAN_AGAIN_S)
+        table.scan()
+    return table
+
+
+REASONS = {  # of a Choice; {about} is an address, or the name of a program
+    "listens": "listens at {about}",
+    "proxy": "listens on the API's port, but {about} passes requests on to other programs",
+    "hands_on": "holds the API's port, but {about} hands it on to the service",
+    "elsewhere": "{about} is no address of this machine",
+    "nobody": "no process of this machine listens at {about}; is the API in a container?",
+    "hidden": "what listens at {about} cannot be seen: another user's process, or one in a container",
+    "both": "its queue is " + QUEUE_NAME + ", and it talks to the API's broker at {about}",
+    "broker": "talks to the API's broker at {about}",
+    "queue": "its queue is " + QUEUE_NAME + "; whether it talks to the API's broker cannot be seen",
+    "untold": "a worker; neither its queue nor its broker tells whose",
+    "other_broker": "talks to another broker ({about}) than the API",
+    "other_queue": "does not name the queue " + QUEUE_NAME + ", as others do",
+    "broker_untold": "is not seen to talk to the API's broker, as others are",
+    "no_connection": "has no connection to a broker yet",
+    "far_end": "API or worker talk to it",
+    "unused": "neither API nor worker talk to it",
+    "pattern": "its program is that of the role",
+    "talks": "talks to the API or its broker",
+    "talks_not": "is not seen to talk to the API or its broker",
+    "asked": "asked for with --watch or --pid",
+    "other_port": "a web server, but not at the port of --url",
+}
+RQ_TITLE = re.compile(r"^rq:worker:.*?(?:: Listening on (.*)|$)")  # only while it listens it names its queues
+WEB_SERVER = re.compile(r"^(?:\S*/)?(?:(?:uvicorn|gunicorn:?|hypercorn|granian|daphne|waitress-serve|uwsgi|vllm|"
+                        r"whisper-server)(?:\s|$)|(?:fastapi|litestar|flask)\s+(?:run|dev)\b)")
+
+
+def reason(choice: Choice) -> str:
+    return REASONS[choice.why].format(about=choice.about or "an address not seen")
+
+
+def program_shown(line: str) -> str:
+    """A command line's first words, without paths and secrets."""
+    return shortened(" ".join(os.path.basename(word) for word in without_secrets(line).split()[:3]), 60)
+
+
+def untold_api(table: ProcessTable) -> str:
+    """Why nobody is known to be the API, and what helps."""
+    untold = table.finder.untold
+    assert untold is not None
+    help_ = {"hidden": " (run this tool as that user or with sudo)", "elsewhere": " (run this tool on the machine that "
+             "runs the service)"}.get(untold.why, "")
+    return (f"{untold.pid} ({program_shown(untold.line)}) " if untold.pid else "") + reason(untold) + help_
+
+
+def passed_over(table: ProcessTable, role: str) -> str:
+    """The processes that look like a role's and were not taken for it, in brackets."""
+    choices = {"worker": table.finder.workers, "redis": table.finder.redis}.get(role, {})
+    said = [f"{c.pid} ({program_shown(c.line)}) {reason(c)}" for c in choices.values() if not c.watched]
+    return f" (passed over: {'; '.join(said[:3])}{' …' if len(said) > 3 else ''})" if said else ""
+
+
+def list_processes(s: Settings) -> int:
+    """Print what would be watched, and why each process was chosen or passed over."""
+    table = look_around(s)
+    finder = table.finder
+    choices = {c.pid: c for found in (finder.redis, finder.backends, finder.api, finder.workers) for c in found.values()
+               if c.role in table.narrowed}
+    print("watched:" if table.alive else "watched: nothing")
+    for w in sorted(table.alive.values(), key=lambda w: (ROLES.index(w.role), w.started)):
+        chosen = choices.get(w.process.pid)
+        why = f"below {w.parent}" + (", takes tasks" if w.serves else "") if not w.root else \
+            reason(chosen) if chosen and chosen.role == w.role else \
+            REASONS["asked" if w.role in s.watch or w.role in s.pid else "pattern"]
+        print(f"  {w.role:<8}{w.process.pid:>8}  {shown_in_full(w.line)}: {why}")
+    others = {pid: Choice("api", pid, p.line, False, "other_port") for pid, p in table.seen.items()
+              if "api" in table.narrowed and WEB_SERVER.match(p.line)}
+    others |= {pid: choice for pid, choice in choices.items() if not choice.watched}
+    print("passed over:" if others.keys() - table.alive.keys() else "passed over: none")
+    for pid, choice in sorted(others.items()):
+        if pid not in table.alive:
+            print(f"  {choice.role:<8}{pid:>8}  {shown_in_full(choice.line)}: {reason(choice)}")
+    for warning in warnings_of(table):
+        print(warning)
+    needed = {must_be_found(s)} if s.phase != "monitor" else set(ROLES)
+    if needed & {w.role for w in table.alive.values()}:
+        return EXIT_PASS
+    print(f"nothing found that a test needs: {' or '.join(r for r in ROLES if r in needed)}", file=sys.stderr)
+    return EXIT_NO_START
+
+
+def shown_in_full(line: str) -> str:
+    return shortened(without_secrets(line), 160)
+
+
+def warnings_of(table: ProcessTable) -> list[str]:
+    """What a person should know of how the processes were chosen."""
+    said = [f"WARNING --watch {role} finds process {pid} ({program_shown(table.seen[pid].line)}), which is the {plays} "
+            "as far as can be told" for pid, (role, plays) in table.mistaken.items() if pid in table.seen]
+    if not any(w.role == "api" for w in table.alive.values()) and ("api" not in table.narrowed or table.finder.untold):
+        why = f" ({untold_api(table)})" if table.finder.untold else ""
+        said.append(f"WARNING API process not found{why}: its memory is not judged; "
+                    f"{START_HINT['api']}")
+    taken = {pid: table.alive[pid].role for pid, c in table.finder.api.items() if c.watched and pid in table.alive}
+    said += [f"the API's process, {pid}, is watched as {role}" for pid, role in taken.items()
+             if role != "api" and pid not in table.mistaken]
+    if "worker" not in table.narrowed:
+        return said
+    ours = [c for c in table.finder.workers.values() if c.watched]
+    name_yours = "name yours with --watch worker=REGEX or --pid worker=PID (see --list)"
+    if any(c.why == "untold" for c in ours):
+        said.append(f"WARNING which workers are this service's cannot be told (none names the queue {QUEUE_NAME}, and "
+                    f"whether they talk to the API's broker is not seen): {count_of(ours)} watched; {name_yours}")
+    elif len({RQ_TITLE.sub(r"\1", c.line) for c in ours} - {""}) > 1 and all(c.why == "broker" for c in ours):
+        said.append(f"WARNING different workers talk to the API's broker, and none names the queue {QUEUE_NAME}: "
+                    f"{count_of(ours)} watched; {name_yours}")
+    elif len(ours) > 1 and any(c.why == "queue" for c in ours):
+        said.append(f"WARNING {len(ours)} workers name the queue {QUEUE_NAME}, and whether all talk to the API's "
+                    f"broker is not seen: {count_of(ours)} watched; {name_yours}")
+    if others := [c for c in table.finder.workers.values() if not c.watched]:
+        said.append(f"passed over {len(others)} worker{'s' * (len(others) > 1)}: {others[0].pid} "
+                    f"({program_shown(others[0].line)}) {reason(others[0])} (see --list)")
+    return said
+
+
+def count_of(ours: Sequence[Choice]) -> str:
+    return "all are" if len(ours) > 1 else "the one found is"
+
+
+def make_folder(folder: Path) -> None:
+    """The results folder, made if need be and proven writable. Raises CannotStart."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -3304,6 +4745,10 @@ def new_files(folder: Path) -> tuple[Path, Path]:
     except OSError as error:
         raise CannotStart(f"Results folder {folder} is not writable ({error.strerror}); name another with "
                           f"--results-dir, or: sudo chown $USER {folder}") from None
+
+
+def new_files(folder: Path) -> tuple[Path, Path]:
+    """Names of this run's JSONL and CSV in the results folder."""
     while True:
         stem = datetime.now().strftime("%Y%m%d_%H%M%S")
         jsonl, resources = (folder / f"{name}_{stem}" for name in ("memory_leak_stress_test", "system_resources"))
@@ -3313,22 +4758,22 @@ def new_files(folder: Path) -> tuple[Path, Path]:
         time.sleep(0.1)  # another run began in this second
 
 
-def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], clips: Sequence[Clip]) -> None:
+def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], clips: Sequence[Clips]) -> None:
     """What is tested and what is watched, so that a person sees at a glance whether it is right."""
     for warning in warnings:
         screen.event(warning)
-    for clip in clips:
+    for clip in (clip for option in clips for clip in option.clips):
         screen.event(f"clip {clip.path}: {clip.seconds:.1f} s, {clip.size_bytes / 1e6:.1f} MB")
     watched = sampler.watched() if sampler else []
     for w in (w for w in watched if w.root):
-        program = shortened(" ".join(os.path.basename(word) for word in without_secrets(w.line).split()[:3]), 60)
-        screen.event(f"watching {w.role} {w.pid} ({program}): RSS {w.rss:.0f} MB")
+        screen.event(f"watching {w.role} {w.pid} ({program_shown(w.line)}): RSS {w.rss:.0f} MB")
     if below := sum(not w.root for w in watched):
         screen.event(f"watching {below} processes below them")
     if not sampler:
         screen.event("WARNING --no-watch: load only, memory is not judged")
-    elif "api" not in {w.role for w in watched}:
-        screen.event(f"WARNING API process not found: its memory is not judged; {START_HINT['api']}")
+        return
+    for warning in sampler.warnings():
+        screen.event(warning)
 
 
 def report(s: Settings, jsonl: Path | None, resources: Path | None) -> int:

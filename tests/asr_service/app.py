@@ -1,4 +1,7 @@
-"""The HTTP API: health, submit, result and queue status (run by uvicorn as asr_service.app:app)."""
+"""The HTTP API: health, submit, result and queue status (run by uvicorn as asr_service.app:app).
+
+It also speaks the OpenAI shape, POST /v1/audio/transcriptions: same queue and workers, but the answer is the result.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 import uuid
 import wave
 from collections.abc import AsyncIterator
@@ -15,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from fastapi import FastAPI, HTTPException, Response, UploadFile
+from fastapi import FastAPI, Form, HTTPException, Response, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from rq import Queue, Worker
 from rq.exceptions import NoSuchJobError
@@ -27,6 +31,7 @@ from asr_service.settings import QUEUE, Settings, memory_to_keep
 FILE_TYPES = ("wav", "mp3", "m4a", "flac", "ogg")
 JOB_TIMEOUT_S = 3600
 KEEP_RESULT_S = 24 * 3600
+WAIT_S = 0.05  # between two looks at a task whose request waits for it
 STATUS_WORDS = {
     "finished": "done",
     "failed": "failed",
@@ -50,6 +55,26 @@ class Service:
         self.kept: list[bytes] = []  # the planted leak (--leak-in api)
 
     def submit(self, audio: UploadFile) -> Response:
+        accepted = self.accept(audio)
+        if isinstance(accepted, Response):
+            return accepted
+        task_id, earlier = accepted
+        return JSONResponse({"task_id": task_id, "status": "queued", "position": earlier + 1})
+
+    def transcribe(self, file: UploadFile, model: str = Form(), response_format: str = Form("json")) -> Response:
+        """The OpenAI shape: the request waits until its task has ended. Every model's name means the one there is."""
+        accepted = self.accept(file)
+        if isinstance(accepted, Response):
+            return accepted
+        while (result := self.result(accepted[0]))["status"] not in ("done", "failed"):
+            time.sleep(WAIT_S)
+        if result["status"] == "failed":
+            return JSONResponse({"error": {"message": result["error"], "type": "server_error"}}, status_code=500)
+        verbose = {"task": "transcribe", "duration": result["duration"]} if response_format == "verbose_json" else {}
+        return JSONResponse(verbose | {"text": result["text"]})
+
+    def accept(self, audio: UploadFile) -> tuple[str, int] | Response:
+        """Put an upload into the queue: its id, and how many are before it. Or the planted answer instead."""
         name = audio.filename or ""
         if not name.lower().endswith(FILE_TYPES):
             raise HTTPException(400, f"file type of {name!r} is not supported, send one of: {', '.join(FILE_TYPES)}")
@@ -66,7 +91,7 @@ class Service:
             return fault
         if self.settings.leaks("api", wav_seconds(audio)):
             self.kept.append(memory_to_keep(self.settings.leak_mb))
-        return JSONResponse({"task_id": task_id, "status": "queued", "position": earlier + 1})
+        return task_id, earlier
 
     def enqueue(self, task_id: str, upload: Path, fault: str | None) -> None:
         self.queue.enqueue(
@@ -193,6 +218,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Plain functions, not coroutines: uvicorn's thread pool keeps a slow upload from holding up everybody's polls.
     app.get("/api/v1/health")(service.health)
     app.post("/api/v1/asr/submit", response_model=None)(service.submit)
+    app.post("/v1/audio/transcriptions", response_model=None)(service.transcribe)
     app.get("/api/v1/asr/result/{task_id}")(service.result)
     app.get("/api/v1/asr/queue/status")(service.queue_status)
     return app

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import TypedDict
 
-from rq import get_current_job
+from rq import Queue, get_current_job
 
-from asr_service.settings import Settings, memory_to_keep
+from asr_service.settings import QUEUE, Settings, memory_to_keep
 from asr_service.speech import read_wav, recognize
 from asr_service.with_parent import die_with_parent
 
@@ -36,9 +36,15 @@ def transcribe(upload: str, fault: str | None = None) -> Result:
     text = recognize(samples, rate)
     settings = Settings.from_environment()
     time.sleep(max(0.0, settings.job_seconds - (time.monotonic() - began)))
-    if settings.leaks("worker", duration):
+    if settings.leaks("worker", duration) and (settings.leak_when == "always" or others_wait()):
         _kept.append(memory_to_keep(settings.leak_mb))
     return Result(text=text, duration=duration)
+
+
+def others_wait() -> bool:
+    """Whether other tasks wait in the queue."""
+    job = get_current_job()
+    return job is not None and Queue(QUEUE, connection=job.connection).count > 0
 
 
 def suffer(fault: str) -> None:

@@ -30,6 +30,7 @@ class Settings:
     leak_mb: float = 0.0  # MiB kept for ever per task
     leak_in: str = "worker"  # worker | api
     leak_clip: str = "all"  # short | long | all
+    leak_when: str = "always"  # always | overlapping (others wait in the queue when the job ends)
     long_seconds: float = 300.0  # audio of this length and above is a long clip
 
     refuse_above: int | None = None

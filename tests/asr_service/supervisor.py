@@ -50,6 +50,7 @@ class Options:
 
     port: int
     worker_class: str
+    max_jobs: int | None
     worker_wrapper: str | None
     api_wrapper: str | None
     leak_workers: str
@@ -85,12 +86,21 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="a job takes at least so long, as one that waits for an accelerator does (%(default)s)",
     )
+    cli.add_argument(
+        "--max-jobs", type=positive, metavar="N", help="a worker ends after N jobs and is started anew (bash-loop)"
+    )
     cli.add_argument("--port", type=int, default=0, help="of the API (any free one)")
     cli.add_argument("--log", type=Path, help="file for all output of the processes (a temporary one)")
     leak = cli.add_argument_group("planted leak")
     leak.add_argument("--leak-mb", type=float, default=0.0, metavar="X", help="MiB kept for ever per task")
     leak.add_argument("--leak-in", choices=("worker", "api"), default="worker", help="which process (%(default)s)")
     leak.add_argument("--leak-workers", choices=("one", "all"), default="all", help="(%(default)s)")
+    leak.add_argument(
+        "--leak-when",
+        choices=("always", "overlapping"),
+        default="always",
+        help="overlapping: only while others wait in the queue (%(default)s)",
+    )
     leak.add_argument("--leak-clip", choices=("short", "long", "all"), default="all", help="(%(default)s)")
     leak.add_argument(
         "--long-seconds",
@@ -188,8 +198,9 @@ def api_command(port: int) -> list[str]:
     return [*script("uvicorn"), "asr_service.app:app", *options]
 
 
-def worker_command(redis_url: str, worker_class: str) -> list[str]:
-    return [*script("rq"), "worker", QUEUE, "--url", redis_url, "--worker-class", worker_class]
+def worker_command(redis_url: str, worker_class: str, max_jobs: int | None) -> list[str]:
+    recycled = ["--max-jobs", str(max_jobs)] if max_jobs else []
+    return [*script("rq"), "worker", QUEUE, "--url", redis_url, "--worker-class", worker_class, *recycled]
 
 
 def ending_with_parent(command: Sequence[str]) -> list[str]:
@@ -257,10 +268,10 @@ class Supervisor:
             self.launch("redis-server", redis_command(self.redis_port), self.settings, log)
             self.wait_until(self.redis_answers)
             for number in range(self.settings.workers):
-                worker = worker_command(self.settings.redis_url, self.options.worker_class)
+                worker = worker_command(self.settings.redis_url, self.options.worker_class, self.options.max_jobs)
                 self.launch(
                     "rq worker",
-                    wrapped(worker, self.options.worker_wrapper),
+                    wrapped(worker, "bash-loop" if self.options.max_jobs else self.options.worker_wrapper),
                     self.worker_settings(number),
                     log,
                 )

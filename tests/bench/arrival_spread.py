@@ -30,7 +30,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
 
 from asr_service.audio import AUDIO_DIR, STANDARD_CLIPS, build_clip  # noqa: E402
-from memory_leak_stress_test import ApiClient, ApiDescription, Batch, read_clip, read_memory  # noqa: E402
+from memory_leak_stress_test import APIS, ApiClient, Batch, read_clips, read_memory  # noqa: E402
 
 CASES = ((200, "short_audio.wav"), (50, "long_audio.wav"))
 SPREAD_LIMIT_S = 0.5
@@ -74,8 +74,9 @@ async def receive() -> None:
 
 
 def send_with_instrument(url: str, clip: Path, tasks: int) -> list[float | None]:
-    client = ApiClient(url, ApiDescription())
-    batch = Batch(client, client.prepare(read_clip(clip)), tasks, 120.0, lambda _: None, threading.Event())
+    client, recordings = ApiClient(url, APIS["asr-queue"]), read_clips(clip)
+    uploads = [client.prepare(recordings.take()) for _ in range(tasks)]
+    batch = Batch(client, uploads, 120.0, lambda _: None, threading.Event())
     batch.start()
     outcomes = [batch.outcomes.get(timeout=120) for _ in range(tasks)]
     assert all(o.status == "success" for o in outcomes), outcomes

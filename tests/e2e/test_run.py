@@ -86,20 +86,22 @@ def test_ctrl_c_in_the_leak_phase_keeps_every_task_and_prints_the_summary(
     service: RunningService, clips: list[str], tmp_path: Path
 ) -> None:
     with started(command(service, tmp_path, *clips, "--phase", "leak", *SOON)) as process:
-        wait_for(lambda: written(tmp_path) == 3, 60, "the warm-up round and the first short task")
+        wait_for(lambda: written(tmp_path) == 4, 60, "the warm-up round and the first short task")
         wait_for(lambda: busy(service), 20, "the long task to be at work")
         process.send_signal(signal.SIGINT)
         printed, _ = process.communicate(timeout=30)
     assert process.returncode == 130, printed
     lines = results(tmp_path)
-    assert [(line["cycle"], line["audio_file"], line["status"], line["error_kind"]) for line in lines] == [
-        (0, "short.wav", "success", None),
-        (0, "long.wav", "success", None),
-        (1, "short.wav", "success", None),
-        (1, "long.wav", "failed", "interrupted"),
+    assert [(line["cycle"], line["audio_file"], line["upload"], line["error_kind"]) for line in lines] == [
+        (0, "short.wav", "distinct", None),
+        (0, "long.wav", "distinct", None),
+        (0, "short.wav", "repeat", None),
+        (1, "short.wav", "distinct", None),
+        (1, "long.wav", "distinct", "interrupted"),
     ]
-    assert lines[3]["task_id"]
-    assert lines[3]["processing_time"] is None
+    assert [line["status"] for line in lines] == ["success"] * 4 + ["failed"]
+    assert lines[4]["task_id"]
+    assert lines[4]["processing_time"] is None
     assert "growth per cycle" in printed
     assert not printed.startswith("PASSED")
     assert next(tmp_path.glob("*.md")).read_text().startswith("# ")
@@ -118,7 +120,7 @@ def test_a_termination_in_the_ramp_gives_every_released_task_its_line(
     assert process.returncode == 130, printed
     level = [line for line in results(tmp_path) if line["level_run"]]
     assert [(line["concurrency"], line["error_kind"]) for line in level] == [(3, "interrupted")] * 3
-    assert level[0]["level"]["stop_reason"] == "interrupted"
+    assert level[-1]["level"]["stop_reason"] == "interrupted"
     wait_for(idle(service), 60, "the abandoned tasks to end")
 
 
@@ -143,7 +145,7 @@ def test_monitoring_records_until_ctrl_c(service: RunningService, tmp_path: Path
         printed, _ = process.communicate(timeout=30)
     assert process.returncode == 130, printed
     assert list(rows[0]) == list(CSV_COLUMNS)
-    assert {int(row["pid"]) for row in rows} == {service.pids(role)[0] for role in ("worker", "api")}
+    assert {int(row["pid"]) for row in rows} == {service.pids(role)[0] for role in ("worker", "api", "redis")}
     assert str(next(tmp_path.glob("*.csv"))) in printed
 
 

@@ -262,7 +262,7 @@ def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], load
                              "after_ramp": after.get("worker")}
 
     def conclude(status: str, key: str, more: Mapping[str, object] = MappingProxyType({})) -> Criterion:
-        observed = facts.get("contained", kept)
+        observed = facts.get("contained", more.get("after_ramp", kept))
         return Criterion("return_to_baseline", status, observed, limit, Note(key, {**facts, **more}))
 
     if not settled or base.settled is False:

@@ -11,6 +11,7 @@ import pytest
 
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import EXAMPLES, Settings, main, parse_command_line, too_few_cycles
+from stress_report.markdown import repeat_command
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +64,12 @@ def refusal(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("--memory-reserve 101", "'101' is not a number of at least 0 and at most 100"),
         ("--interval 0", "'0' is not a number of at least 0.2 and at most 60"),
         ("--start 5 --max-concurrency 4", "--max-concurrency 4 is below --start 5: change one of them"),
-        ("--watch worker", "'worker' is not ROLE=VALUE with a role of worker, api, backend"),
-        ("--watch redis=redis-server", "is not ROLE=VALUE with a role of worker, api, backend"),
+        ("--watch worker", "'worker' is not ROLE=VALUE with a role of worker, api, backend, redis"),
+        ("--watch cache=redis-server", "is not ROLE=VALUE with a role of worker, api, backend, redis"),
         ("--watch worker=(", "'(' is not a regular expression"),
         ("--pid worker=x", "'x' is not a whole number of at least 1"),
-        ("--no-watch --pid worker=1", "--no-watch does not go with --watch, --pid or --phase monitor"),
-        ("--no-watch --phase monitor", "--no-watch does not go with --watch, --pid or --phase monitor"),
+        ("--no-watch --pid worker=1", "--no-watch does not go with --watch, --pid, --list or --phase monitor"),
+        ("--no-watch --phase monitor", "--no-watch does not go with --watch, --pid, --list or --phase monitor"),
         ("--phase soak", "invalid choice: 'soak'"),
         ("--max-conc 3", "unrecognized arguments: --max-conc 3"),
     ],
@@ -147,3 +148,11 @@ def test_a_fault_of_the_tool_is_never_a_failed_criterion(
     said = capsys.readouterr().err
     assert "ZeroDivisionError" in said
     assert f"What was recorded is kept. It is in {tmp_path}" in said
+
+
+def test_the_report_can_repeat_a_run_of_another_api(tmp_path: Path) -> None:
+    words = ["--api", "openai", "--field", "model=large v3", "--field", "api_key=hunter2", "--vary-length", "5"]
+    command = repeat_command(parse_command_line(words).for_record())
+    assert "hunter2" not in command
+    again = parse_command_line(shlex.split(command)[2:])
+    assert (again.api.name, again.field["model"], again.vary_length) == ("openai", "large v3", 5)

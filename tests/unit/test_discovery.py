@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
+import itertools
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 import memory_leak_stress_test as instrument
-from memory_leak_stress_test import PATTERNS, ProcessTable, Program, Settings, parse_command_line, plays, program_line
+from memory_leak_stress_test import (
+    PATTERNS,
+    QUEUE,
+    ROLES,
+    Candidate,
+    Choice,
+    Finder,
+    Machine,
+    Peer,
+    ProcessTable,
+    Program,
+    Settings,
+    Socket,
+    choose,
+    endpoint,
+    parse_command_line,
+    plays,
+    program_line,
+    same_broker,
+)
 
 
 def role_of(argv: Sequence[str]) -> str | None:
@@ -77,23 +101,24 @@ LINES: list[tuple[str, list[str], str | None]] = [
     ("the dashboard", [PYTHON, "/usr/bin/rqinfo"], None),
     ("another program whose name ends so", ["/usr/bin/faktorq", "worker"], None),
     ("another program whose name begins so", ["rqworker-exporter"], None),
-    ("a worker of another kind", [PYTHON, "/usr/bin/celery", "-A", "rq", "worker"], None),
+    ("other commands of celery", [PYTHON, "/usr/bin/celery", "-A", "worker", "beat"], None),
+    ("celery's monitor", [PYTHON, "/usr/bin/celery", "--app=rq.worker", "flower"], None),
+    ("a scheduler", [PYTHON, "/usr/bin/taskiq", "scheduler", "app:worker"], None),
+    ("a Ray worker's title", ["ray::worker"], None),
+    ("nginx's worker", ["nginx: worker process"], None),
     ("this tool", [PYTHON, "tests/memory_leak_stress_test.py", "--watch", "worker=rq worker"], None),
     ("this tool, for an API", ["python3", "tests/memory_leak_stress_test.py", "--watch", "api=uvicorn"], None),
     ("Python code with the words", ["python", "-c", "print('x')", "rq", "worker"], None),
     ("a question to Python", ["python3", "-m", "pip", "install", "rq", "worker"], None),
-    # --- the API
-    ("console script under its interpreter", [PYTHON, "/srv/venv/bin/uvicorn", "app:app", "--port", "8000"], "api"),
-    ("console script itself", ["uvicorn", "src.api.main:app"], "api"),
-    ("module", ["python", "-m", "uvicorn", "src.api.main:app", "--workers", "2"], "api"),
-    ("module without a space", ["python", "-muvicorn", "src.api.main:app"], "api"),
-    ("supervisor of a reloading server", [PYTHON, "/usr/bin/uvicorn", "app:app", "--reload"], "api"),
-    ("gunicorn", [PYTHON, "/usr/bin/gunicorn", "-k", "uvicorn.workers.UvicornWorker", "app:app"], "api"),
-    ("gunicorn as a module", ["python", "-m", "gunicorn", "app:app"], "api"),
-    ("gunicorn's titles, master", ["gunicorn: master [app:app]", "", ""], "api"),
-    ("gunicorn's titles, worker", ["gunicorn: worker [app:app]", ""], "api"),
-    ("gunicorn's titles, split at spaces", ["gunicorn:", "worker", "[app:app]"], "api"),
-    ("child of uvicorn belongs to its parent", [PYTHON, "-c", "from multiprocessing.spawn import spawn_main"], None),
+    # --- other queues; command_lines.json has more
+    ("celery, its app called worker", [PYTHON, "/usr/bin/celery", "-A", "worker", "worker"], "worker"),
+    ("celery, the app in one word", ["celery", "-Aapp", "--no-color", "worker", "-Q", "asr-queue"], "worker"),
+    ("celery's title of a child", ["[celeryd: celery@host:ForkPoolWorker-1]", ""], "worker"),
+    ("django-q's title", ["qcluster MainProcess ten-artist-red-mike", ""], "worker"),
+    ("celery's beat", ["[celery beat]", ""], None),
+    ("huey as a module", ["python", "-m", "huey.bin.huey_consumer", "app.huey"], "worker"),
+    # --- the API goes by its port, whatever it is called; these would be taken for it by their name
+    ("a server", [PYTHON, "/srv/venv/bin/uvicorn", "app:app", "--port", "8000"], None),
     ("tail of its log", ["tail", "-f", "uvicorn.log"], None),
     ("tail of a log of its exact name", ["tail", "-f", "/var/log/uvicorn"], None),
     ("its text in a shell", ["sh", "-c", "uvicorn src.api.main:app --port 8000"], None),
@@ -106,6 +131,12 @@ LINES: list[tuple[str, list[str], str | None]] = [
     ("its build", ["go", "build", "-o", "asr-backend"], None),
     ("its log", ["less", "asr-backend"], None),
     ("its helper", ["/opt/asr/asr-backend-migrate"], None),
+    # --- Redis
+    ("its title", ["/usr/bin/redis-server 127.0.0.1:6379", ""], "redis"),
+    ("valkey", ["valkey-server", "*:6379"], "redis"),
+    ("its client", ["redis-cli", "monitor"], None),
+    ("its configuration in an editor", ["vim", "redis-server"], None),
+    ("its child that saves", ["redis-rdb-bgsave 127.0.0.1:6379"], None),
     # --- lines that say nothing
     ("kernel thread", [], None),
     ("empty words", ["", ""], None),
@@ -141,15 +172,127 @@ def test_the_program_stands_before_its_arguments_and_a_title_stays_whole() -> No
     assert program_line(["rq:worker:x: Listening on q", "", ""]) == "rq:worker:x: Listening on q"
 
 
+WILD = json.loads(Path(__file__).with_name("command_lines.json").read_text())
+
+
+@pytest.mark.parametrize("line", WILD, ids=lambda line: " ".join(line["argv"])[:60])
+def test_a_command_line_seen_in_the_wild_plays_its_role_and_a_null_none(line: dict[str, Any]) -> None:
+    """The api is known by its port: by its name a server plays no role."""
+    assert role_of(line["argv"]) == (None if line["role"] == "api" else line["role"])
+
+
 # ------------------------------------------------------------------------------- which of several are ours
 
+OURS, THEIRS = Peer("127.0.0.1", 6379, 71, True), Peer("127.0.0.1", 6380, 72, True)
+DATABASE, STORE = Peer("10.0.0.9", 5432, None, False), Peer("10.0.0.9", 9000, None, False)
+PUBLISHED, IN_CONTAINER = Peer("127.0.0.1", 6390, None, True), Peer("172.18.0.3", 6379, None, False)
+CLOUD, CLOUD_TOO = Peer("20.0.0.1", 6379, None, False), Peer("20.0.0.2", 6379, None, False)
 
-def programs(lines: dict[int, str], role: str) -> dict[int, Program]:
-    return {pid: Program(float(pid), line, frozenset({role}), False) for pid, line in lines.items()}
+
+@pytest.mark.parametrize(("api", "worker", "expected"), [
+    ({OURS}, {OURS}, "same"),
+    ({OURS}, {THEIRS}, "other"),
+    ({OURS}, {Peer("192.168.1.5", 6379, 71, True)}, "same"),  # the same server by another of its addresses
+    ({OURS, STORE}, {THEIRS, STORE}, "other"),  # both services keep their files in one place
+    ({DATABASE}, {DATABASE}, "maybe"),
+    ({STORE}, {STORE}, "same"),  # a broker on a port of its own
+    ({OURS}, {CLOUD}, "other"),
+    ({CLOUD}, {CLOUD_TOO}, "maybe"),  # one broker behind several addresses?
+    ({CLOUD}, {Peer("20.0.0.1", 6380, None, False), Peer("20.0.0.1", 5672, None, False)}, "other"),
+    ({Peer("127.0.0.1", 6379, None, True)}, {Peer("127.0.0.1", 5672, None, True)}, "other"),
+    ({Peer("127.0.0.1", 6379, None, True)}, {IN_CONTAINER}, "maybe"),  # a container's port and its published one
+    ({PUBLISHED}, {PUBLISHED}, "same"),
+    ({OURS}, set(), "none"),
+    (set(), {OURS}, "unknown"),
+    (set(), set(), "unknown"),
+    ({OURS}, None, "hidden"),
+])
+def test_two_processes_talk_to_the_same_broker(api: set[Peer], worker: set[Peer] | None, expected: str) -> None:
+    assert same_broker(api, worker) == expected
 
 
-def table_for(*arguments: str) -> ProcessTable:
-    return ProcessTable.for_settings(parse_command_line(arguments))
+N, U = True, False  # names our queue, or not
+
+
+@pytest.mark.parametrize(("candidates", "reasons"), [
+    # A staging copy of the same name at another Redis; another team's at ours.
+    ([(N, "same"), (N, "other"), (U, "same")], ["both", "-other_broker", "-other_queue"]),
+    # Ours is called speech: the broker decides. At one broker all are watched, and the screen says so.
+    ([(U, "same"), (U, "other"), (N, "other")], ["broker", "-other_broker", "-other_broker"]),
+    ([(U, "same"), (U, "same")], ["broker", "broker"]),
+    ([(U, "same"), (U, "maybe"), (U, "hidden")], ["broker", "-broker_untold", "-broker_untold"]),
+    # The API's broker is not seen: the queue decides, else nothing does.
+    ([(N, "unknown"), (U, "unknown")], ["queue", "-other_queue"]),
+    ([(U, "unknown"), (U, "unknown")], ["untold", "untold"]),
+    # One that may not be looked at, and one that has only started.
+    ([(N, "same"), (N, "hidden"), (N, "none"), (U, "hidden")], ["both", "queue", "-no_connection", "-other_queue"]),
+    ([(N, "none")], ["queue"]),
+    ([(N, "none"), (U, "none")], ["queue", "-other_queue"]),
+    ([(N, "none"), (U, "same")], ["-no_connection", "broker"]),  # may be a staging copy's
+    ([(N, "maybe"), (N, "maybe")], ["queue", "queue"]),
+    ([(N, "same"), (N, "maybe")], ["both", "-broker_untold"]),
+    # Only a staging copy's runs: nobody's memory is better than another's.
+    ([(N, "other")], ["-other_broker"]),
+    ([], []),
+])
+def test_workers_are_told_by_queue_and_broker(candidates: list[tuple[bool, str]], reasons: list[str]) -> None:
+    found = [Candidate(pid, "rq worker", named, broker) for pid, (named, broker) in enumerate(candidates)]
+    choices, _, _ = choose(found, False, False)
+    assert [("" if c.watched else "-") + c.why for c in choices] == reasons
+
+
+def test_what_told_once_has_to_tell_from_then_on() -> None:
+    """While ours restart, another service's workers at the same Redis are not taken for them."""
+    _, by_queue, by_broker = choose([Candidate(1, "rq worker asr-queue", True, "same")], False, False)
+    [choice], by_queue, by_broker = choose([Candidate(2, "rq worker mail", False, "same")], by_queue, by_broker)
+    assert (choice.watched, choice.why) == (False, "other_queue")
+    [choice], *_ = choose([Candidate(3, "rq worker asr-queue", True, "same")], by_queue, by_broker)
+    assert choice.watched
+
+
+@pytest.mark.parametrize(("line", "named"), [
+    ("rq worker asr-queue", True), ("rq worker high asr-queue --url x", True), ("celery worker -Q a,asr-queue,b", True),
+    ("rq:worker:x: Listening on asr-queue...", True), ("run_worker.py --queue=asr-queue", True),
+    ("rq worker asr-queue-video", False), ("rq worker asr-queue-billing", False), ("rq worker old-asr-queue", False),
+    ("rq worker asr-queue.video", False), ("rq worker asr-queue:high", False), ("rq worker my.asr-queue", False),
+    ("rq worker /srv/asr-queue2", False),
+])
+def test_the_queue_is_named_as_a_whole_word(line: str, named: bool) -> None:
+    assert bool(QUEUE.search(line)) is named
+
+
+class FakeMachine(Machine):
+    """Processes and sockets that exist only here."""
+
+    def __init__(self, parents: dict[int, int], held: dict[int, list[Socket] | None]) -> None:
+        super().__init__()
+        self.parents = dict.fromkeys(held, 0) | parents
+        self.held = held
+        self.addresses = frozenset({"192.168.1.5", "::1"})
+
+    def sockets(self, pid: int) -> list[Socket] | None:
+        return self.held.get(pid, [])
+
+    @property
+    def listening(self) -> dict[int, Socket]:
+        return {hash(s): s for held in self.held.values() for s in held or () if not s.far}
+
+    def holders(self, pids: Iterable[int], inodes: Collection[int]) -> set[int]:
+        return {pid for pid in pids if {hash(s) for s in self.held.get(pid) or ()} & set(inodes)}
+
+
+def listening(address: str, port: int) -> Socket:
+    return Socket((address, port), None)
+
+
+def calling(port: int, address: str = "127.0.0.1") -> Socket:
+    return Socket(("127.0.0.1", 50000), (address, port))
+
+
+def programs_of(lines: Mapping[int, str], created: float = 0.0) -> dict[int, Program]:
+    likes = {pid: frozenset(role for role in ROLES if plays(PATTERNS[role], line.split(" ")))
+             for pid, line in lines.items()}
+    return {pid: Program(created, line, likes[pid], False, likes[pid]) for pid, line in lines.items()}
 
 
 @pytest.mark.parametrize(("lines", "parents", "ours"), [
@@ -157,45 +300,187 @@ def table_for(*arguments: str) -> ProcessTable:
     ({1: "rq worker mail", 2: "rq worker reports"}, {}, {1, 2}),  # none can be told: all are watched
     # A title names the queue only while the worker listens: its work-horse or its scheduler tells for it.
     ({1: "rq:worker:a: Forked 3 at 17", 2: "rq:worker:b: Listening on mail",
-      3: "rq:worker:a: Processing f from asr-queue since 17"}, {3: [1]}, {1, 3}),
-    ({1: "rq:worker:a: Forked 9 at 17", 2: "rq worker --with-scheduler asr-queue"}, {2: [1, 70]}, {1, 2}),
+      3: "rq:worker:a: Processing f from asr-queue since 17"}, {3: 1}, {1}),
+    ({1: "rq:worker:a: Forked 9 at 17", 2: "rq worker --with-scheduler asr-queue"}, {2: 1, 1: 70}, {1}),
 ])
-def test_workers_are_narrowed_to_those_of_the_queue(monkeypatch: pytest.MonkeyPatch, lines: dict[int, str],
-                                                    parents: dict[int, list[int]], ours: set[int]) -> None:
-    monkeypatch.setattr(instrument, "ancestors", lambda pid: parents.get(pid, []))
-    assert table_for()._ours("worker", list(lines), programs(lines, "worker")) == ours
+def test_a_tree_of_workers_names_its_queue_by_any_of_its_processes(lines: dict[int, str], parents: dict[int, int],
+                                                                   ours: set[int]) -> None:
+    finder = Finder("127.0.0.1", 8000)
+    finder.find_workers(FakeMachine(parents, dict.fromkeys(lines, [])), programs_of(lines), ())
+    assert {c.pid for c in finder.workers.values() if c.watched} == ours
+
+
+def test_sockets_open_late_and_what_they_tell_later_counts() -> None:
+    """The API calls its Redis with the first request: until then a staging copy's worker looks like ours."""
+    lines = {1: "rq worker asr-queue", 2: "rq worker asr-queue", 5: "redis-server *:6379", 6: "redis-server *:6380"}
+    held: dict[int, list[Socket] | None] = {1: [calling(6379)], 2: [calling(6380)], 3: [],
+                                            5: [listening("0.0.0.0", 6379)], 6: [listening("::", 6380)]}
+    finder, programs = Finder("127.0.0.1", 8000), programs_of(lines)
+    finder.find_workers(FakeMachine({}, held), programs, [3])
+    assert {c.pid for c in finder.workers.values() if c.watched} == {1, 2}
+    held[3] = [calling(6379)]
+    finder.find_workers(FakeMachine({}, held), programs, [3])
+    assert {c.pid: c.why for c in finder.workers.values()} == {1: "both", 2: "other_broker"}
+    assert {c.pid for c in finder.redis.values() if c.watched} == {5}
+    held[1] = []  # Redis restarts: what was told holds
+    finder.find_workers(FakeMachine({}, held), programs, [3])
+    assert {c.pid for c in finder.workers.values() if c.watched} == {1}
+
+
+def test_a_young_worker_without_a_connection_is_waited_for_not_guessed() -> None:
+    held: dict[int, list[Socket] | None] = {1: [], 3: [calling(6379)], 4: [calling(6379)]}
+    finder = Finder("127.0.0.1", 8000)
+    finder.find_workers(FakeMachine({}, held), programs_of({1: "rq worker asr-queue", 4: "rq worker mail"},
+                                                           time.time()), [3])
+    assert finder.waiting
+    held[1] = [calling(6379)]
+    finder.find_workers(FakeMachine({}, held), programs_of({1: "rq worker asr-queue", 4: "rq worker mail"},
+                                                           time.time()), [3])
+    assert not finder.waiting
+    assert {c.pid for c in finder.workers.values() if c.watched} == {1}
+
+
+def test_another_users_redis_tells_its_port_by_its_title() -> None:
+    held: dict[int, list[Socket] | None] = {1: [calling(6379)], 3: [calling(6379)], 5: None}
+    finder, lines = Finder("127.0.0.1", 8000), {1: "rq worker asr-queue", 5: "redis-server 127.0.0.1:6379"}
+    finder.find_workers(FakeMachine({}, held), programs_of(lines), [3])
+    assert finder.redis[5].watched
+
+
+@pytest.mark.parametrize(("peer", "watched"), [(8000, True), (6379, True), (9999, False)])
+def test_a_gateway_of_a_common_name_is_known_by_whom_it_talks_to(peer: int, watched: bool) -> None:
+    held: dict[int, list[Socket] | None] = {7: [calling(peer)], 3: [calling(6379)]}
+    finder = Finder("127.0.0.1", 8000)
+    finder.find_workers(FakeMachine({}, held), programs_of({7: "/srv/bin/server", 8: "./asr-backend"}), [3])
+    assert finder.backends[7].watched is watched
+    assert finder.backends[8].watched
+
+
+# ------------------------------------------------------------------------------------- who listens on the port
+
+
+@pytest.mark.parametrize(("url_host", "listeners", "ours"), [
+    ("127.0.0.1", {1: "0.0.0.0"}, {1}),
+    ("127.0.0.1", {1: "::"}, {1}),  # takes IPv4, too
+    ("127.0.0.1", {1: "0.0.0.0", 2: "127.0.0.1"}, {2}),  # the kernel prefers the nearer one
+    ("127.0.0.1", {1: "192.168.1.5"}, set()),  # another service at the same port of another address
+    ("192.168.1.5", {1: "192.168.1.5", 2: "127.0.0.1"}, {1}),
+    ("::1", {1: "127.0.0.1", 2: "::1"}, {2}),
+    ("203.0.113.7", {1: "0.0.0.0"}, set()),  # another machine's address
+])
+def test_the_api_is_who_listens_where_the_url_leads(url_host: str, listeners: dict[int, str], ours: set[int]) -> None:
+    held: dict[int, list[Socket] | None] = {pid: [listening(a, 8000)] for pid, a in listeners.items()}
+    finder = Finder(url_host, 8000)
+    assert finder.find_api(FakeMachine({}, held), programs_of(dict.fromkeys(held, "src.main")), ()) == ours
+    assert (finder.untold is None) == bool(ours)
+
+
+@pytest.mark.parametrize(("line", "why"), [
+    ("nginx: master process /usr/sbin/nginx", "proxy"), ("/usr/bin/docker-proxy -proto tcp -host-port 8000", "proxy"),
+    ("./asr-backend", "proxy"), ("/lib/systemd/systemd --system", "hands_on"),
+])
+def test_who_stands_in_front_of_the_api_is_not_the_api(line: str, why: str) -> None:
+    held: dict[int, list[Socket] | None] = {1: [listening("0.0.0.0", 8000)], 2: [listening("127.0.0.1", 8000)]}
+    finder = Finder("192.168.1.5", 8000)
+    assert finder.find_api(FakeMachine({}, held), programs_of({1: line, 2: "uvicorn other:app"}), ()) == set()
+    assert finder.api[1].why == why
+    assert finder.untold == finder.api[1]
+
+
+def test_a_socket_handed_on_by_systemd_is_the_services() -> None:
+    held: dict[int, list[Socket] | None] = {1: [listening("0.0.0.0", 8000)], 20: [listening("0.0.0.0", 8000)],
+                                            21: [listening("0.0.0.0", 8000)]}
+    finder = Finder("127.0.0.1", 8000)
+    lines = {1: "/sbin/init", 20: "gunicorn: master [app]", 21: "gunicorn: worker [app]"}
+    assert finder.find_api(FakeMachine({20: 1, 21: 20}, held), programs_of(lines), ()) == {20}
 
 
 def test_a_server_that_does_not_listen_yet_does_not_let_others_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ours is restarted and still loads its model while another service's uvicorn runs: wait for it."""
-    listening = {1}
-    monkeypatch.setattr(instrument, "listens", lambda pid, port: pid in listening)
-    monkeypatch.setattr(instrument, "ancestors", lambda pid: [])
-    table = table_for("--url", "http://localhost:8123")
-    both = programs({1: "uvicorn a", 2: "uvicorn b"}, "api")
-    assert table._ours("api", [1, 2], both) == {1}
-    listening.clear()
-    restarted = programs({2: "uvicorn b", 3: "uvicorn a"}, "api")
-    assert table._ours("api", [2, 3], restarted) == set()
-    listening.add(3)
-    assert table._ours("api", [2, 3], restarted) == {3}
+    seconds = itertools.count(1000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
+    held: dict[int, list[Socket] | None] = {1: [listening("0.0.0.0", 8000)], 2: [listening("0.0.0.0", 9000)]}
+    finder, programs = Finder("127.0.0.1", 8000), programs_of(dict.fromkeys((1, 2, 3), "uvicorn a:app"))
+    assert finder.find_api(FakeMachine({}, held), programs, ()) == {1}
+    del held[1], programs[1]
+    assert finder.find_api(FakeMachine({}, held), programs, {2}) == set()
+    held[3] = [listening("0.0.0.0", 8000)]
+    assert finder.find_api(FakeMachine({}, held), programs, {2}) == {3}
 
 
-def test_nothing_found_yet_keeps_the_narrowing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instrument, "ancestors", lambda pid: [])
-    table = table_for()
-    assert table._ours("worker", [], {}) == set()
-    assert table._ours("worker", [1, 2], programs({1: "rq worker mail", 2: "rq worker asr-queue"}, "worker")) == {2}
+def test_sockets_are_looked_at_after_a_change_and_no_more_when_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    held: dict[int, list[Socket] | None] = {1: [calling(6379)], 3: [calling(6379)], 5: [listening("::", 6379)]}
+    programs = programs_of({1: "rq worker asr-queue", 5: "redis-server *:6379"})
+    finder = Finder("127.0.0.1", 8000)
+    assert finder.due(programs, [3], [])
+    finder.find_workers(FakeMachine({}, held), programs, [3])
+    assert finder.due(programs, [3], [5])  # a change
+    assert not finder.due(programs, [3], [5])
+    programs |= {9: dataclasses.replace(programs[1], parent=1)}  # a work-horse
+    assert not finder.due(programs, [3], [5])
+    programs |= programs_of({2: "rq worker mail"})
+    assert finder.due(programs, [3], [5])
+    finder.find_workers(FakeMachine({}, held), programs, [3])
+    assert finder.due(programs, [3], [5])  # it may be about to connect
+    now += 60
+    assert finder.due(programs, [3], [5])
+    assert not finder.due(programs, [3], [5])
+    now += instrument.AGAIN_S
+    assert finder.due(programs, [3], [5])
 
 
-def test_watch_and_pid_replace_the_default_patterns_of_their_role_only() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_loopback_of_a_container_is_not_ours() -> None:
+    row = ("0100007F:C350", "0100007F:18EB", "01")
+    assert Machine._socket(row).far == ("127.0.0.1", 6379)
+    far = Machine._socket(row, "@net:[4026532000]").far
+    assert far
+    assert Machine().is_here("127.0.0.1")
+    assert not Machine().is_here(far[0])
+
+
+def test_workers_of_one_kind_need_no_warning_and_of_several_do() -> None:
+    def said(*lines: str) -> bool:
+        table = table_for("--url", "http://127.0.0.1:8000")
+        table.finder.workers = {pid: Choice("worker", pid, line, True, "broker") for pid, line in enumerate(lines)}
+        return any("different workers" in warning for warning in instrument.warnings_of(table))
+
+    assert not said("celery -A app worker", "celery -A app worker")
+    assert not said("rq:worker:a: Listening on speech", "rq:worker:b: Listening on speech", "rq:worker:c: Forked 7")
+    assert said("rq:worker:a: Listening on speech", "rq:worker:b: Listening on mail")
+    assert said("celery -A app worker", "rq worker mail")
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("0100007F:1F90", ("127.0.0.1", 8080)), ("00000000000000000000000000000000:0016", ("::", 22)),
+    ("0000000000000000FFFF00000100007F:0050", ("127.0.0.1", 80)),
+    ("00000000000000000000000001000000:0050", ("::1", 80)),
+])
+@pytest.mark.skipif(sys.byteorder != "little", reason="as a little-endian kernel writes them")
+def test_addresses_are_read_as_the_kernel_writes_them(text: str, expected: tuple[str, int]) -> None:
+    assert endpoint(text) == expected
+
+
+def test_watch_and_pid_replace_what_is_found_by_default_for_their_role_only() -> None:
     table = table_for("--watch", "worker=mine", "--watch", "worker=also", "--pid", "api=7")
     assert table.patterns["worker"] == ("mine", "also")
     assert table.patterns["backend"] == PATTERNS["backend"]
     assert "api" not in table.patterns
     assert table.pids == {"api": (7,)}
-    assert table.narrowed == set()
-    assert table_for().narrowed == {"worker", "api"}
+    assert table.narrowed == {"backend", "redis"}
+    assert table_for().narrowed == set(ROLES)
+
+
+def test_a_synchronous_server_has_no_workers_by_default() -> None:
+    assert "worker" not in ProcessTable.for_settings(parse_command_line(["--api", "openai"])).patterns
+    table = ProcessTable.for_settings(parse_command_line(["--api", "openai", "--watch", "worker=mine"]))
+    assert table.patterns["worker"] == ("mine",)
+
+
+def table_for(*arguments: str) -> ProcessTable:
+    return ProcessTable.for_settings(parse_command_line(arguments))
 
 
 @pytest.mark.parametrize(("url", "port"), [("http://localhost:9000", 9000), ("http://asr", 80), ("https://asr", 443)])
@@ -302,7 +587,7 @@ def test_an_api_not_found_is_a_warning(sleeper: subprocess.Popen[bytes]) -> None
     table.scan()
     words = announced(table)
     assert "WARNING API process not found" in words
-    assert "uvicorn src.api.main:app" in words
+    assert "--pid api=PID" in words
 
 
 def test_the_monitor_needs_something_to_watch(monkeypatch: pytest.MonkeyPatch) -> None:

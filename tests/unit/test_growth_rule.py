@@ -34,6 +34,7 @@ from memory_leak_stress_test import (
     noise_sd,
     slope_factor,
     t_quantile,
+    working_role,
 )
 from stress_report.memory import growth_rates, growth_under_load
 from stress_report.saying import Words, reason
@@ -642,6 +643,8 @@ def test_every_role_is_judged_by_its_own_readings() -> None:
 
 def test_a_role_never_read_is_not_measured() -> None:
     results = leak_run([700.0] * 10, make=lambda *a: task(*a, role="api"))
+    for result in results:
+        result.task_id = "from a queue"
     found = judge_leak(results)
     assert (found["api"].growth.verdict, found["worker"].growth.verdict) == ("NO LEAK", "NOT MEASURED")
     assert judge_leak([])["worker"].growth.reason == "not_measured"
@@ -947,3 +950,17 @@ def test_any_records_get_a_verdict_and_a_sentence(seed: int) -> None:
     assert reason_sentence(found.growth)
     if found.growth.verdict == "NO LEAK":
         assert not any(kind == "replaced" for _, kind in found.breaks)
+
+
+@pytest.mark.parametrize(("task_id", "watched", "works"), [
+    (None, ["api"], "api"), (None, ["worker", "api"], "worker"), ("t1", ["api"], "worker"), (None, [], "worker")])
+def test_where_every_answer_was_the_result_the_api_is_judged(
+    task_id: str | None, watched: list[str], works: str
+) -> None:
+    memory = {role: RoleMemory(90.0, 90.0, 80.0, 80.0, 95.0) for role in watched}
+    results = [TaskResult(f"a_c1_{n}", "leak", "2026-01-01T00:00:00", "a.wav", 0.1, 3.0, 1, "success", cycle=n, batch=n,
+                          task_id=task_id, memory=memory, settled=True) for n in range(12)]
+    assert working_role(results) == works
+    verdicts = judge_leak(results)
+    assert set(verdicts) == {works, *watched}
+    assert verdicts[works].growth.verdict == ("NO LEAK" if works in watched else "NOT MEASURED")

@@ -12,6 +12,7 @@ import pytest
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import (
     Clip,
+    Clips,
     Look,
     Place,
     Reading,
@@ -25,7 +26,8 @@ from memory_leak_stress_test import (
     warm_up,
 )
 
-SHORT, LONG = Clip(Path("short.wav"), 1, 1.0), Clip(Path("long.wav"), 1, 3.0)
+SHORT, LONG = (Clips(Path(name), (Clip(Path(name), 1, seconds),)) for name, seconds in (("short.wav", 1.0),
+                                                                                       ("long.wav", 3.0)))
 
 
 def worker(private: float, *, serves: bool = True, role: str = "worker") -> Any:
@@ -41,7 +43,7 @@ class PretendedTest:
         self.aborted = threading.Event()
         self.screen = SimpleNamespace(phase=ignore, status=ignore, event=ignore, cycle=ignore, expect=ignore)
         self.log = SimpleNamespace(results=[])
-        self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers))
+        self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers), works="worker")
         self.sent: list[tuple[int | None, str, int]] = []
         self.status = "success"
         self.phases: set[str] = set()
@@ -49,7 +51,7 @@ class PretendedTest:
     def at_rest(self) -> Reading:
         return Reading(0.0, {}, {}, frozenset())
 
-    def batch(self, clip: Clip, size: int, before: Reading, place: Place) -> tuple[list[Any], Reading]:
+    def batch(self, clip: Clips, size: int, before: Reading, place: Place) -> tuple[list[Any], Reading]:
         self.phases.add(place.phase)
         self.sent.append((place.cycle, clip.path.stem, size))
         self.log.results.append(SimpleNamespace(audio_file=clip.path.name, status=self.status))
@@ -84,8 +86,13 @@ def test_a_service_whose_tasks_fail_is_not_warmed_up_again() -> None:
     ([worker(151)], False), ([worker(149)], True), ([worker(10, serves=False)], False),
     ([worker(10, role="api")], False)])
 def test_a_worker_with_less_than_half_of_the_fullest_has_not_loaded(others: list[Any], expected: bool) -> None:
-    assert unloaded([worker(300), *others]) is expected
-    assert not unloaded([])
+    assert unloaded([worker(300), *others], "worker") is expected
+    assert not unloaded([], "worker")
+
+
+def test_where_the_api_does_the_work_its_processes_are_looked_at() -> None:
+    assert unloaded([worker(300, role="api"), worker(100, role="api")], "api")
+    assert not unloaded([worker(300, role="api"), worker(100)], "api")
 
 
 @pytest.mark.parametrize(("workers", "second"), [(1, ["short", "long"]), (2, ["long", "short"])])

@@ -32,7 +32,10 @@ def test_without_a_warm_up_round_growth_at_first_use_is_not_known() -> None:
 
 
 def test_a_role_never_read_shows_nothing() -> None:
-    found = worker(leak_run([700.0] * 10, warm=700, make=lambda *a: task(*a, role="api")))
+    results = leak_run([700.0] * 10, warm=700, make=lambda *a: task(*a, role="api"))
+    for result in results:
+        result.task_id = "from a queue"
+    found = worker(results)
     assert (found.growth.verdict, found.first_use_growth_mb, found.peak_mb) == ("NOT MEASURED", None, None)
 
 

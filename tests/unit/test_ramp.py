@@ -175,14 +175,11 @@ class KeptLog:
 
 
 class HealthyClient:
-    class api:
-        unhealthy = frozenset({"unavailable"})
-
     def session(self) -> Any:
         return threading.Lock()  # any context manager
 
-    def health(self, _session: Any) -> dict[str, str]:
-        return {"status": "ready"}
+    def health(self, _session: Any) -> instrument.Health:
+        return instrument.Health(True, "ready")
 
 
 @dataclasses.dataclass
@@ -219,7 +216,7 @@ def climbed(script: Callable[[int, int], list[TaskResult]], **settings: Any) -> 
 
 def climber(script: Callable[[int, int], list[TaskResult]], **settings: Any) -> Scripted:
     s = dataclasses.replace(Settings(max_concurrency=6, rtf_limit=0.0, phase="concurrency"), **settings)
-    clip = instrument.Clip(Path("clip.wav"), 1, AUDIO_S)
+    clip = instrument.Clips(Path("clip.wav"), (instrument.Clip(Path("clip.wav"), 1, AUDIO_S),))
     return Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
                     threading.Event(), {}, script=script)
 
@@ -265,7 +262,7 @@ def test_the_warm_up_goes_on_one_by_one_until_every_worker_has_loaded_its_model(
         return [Look("worker", 1, "rq", "rq worker", True, True, mb, mb) for mb in next(looks)]
 
     run = climber(level_run, max_concurrency=1)
-    run.sampler = cast(Any, SimpleNamespace(watched=watched, serving=lambda: 3))
+    run.sampler = cast(Any, SimpleNamespace(watched=watched, serving=lambda: 3, works="worker"))
     Climb(run, run.at_rest()).warm_up()
     assert run.sequence == [PROBE] * 3
     looks = iter(held[::-1])
@@ -364,7 +361,7 @@ def test_an_interruption_ends_the_ramp_and_leaves_the_answer_of_the_levels_befor
         return [task(3, run), task(3, run), task(3, run, error="interrupted")]
 
     s = Settings(start=2, max_concurrency=4, rtf_limit=0.0)
-    clip = instrument.Clip(Path("clip.wav"), 1, AUDIO_S)
+    clip = instrument.Clips(Path("clip.wav"), (instrument.Clip(Path("clip.wav"), 1, AUDIO_S),))
     made = Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
                     threading.Event(), {}, script=script)
     ramp(made)
@@ -443,9 +440,9 @@ def test_a_dead_api_is_waited_for_before_anything_is_confirmed(monkeypatch: pyte
     monkeypatch.setattr(instrument, "RECOVERY_S", 0.0)
     run, _ = climbed(level_run, max_concurrency=1)
     climb = Climb(run, run.at_rest(), last=level_run(1), stable=False)
-    monkeypatch.setattr(HealthyClient, "health", lambda *_: {"status": "unavailable"})
+    monkeypatch.setattr(HealthyClient, "health", lambda *_: instrument.Health(False))
     assert not climb.recovered()
-    monkeypatch.setattr(HealthyClient, "health", lambda *_: {"status": "degraded"})
+    monkeypatch.setattr(HealthyClient, "health", lambda *_: instrument.Health(True, "degraded"))
     assert climb.recovered()
 
 

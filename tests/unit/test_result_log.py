@@ -145,9 +145,9 @@ def test_a_result_that_cannot_be_held_leaves_the_one_before_as_it_was(tmp_path: 
 
 
 def test_two_runs_of_one_second_get_files_of_their_own(tmp_path: Path) -> None:
-    first = new_files(tmp_path / "results")
+    first = new_files(tmp_path)
     first[0].touch()
-    second = new_files(tmp_path / "results")
+    second = new_files(tmp_path)
     assert second[0] != first[0]
     assert second[1].stem.removeprefix("system_resources") == second[0].stem.removeprefix("memory_leak_stress_test")
 
