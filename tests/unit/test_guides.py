@@ -33,9 +33,9 @@ from unit.test_growth_simulation import SCENARIOS
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
 # Sections by their place, which is the same in both guides: numbers of headings in the document, the title is 0.
-(TITLE, PURPOSE, FILES, RESULTS, KINDS, COLUMNS, BEFORE, RUNNING, OPTIONS, PHASES, LEAK, RULE, RAMP, LOADED, READING,
- CRASH, REPORT, READER_OPTIONS, SUMMARY, COMPARING, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE, UNREADABLE,
- OTHER, CRITERIA, STATUSES) = range(29)
+(TITLE, PURPOSE, FILES, RESULTS, KINDS, COLUMNS, BEFORE, WATCHED, RUNNING, OPTIONS, PHASES, LEAK, RULE, RAMP, LOADED,
+ READING, CRASH, REPORT, READER_OPTIONS, SUMMARY, COMPARING, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE,
+ UNREADABLE, OTHER, CRITERIA, STATUSES) = range(30)
 
 
 def section(guide: Path, place: int) -> Section:
@@ -143,7 +143,7 @@ def test_every_option_is_explained_with_its_default(
 @pytest.mark.parametrize("path", [README, *GUIDES], ids=lambda path: path.name)
 def test_every_option_named_anywhere_exists(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {*options_of(instrument, monkeypatch), *options_of(reader, monkeypatch)}
-    foreign = {"--help", "--host", "--port",  # argparse's own; uvicorn's, and the embedded service's
+    foreign = {"--help", "--host", "--port", "--workers",  # argparse's own; uvicorn's, and the embedded service's
                "--max-jobs", "--max-requests", "--max-tasks-per-child"}  # of rq, gunicorn and celery
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", path.read_text(encoding="utf-8"))) - known <= foreign
 
@@ -199,6 +199,16 @@ def test_the_fields_known_only_at_rest_are_named_by_the_first_and_the_last_of_th
     assert "`worker_rss_after_mb` to `level`" in section(ENGLISH, RESULTS).text
     assert "`worker_rss_after_mb` 到 `level`" in section(CHINESE, RESULTS).text
     assert f" {instrument.SCHEMA}" in next(row for row in section(guide, RESULTS).rows if row[0] == "`schema`")[-1]
+
+
+@both
+def test_every_role_is_explained_and_the_reasons_shown_are_those_of_the_program(guide: Path) -> None:
+    roles = [key for key in section(guide, WATCHED).keys if key in instrument.ROLES]
+    assert sorted(roles) == sorted(instrument.ROLES)
+    (_, listed), = section(guide, WATCHED).blocks
+    reasons = [re.escape(text).replace(r"\{about\}", ".+?") for text in instrument.REASONS.values()]
+    for line in (line for line in listed.splitlines() if line.startswith("  ")):
+        assert any(re.search(f": {reason}$", line) for reason in reasons), line
 
 
 @both
