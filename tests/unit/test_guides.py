@@ -33,9 +33,9 @@ from unit.test_growth_simulation import SCENARIOS
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
 # Sections by their place, which is the same in both guides: numbers of headings in the document, the title is 0.
-(TITLE, PURPOSE, FILES, RESULTS, KINDS, COLUMNS, BEFORE, WATCHED, RUNNING, OPTIONS, PHASES, LEAK, RULE, RAMP, LOADED,
- READING, CRASH, REPORT, READER_OPTIONS, SUMMARY, COMPARING, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE,
- UNREADABLE, OTHER, CRITERIA, STATUSES) = range(30)
+(TITLE, PURPOSE, FILES, RESULTS, KINDS, COLUMNS, BEFORE, WATCHED, RUNNING, OPTIONS, APIS, DESCRIPTION, UPLOADS, PHASES,
+ LEAK, RULE, RAMP, LOADED, READING, CRASH, REPORT, READER_OPTIONS, SUMMARY, COMPARING, TROUBLE, NO_START, USAGE,
+ MEANWHILE, INCONCLUSIVE, UNREADABLE, OTHER, CRITERIA, STATUSES) = range(33)
 
 
 def section(guide: Path, place: int) -> Section:
@@ -135,6 +135,7 @@ def test_every_option_is_explained_with_its_default(
     assert set(explained) == set(options)
     for option, default in explained.items():
         meant = options[option]
+        meant = meant.name if isinstance(meant, instrument.ApiDescription) else meant
         shown = "" if meant is None or isinstance(meant, (bool, list)) or meant == argparse.SUPPRESS else (
             f"{meant:g}" if isinstance(meant, float) else str(meant))
         assert default == shown, option
@@ -202,6 +203,41 @@ def test_the_fields_known_only_at_rest_are_named_by_the_first_and_the_last_of_th
 
 
 @both
+def test_every_known_api_is_explained_with_what_it_takes(guide: Path) -> None:
+    assert section(guide, APIS).keys == list(instrument.APIS)
+    for api, row in zip(instrument.APIS.values(), section(guide, APIS).rows, strict=True):
+        assert f"{api.method} {api.submit}" in row[2]
+        assert f"`{api.file_field}`" in row[2]
+        assert (f"`{api.poll}`" in row[3]) is (api.poll is not None)
+        assert (f"`{api.health}`" == row[4]) is (api.health is not None)
+    assert f" {instrument.PROBE_S:g} " in section(guide, APIS).text
+
+
+@both
+def test_every_field_of_a_description_is_explained_with_its_default(guide: Path) -> None:
+    rows = {field: row for row in section(guide, DESCRIPTION).rows for field in guides.SPAN.findall(row[0])}
+    assert list(rows) == [name for name in field_names(instrument.ApiDescription) if name != "name"]
+    for field in dataclasses.fields(instrument.ApiDescription):
+        if isinstance(field.default, str) and field.default:
+            assert rows[field.name][2] == f"`{field.default}`"
+
+
+@both
+def test_the_descriptions_shown_are_those_of_the_files(guide: Path) -> None:
+    text = section(guide, DESCRIPTION).text
+    files = [ROOT / name for name in re.findall(r"`(tests/api_examples/[\w-]+\.json)`", text)]
+    assert sorted(files) == sorted((ROOT / "tests/api_examples").iterdir())
+    shown = [json.loads(body) for kind, body in guides.FENCED.findall(text) if kind == "json"]
+    assert shown == [json.loads(path.read_text(encoding="utf-8")) for path in files]
+
+
+@both
+def test_every_way_to_upload_is_explained(guide: Path) -> None:
+    ways = [instrument.DISTINCT, instrument.IDENTICAL, instrument.REPEAT]
+    assert re.findall(r"^- `(\w+)`", section(guide, UPLOADS).text, re.M) == ways
+
+
+@both
 def test_every_role_is_explained_and_the_reasons_shown_are_those_of_the_program(guide: Path) -> None:
     roles = [key for key in section(guide, WATCHED).keys if key in instrument.ROLES]
     assert sorted(roles) == sorted(instrument.ROLES)
@@ -241,8 +277,20 @@ def facts_given(node: ast.Call) -> Iterator[str]:
     for keyword in node.keywords:
         if isinstance(keyword.value, ast.Dict):
             yield from (str(ast.literal_eval(key)) for key in keyword.value.keys if key)
+        elif keyword.arg == "field":
+            continue  # of the first task, which is in no result
         elif keyword.arg:
             yield keyword.arg
+        elif isinstance(keyword.value, ast.Call):  # **answer.facts()
+            yield from dict_keys(ast.unparse(keyword.value.func).rpartition(".")[2])
+
+
+def dict_keys(function: str) -> Iterator[str]:
+    """Names in the records that this function of the instrument returns."""
+    for node in ast.walk(sources()[0]):
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            yield from (str(ast.literal_eval(key)) for part in ast.walk(node) if isinstance(part, ast.Dict)
+                        for key in part.keys if key)
 
 
 def error_kinds(tree: ast.Module) -> Iterator[str]:
