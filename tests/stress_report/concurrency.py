@@ -171,8 +171,11 @@ def effective_parallelism(levels: Sequence[Level]) -> float | None:
 def work_together(ramp: Ramp) -> str:
     """Whether "stable" tasks were done at the same time, which no queue shows: it takes them all and lets them wait.
 
-    none: at most one is stable; unknown; not: nearly one after another; waits: beyond the knee they only wait; yes.
+    none: at most one is stable; slow_page: the result page hides it; unknown; not: nearly one after another; waits:
+    beyond the knee they only wait; yes.
     """
+    if ramp.slow_page_s is not None:
+        return "slow_page"
     if (ramp.max_stable or 0) < 2:
         return "none"
     if ramp.effective_parallelism is None:
@@ -210,7 +213,7 @@ def judge_level(size: int, judged: LevelRuns) -> Level:
     rtfs = [r.rtf for r in done if r.rtf is not None]
     times = [r.processing_time for r in done if r.processing_time is not None]
     stable = [level_run.stable for level_run, _ in free]
-    peaks = [r.worker_rss_peak_mb for _, results in judged for r in results if r.worker_rss_peak_mb is not None]
+    peaks = [mb for _, results in judged for r in results if (mb := peak_of(r)) is not None]
     return Level(
         concurrency=size,
         runs=len(judged),
@@ -229,6 +232,12 @@ def judge_level(size: int, judged: LevelRuns) -> Level:
         interrupted=any(r.error_kind in NOT_THE_SERVICES for _, results in judged for r in results),
         rtf_known=sum(r.rtf is not None for _, results in judged for r in results if r.status == "success"),
     )
+
+
+def peak_of(result: TaskResult) -> float | None:
+    """Peak RSS of the workers, or of the API where it does the tasks, MiB."""
+    memory = result.memory.get("api")
+    return result.worker_rss_peak_mb if memory is None or "worker" in result.memory else memory.peak_mb
 
 
 def throughput(results: Sequence[TaskResult], corrected: bool = False) -> float | None:

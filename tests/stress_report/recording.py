@@ -20,7 +20,16 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, get_args, get_origin, get_type_hints
 
-from memory_leak_stress_test import CSV_COLUMNS, GAP_S, NOT_THE_SERVICES, SCHEMA, Settings, TaskResult, median
+from memory_leak_stress_test import (
+    CSV_COLUMNS,
+    GAP_S,
+    NOT_THE_SERVICES,
+    SCHEMA,
+    Settings,
+    TaskResult,
+    median,
+    working_role,
+)
 from stress_report.findings import Note, plain
 from stress_report.legacy import (
     deaths_of_processes,
@@ -120,6 +129,16 @@ class Samples:
         return [self.elapsed[i] for i in process.at]
 
 
+@dataclass(frozen=True)
+class Rss:
+    """RSS at rest before and after a task, and its peak, MiB; None where it was not measured."""
+
+    before: float | None
+    after: float | None
+    delta: float | None
+    peak: float | None
+
+
 @dataclass
 class RecordedRun:
     """A recorded run: its lines, its samples, and what of them could not be read."""
@@ -162,6 +181,28 @@ class RecordedRun:
     def asked(self, phase: str) -> bool:
         """Whether this phase was to be run."""
         return bool(self.results) and self.setting("phase") in ("all", phase)
+
+    @property
+    def cycles_asked(self) -> bool:
+        """Whether a phase of cycles was to be run, by which growth is judged."""
+        return self.asked("leak") or self.asked("loaded")
+
+    @functools.cached_property
+    def works(self) -> str:
+        """The role that does the tasks: the workers, or the API of a synchronous service that has none."""
+        return working_role(self.results)
+
+    def rss(self, result: TaskResult) -> Rss:
+        """RSS of the role that does the tasks around one of them."""
+        if self.works == "worker":
+            return Rss(result.worker_rss_before_mb, result.worker_rss_after_mb, result.worker_rss_delta_mb,
+                       result.worker_rss_peak_mb)
+        memory = result.memory.get(self.works)
+        if memory is None:
+            return Rss(None, None, None, None)
+        known = memory.before_mb is not None and memory.after_mb is not None
+        delta = (memory.after_mb or 0.0) - (memory.before_mb or 0.0) if known else None
+        return Rss(memory.before_mb, memory.after_mb, delta, memory.peak_mb)
 
     @property
     def watched(self) -> bool:

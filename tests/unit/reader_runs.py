@@ -73,15 +73,38 @@ def ramp(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency") ->
     return [result for each in results for result in each]
 
 
+def with_long_delta(mb: float, private: float | None = None) -> list[TaskResult]:
+    """RSS, and private memory by as much unless said otherwise, grows by so much across long tasks."""
+    results = healthy()
+    for result in results:
+        if result.phase == "leak" and result.audio_file == "long.wav" and result.cycle:
+            worker, result.worker_rss_delta_mb = result.memory["worker"], mb
+            before = 700.0 - (mb if private is None else private)
+            result.memory = {"worker": dataclasses.replace(worker, private_before_mb=before, private_after_mb=700.0)}
+    return results
+
+
 def healthy() -> list[TaskResult]:
     """A run that passes: flat memory, stable up to five at once, confirmed."""
     return leak_phase() + confirmed(*(level(size) for size in range(1, 6)))
 
 
-def confirmed(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency") -> list[TaskResult]:
-    """A ramp whose last level has been run twice more."""
-    size = list(levels[-1])[0].concurrency
-    return ramp(*levels, stop=stop) + level(size, 2) + level(size, 3)
+def loaded_phase(readings: Sequence[float], size: int = 5, **changes: Any) -> list[TaskResult]:
+    """Rounds of so many short tasks at once; readings as in leak_phase()."""
+    return [task(4000 + 30 * cycle, "loaded", "short", {"worker": memory(before, after)}, concurrency=size, cycle=cycle,
+                 **changes)
+            for cycle, (before, after) in enumerate(itertools.pairwise(readings)) for _ in range(size)]
+
+
+def confirmed(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency",
+              after: float = 700.0) -> list[TaskResult]:
+    """A ramp and the runs that confirm its answer: a last level that failed once more, the highest stable one twice."""
+    groups = [list(each) for each in levels]
+    failed = groups[-1] if any(result.status != "success" for result in groups[-1]) else []
+    again = [dataclasses.replace(result, level_run=2, level=LevelFacts()) for result in failed]
+    size = len(groups[-2 if failed else -1]) if len(groups) > bool(failed) else 0
+    return ramp(*groups, stop=stop) + again + (
+        level(size, 2, after=after) + level(size, 3, after=after) if size else [])
 
 
 def with_settings(results: list[TaskResult], **settings: Any) -> list[TaskResult]:
