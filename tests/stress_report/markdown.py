@@ -236,7 +236,7 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
     if roles:
         lines += role_table(roles, say)
         said = [text for v in roles.values() for text in role_lines(v, say)]
-        unwatched = [role for role in ROLES if role not in roles]
+        unwatched = [role for role in ROLES if role not in roles and (role != "redis" or judged.run.schema > 1)]
         said += [say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []
         lines += bullets([*said, *upload_lines(judged.run, say)])
         private = any(m.private_after_mb is not None for r in judged.run.results for m in r.memory.values())

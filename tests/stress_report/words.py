@@ -337,7 +337,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "part_memory": ("Memory", "内存"),
     "part_ramp": ("Concurrency", "并发"),
     "part_loaded": ("Memory under load", "负载下的内存"),
-    "loaded_head": ("{size} tasks were released together again and again, at rest in between; a cycle is one such "
+    "loaded_head": ("{size} {size:|task was|tasks were} released together again and again, at rest in between; a "
+        "cycle is one such "
         "round.",
         "反复同时提交 {size} 个任务，每轮之间等内存稳定；一轮即一次。"),
     "part_resources": ("Resources", "资源占用"),
