@@ -147,6 +147,9 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     "work-horses": with_helpers,
     "an API never read": lambda: [dataclasses.replace(r, memory=r.memory | {"api": memory(None, None, 200)})
                                   for r in leak_phase()],
+    "a cache, and identical uploads": lambda: [
+        dataclasses.replace(r, upload="identical" if r.cycle else "repeat", processing_time=2.0 if r.cycle else 0.1)
+        for r in leak_phase()],
     "killed for lack of memory": lambda: ramp(level(1), level(2, failed=1, facts={"oom_kills": 1}), stop="failure"),
     "a work-horse died": lambda: failed("worker_died", pid=7, name="rq", workers_left=0),
     "a worker died and nothing moved": lambda: failed("worker_died", pid=7, name="rq", idle_s=9),
