@@ -349,6 +349,18 @@ def test_recycling_is_no_crash_and_growth_is_that_within_lives(
     assert delta.observed is None or delta.observed == kept, "no delta spans a replacement"
 
 
+def test_recycling_is_on_the_first_screen_once(tmp_path: Path) -> None:
+    sentence = "were replaced between tasks"
+    lines = leak_phase([300.0, 700.0] + [700.0] * 12, [50.0 + 60 * n for n in range(14)])
+    for result in lines[20:]:
+        result.memory = result.memory | {"worker": memory(700.0, 700.0, pid=101)}
+    said = three_sentences(judged(tmp_path, lines), SAY)[0]
+    assert "the api leaks" in said
+    assert said.endswith("Processes of the worker were replaced between tasks 1 time, which is no crash.")
+    assert sentence not in three_sentences(judged(tmp_path, recycled(100.0)), SAY)[0], "its reason says it"
+    assert sentence not in three_sentences(judged(tmp_path, healthy()), SAY)[0]
+
+
 def test_a_worker_that_ends_with_its_task_unfinished_crashed(tmp_path: Path) -> None:
     run = judged(tmp_path, recycled(0.0, crash_at=3))
     assert statuses(run)["no_worker_crash"] == "fail"
