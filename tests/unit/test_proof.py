@@ -225,6 +225,20 @@ def test_a_failed_task_needs_no_times(tmp_path: Path) -> None:
     assert (run.run.skipped.total(), run.verdict) == (0, "pass")
 
 
+@pytest.mark.parametrize(("name", "says", "never"), [
+    ("highest level not confirmed", "5 at once look stable, which is not confirmed", "stands"),
+    ("failed in loaded cycles", "Concurrency: 5 tasks at once passed in the ramp, but 5 tasks failed", "stands"),
+    ("mapped files after long tasks", "growth per long task: +300.0 MB of RSS", "leaks"),
+    ("mapped files at the end", "growth since first use: +600.0 MB of RSS", "leaks"),
+    ("high water of the api", "growth since first use: +950.0 MB in the api after the ramp", "leaks")])
+def test_the_first_screen_does_not_contradict_its_criteria(tmp_path: Path, name: str, says: str, never: str) -> None:
+    _, make, how, *_ = next(row for row in ROWS if row[0] == name)
+    run = judged(tmp_path, make(), **how)
+    screen = " ".join([headline(run, SAY), *three_sentences(run, SAY)])
+    assert says in screen
+    assert never not in screen
+
+
 # ----------------------------------------------------------------------------------------------- loaded cycles alone
 
 
