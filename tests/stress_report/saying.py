@@ -188,9 +188,16 @@ def lead(judged: Judged, say: Words) -> str:
     if judged.run.cycles_asked and judged.run.watched:
         parts.append(leak_lead(judged, say))
     if judged.run.asked("concurrency"):
-        parts.append(ramp_lead(judged.ramp, say))
+        parts.append(say("lead_provisional", stable=judged.ramp.max_stable) if doubtful_level(judged) else
+                     ramp_lead(judged.ramp, say))
     text = say("semicolon").join(parts)
     return say("lead", sentences=text[:1].upper() + text[1:]) if text else ""
+
+
+def doubtful_level(judged: Judged) -> Note | None:
+    """Why the highest stable level is no answer yet, though no failure below it is known; None where it is one."""
+    text = criterion(judged, "min_concurrency").text
+    return text if text.key in ("stable_provisional", "stable_contradicted") else None
 
 
 def leak_lead(judged: Judged, say: Words) -> str:
@@ -222,6 +229,9 @@ def ramp_lead(ramp: Ramp, say: Words) -> str:
     return say("lead_queued" if work_together(ramp) == "not" else "lead_stands", stable=stable)
 
 
+EXPLAINED = ("delta_mapped", "baseline_mapped", "baseline_high_water")  # passed, though the figure is above its limit
+
+
 def three_sentences(judged: Judged, say: Words) -> list[str]:
     """Memory, with what became of processes, concurrency, what to do next."""
     memory = memory_sentence(judged, say)
@@ -229,6 +239,8 @@ def three_sentences(judged: Judged, say: Words) -> list[str]:
     if judged.recycled and not told:
         roles = say.join(dict.fromkeys(death.role for death in judged.recycled))
         memory = say("space").join([memory, say("recycled", roles=roles, count=len(judged.recycled))])
+    explained = [say("explained", what=say(c.id), why=c.text) for c in judged.criteria if c.text.key in EXPLAINED]
+    memory = say("space").join([memory, *explained])
     return [memory, ramp_sentence(judged, say), next_sentence(judged, say)]
 
 
@@ -283,6 +295,8 @@ def ramp_sentence(judged: Judged, say: Words) -> str:
     if why := ramp_missing(judged.run, ramp):
         return say("ramp_none", reason=why)
     stop = say(f"stop_{ramp.stop_reason or 'unknown'}")
+    if doubt := doubtful_level(judged):
+        return say("ramp_doubt", reason=doubt, stop=stop)
     if ramp.max_stable is None:
         return say("ramp_open", stop=stop)
     if not ramp.max_stable and ramp.first_breach:

@@ -32,6 +32,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead_queued": ("the service stands {stable} at once, but is not much faster than one after another",
         "服务的稳定并发数为 {stable}，但并不比逐个处理快多少"),
     "lead_stands": ("the service stands {stable} at once", "服务的稳定并发数为 {stable}"),
+    "lead_provisional": ("{stable} at once look stable, which is not confirmed", "并发 {stable} 看起来稳定，但尚未确认"),
     "lead_stands_none": ("the service does not stand even one task", "服务连单个任务也无法稳定完成"),
     "at_least": ("at least {count}", "{count} 以上"),
     "lead_stands_open": ("how many tasks at once the service stands is not known", "服务的稳定并发数尚不清楚"),
@@ -237,6 +238,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "that did the work reached {peak:,.0f} MB and still held {held:,.0f} MB at their last sample.",
         "内存：未作判定。结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} "
         "MB，最后一次采样时仍占用 {held:,.0f} MB。"),
+    "ramp_doubt": ("Concurrency: {reason}; {stop}.", "并发：{reason}；{stop}。"),
+    "explained": ("{what}: {why}.", "{what}：{why}。"),
     "ramp_none": ("Concurrency: not tested: {reason}.", "并发：未测试。{reason}。"),
     "ramp_head": ("Concurrency: up to {stable} at once without a failure, {real_time}; {stop}. {together}",
         "并发：稳定并发数为 {stable}（无失败），{real_time}；{stop}。{together}"),

@@ -64,7 +64,7 @@ RUNS: list[tuple[str, str, dict[str, str], list[str], str]] = [
     ("db_pool", "pass", {"min_concurrency": "pass"}, ["The result page takes about 1.0 s to answer", "not measured"],
      "next_keep"),
     ("knee_at_failed_level", "inconclusive", {"min_concurrency": "inconclusive", "rtf_under_load": "pass"},
-     ["the service stands 12 at once"], "next_again"),
+     ["12 at once look stable, which is not confirmed", "does not hold the runs that confirm it"], "next_again"),
 ]
 
 

@@ -811,11 +811,16 @@ def test_short_lives_are_judged_by_their_tasks(life: int) -> None:
     assert jumpy.verdict != "LEAK"
 
 
-@pytest.mark.parametrize("mb", [-60.0, 60.0])
+@pytest.mark.parametrize("mb", [-60.0, -30.0, 60.0])
 def test_a_further_clips_first_use_in_every_life_is_no_leak_and_hides_none(mb: float) -> None:
     assert worker(recycled(0.0, life=4, cycles=20, second_use=mb)).growth.verdict != "LEAK"
     assert worker(recycled(50.0, life=4, cycles=20, second_use=mb)).growth.verdict == "LEAK"
     assert worker(recycled(15.0, life=4, cycles=20, second_use=mb)).growth.verdict != "NO LEAK"
+
+
+def test_memory_given_back_at_each_first_use_hides_no_growth() -> None:
+    """+15 MB per task and -15 at each life's first use of its second clip: too few steps to accuse, none to clear."""
+    assert worker(recycled(15.0, life=3, cycles=14, second_use=-30.0)).growth.verdict == "INCONCLUSIVE"
 
 
 def test_lives_too_short_to_show_growth_decide_nothing() -> None:

@@ -225,6 +225,20 @@ def test_a_failed_task_needs_no_times(tmp_path: Path) -> None:
     assert (run.run.skipped.total(), run.verdict) == (0, "pass")
 
 
+@pytest.mark.parametrize(("name", "says", "never"), [
+    ("highest level not confirmed", "5 at once look stable, which is not confirmed", "stands"),
+    ("failed in loaded cycles", "Concurrency: 5 tasks at once passed in the ramp, but 5 tasks failed", "stands"),
+    ("mapped files after long tasks", "growth per long task: +300.0 MB of RSS", "leaks"),
+    ("mapped files at the end", "growth since first use: +600.0 MB of RSS", "leaks"),
+    ("high water of the api", "growth since first use: +950.0 MB in the api after the ramp", "leaks")])
+def test_the_first_screen_does_not_contradict_its_criteria(tmp_path: Path, name: str, says: str, never: str) -> None:
+    _, make, how, *_ = next(row for row in ROWS if row[0] == name)
+    run = judged(tmp_path, make(), **how)
+    screen = " ".join([headline(run, SAY), *three_sentences(run, SAY)])
+    assert says in screen
+    assert never not in screen
+
+
 # ----------------------------------------------------------------------------------------------- loaded cycles alone
 
 
@@ -347,6 +361,18 @@ def test_recycling_is_no_crash_and_growth_is_that_within_lives(
     assert f"replaced in {growth.facts['times']} cycles" in memory_sentence(run, SAY)
     delta = next(c for c in run.criteria if c.id == "long_audio_delta")
     assert delta.observed is None or delta.observed == kept, "no delta spans a replacement"
+
+
+def test_recycling_is_on_the_first_screen_once(tmp_path: Path) -> None:
+    sentence = "were replaced between tasks"
+    lines = leak_phase([300.0, 700.0] + [700.0] * 12, [50.0 + 60 * n for n in range(14)])
+    for result in lines[20:]:
+        result.memory = result.memory | {"worker": memory(700.0, 700.0, pid=101)}
+    said = three_sentences(judged(tmp_path, lines), SAY)[0]
+    assert "the api leaks" in said
+    assert said.endswith("Processes of the worker were replaced between tasks 1 time, which is no crash.")
+    assert sentence not in three_sentences(judged(tmp_path, recycled(100.0)), SAY)[0], "its reason says it"
+    assert sentence not in three_sentences(judged(tmp_path, healthy()), SAY)[0]
 
 
 def test_a_worker_that_ends_with_its_task_unfinished_crashed(tmp_path: Path) -> None:
