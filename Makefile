@@ -9,11 +9,11 @@ API ?= asr-queue
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audio service examples bench-arrival bench-report clean
+.PHONY: help demo test lint audio service examples bench-arrival bench-report bench-results clean
 
 help:  ## show this list
 	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
-	@echo "make demo LEAK_MB=60    the same on a service that keeps 60 MB per task: see a leak being found"
+	@echo "make demo LEAK_MB=60    the same on a service that leaks 60 MB per task: see the leak being found"
 	@echo "make demo API=openai    the same through the service's OpenAI-compatible API"
 	@echo "make service            only the service, until Ctrl-C   (WORKERS=2, ARGS='--port 8000 --leak-mb 60')"
 	@echo "make audio              the standard clips of speech, 147 s and 735 s, into tests/audio"
@@ -22,6 +22,7 @@ help:  ## show this list
 	@echo "make examples           record the demo twice and write tests/examples and the README's excerpt (6 minutes)"
 	@echo "make bench-arrival      how close together tasks arrive that are released together, against plain threads"
 	@echo "make bench-report       seconds and memory of the reader on a million samples"
+	@echo "make bench-results      what one result costs on disk, after 100 and after 10,000 of them"
 	@echo "make clean              remove .venv"
 
 demo: $(VENV)/.installed
@@ -48,6 +49,9 @@ examples: $(VENV)/.installed
 
 bench-report: $(VENV)/.installed
 	@PYTHONPATH=tests $(BIN)/python tests/bench/report_size.py $(ARGS)
+
+bench-results: $(VENV)/.installed
+	@PYTHONPATH=tests $(BIN)/python tests/bench/result_cost.py $(ARGS)
 
 bench-arrival: $(VENV)/.installed
 	@$(BIN)/python tests/bench/arrival_spread.py $(ARGS)

@@ -26,8 +26,8 @@ MOST_POINTS = 1500  # drawn per line: about two per pixel; peaks and lows of eac
 MOST_LINES = 6  # processes of a role with a line of their own in the key; the others share one entry
 INK, PAPER, FAINT, SHADE = "#222222", "#ffffff", "#d9d9d9", "#e4e4e4"
 # Okabe and Ito: colours that colour-blind eyes can tell apart, too
-COLOURS = {"worker": "#0072B2", "api": "#D55E00", "backend": "#009E73"}
-OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00")
+COLOURS = {"worker": "#0072B2", "api": "#D55E00", "backend": "#009E73", "redis": "#CC79A7"}
+OTHER_COLOURS = ("#56B4E9", "#E69F00", "#999999")
 STYLES = ("-", "--", ":", "-.")
 CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "PingFang SC", "Microsoft YaHei",
@@ -126,9 +126,10 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
         for series in usage:
             colours.setdefault(series.role, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
             draw_role(axes, series, times, colours[series.role], pen)
-    ends = {(r.phase, r.cycle, r.concurrency, r.level_run, r.clip): (wall, r.worker_rss_after_mb)
+    ends = {(r.phase, r.cycle, r.concurrency, r.level_run, r.clip): (wall, after)
             for r in judged.run.results  # tasks released together share the reading after the last of them
-            if r.settled and r.worker_rss_after_mb is not None and (wall := wall_seconds(r.timestamp)) is not None}
+            if r.settled and (after := judged.run.rss(r).after) is not None
+            and (wall := wall_seconds(r.timestamp)) is not None}
     settled = [(first.at_wall(wall) + SETTLE_S, mb) for wall, mb in ends.values()]
     if settled:
         x, y = thinned([t / scale for t, _ in settled], [mb for _, mb in settled], 400)

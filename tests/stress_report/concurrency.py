@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from memory_leak_stress_test import (
     CONFIRM_RUNS,
     NOT_THE_SERVICES,
+    SCHEMA,
     Breach,
     LevelRun,
     TaskResult,
@@ -59,7 +61,14 @@ def judged_runs(run: RecordedRun) -> LevelRuns:
         if number:  # 0 is the warm-up task
             groups.setdefault((result.concurrency, number), []).append(result)
     recycled = {death.role for death in crashes_and_recycled(run.results)[1]}
-    return [(judge_level_run(results, run.setting("rtf_limit"), recycled), results) for results in groups.values()]
+    judged = [(judge_level_run(results, run.setting("rtf_limit"), recycled), results) for results in groups.values()]
+    return [(level_run if run.schema < SCHEMA or any(r.level for r in results) else without_facts(level_run), results)
+            for level_run, results in judged]
+
+
+def without_facts(level_run: LevelRun) -> LevelRun:
+    """A run of which nothing says whether the tool was the limit: what was lost with it is not known."""
+    return dataclasses.replace(level_run, complete=False, stable=False)
 
 
 def is_confirmed(levels: Sequence[Level], good: Sequence[Level], by_level: Mapping[int, LevelRuns]) -> bool:
@@ -68,6 +77,9 @@ def is_confirmed(levels: Sequence[Level], good: Sequence[Level], by_level: Mappi
     def runs(size: int) -> int:
         return sum(not level_run.client_limited and not level_run.interrupted for level_run, _ in by_level[size])
 
+    if any(sorted(number.run for number, _ in by_level[level.concurrency])
+           != list(range(1, len(by_level[level.concurrency]) + 1)) for level in levels):
+        return False  # a run is not there
     failing = [level for level in levels if not level.stable and not level.client_limited and not level.interrupted]
     above = [level.concurrency for level in failing if not good or level.concurrency > good[-1].concurrency]
     if above and runs(above[0]) < FAILING_RUNS:
@@ -171,8 +183,11 @@ def effective_parallelism(levels: Sequence[Level]) -> float | None:
 def work_together(ramp: Ramp) -> str:
     """Whether "stable" tasks were done at the same time, which no queue shows: it takes them all and lets them wait.
 
-    none: at most one is stable; unknown; not: nearly one after another; waits: beyond the knee they only wait; yes.
+    none: at most one is stable; slow_page: the result page hides it; unknown; not: nearly one after another; waits:
+    beyond the knee they only wait; yes.
     """
+    if ramp.slow_page_s is not None:
+        return "slow_page"
     if (ramp.max_stable or 0) < 2:
         return "none"
     if ramp.effective_parallelism is None:
@@ -210,7 +225,7 @@ def judge_level(size: int, judged: LevelRuns) -> Level:
     rtfs = [r.rtf for r in done if r.rtf is not None]
     times = [r.processing_time for r in done if r.processing_time is not None]
     stable = [level_run.stable for level_run, _ in free]
-    peaks = [r.worker_rss_peak_mb for _, results in judged for r in results if r.worker_rss_peak_mb is not None]
+    peaks = [mb for _, results in judged for r in results if (mb := peak_of(r)) is not None]
     return Level(
         concurrency=size,
         runs=len(judged),
@@ -229,6 +244,12 @@ def judge_level(size: int, judged: LevelRuns) -> Level:
         interrupted=any(r.error_kind in NOT_THE_SERVICES for _, results in judged for r in results),
         rtf_known=sum(r.rtf is not None for _, results in judged for r in results if r.status == "success"),
     )
+
+
+def peak_of(result: TaskResult) -> float | None:
+    """Peak RSS of the workers, or of the API where it does the tasks, MiB."""
+    memory = result.memory.get("api")
+    return result.worker_rss_peak_mb if memory is None or "worker" in result.memory else memory.peak_mb
 
 
 def throughput(results: Sequence[TaskResult], corrected: bool = False) -> float | None:

@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any
 
@@ -85,6 +86,8 @@ def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
         return Note("cut_lost", {"count": run.lost})
     if run.ended is False:
         return Note("cut_end")
+    if run.odd_settings:
+        return Note("cut_settings", {"names": tuple(f"--{name.replace('_', '-')}" for name in run.odd_settings)})
     return without_work_shown(run) or ramp_left_memory(run)
 
 
@@ -94,6 +97,8 @@ def without_work_shown(run: RecordedRun) -> Note | None:
         return Note("empty_text", {"count": run.empty_texts})
     if run.textless:
         return Note("no_text", {"count": run.textless})
+    if run.nameless:
+        return Note("no_ids", {"count": run.nameless})
     return Note("same_ids", {"count": run.same_ids}) if run.same_ids else None
 
 
@@ -149,7 +154,7 @@ def deaths_seen(results: Sequence[TaskResult]) -> Iterator[Death]:
 
 def memory_missing(run: RecordedRun, evidence: Evidence | None) -> Note | None:
     """Why a memory criterion of the leak phase cannot be measured; None where it can."""
-    if not run.asked("leak") and run.setting("phase") != "loaded":
+    if not run.cycles_asked:
         return Note("no_leak_phase")
     if not run.watched:
         return Note("memory_not_watched")
@@ -172,8 +177,10 @@ def doubted(criterion: Criterion, evidence: Evidence | None) -> Criterion:
 
 
 def gave_up(run: RecordedRun) -> list[TaskResult]:
-    """The failed tasks of a leak phase at whose end, or in all of which, no task succeeded; empty where some did."""
-    tasks = [r for r in run.phase("leak") if r.cycle and r.error_kind not in NOT_THE_SERVICES]
+    """The failed tasks of a phase of cycles at whose end, or in all of which, no task succeeded; empty where some did.
+    """
+    of_cycles = run.phase("leak") or run.phase("loaded")
+    tasks = [r for r in of_cycles if r.cycle and r.error_kind not in NOT_THE_SERVICES]
     cycles = sorted({r.cycle or 0 for r in tasks})
     last = [r for r in tasks if (r.cycle or 0) in cycles[-GIVE_UP_CYCLES:]]
     failed = [r for r in last if r.status != "success"]
@@ -182,32 +189,45 @@ def gave_up(run: RecordedRun) -> list[TaskResult]:
 
 @dataclass(frozen=True)
 class Delta:
-    """What a worker holds more: RSS, as the user's limit means it, and private memory, which a leak is made of. MB."""
+    """What a role holds more: RSS, as the user's limit means it, and private memory, which a leak is made of. MB."""
 
     rss: float
     private: float | None
 
 
-def deltas_of(tasks: Sequence[TaskResult], replaced: set[int]) -> list[Delta]:
-    """Growth of the worker across tasks that succeeded and came to rest; none of them spans a replacement."""
+def deltas_of(run: RecordedRun, tasks: Sequence[TaskResult]) -> list[Delta]:
+    """Growth of the role that does the tasks, across those that succeeded and came to rest."""
     deltas = []
     for r in tasks:
-        counts = r.status == "success" and r.settled is not False and r.cycle not in replaced
-        memory = r.memory.get("worker")
-        if counts and r.worker_rss_delta_mb is not None:
+        counts = r.status == "success" and r.settled is not False
+        memory, rss = r.memory.get(run.works), run.rss(r)
+        if counts and rss.delta is not None:
             own = None if memory is None or None in (memory.private_before_mb, memory.private_after_mb) else (
                 (memory.private_after_mb or 0.0) - (memory.private_before_mb or 0.0))
-            deltas.append(Delta(r.worker_rss_delta_mb, own))
+            deltas.append(Delta(rss.delta, own))
     return deltas
 
 
-def replaced_in(roles: Mapping[str, RoleFindings]) -> set[int]:
-    """Cycles in which a worker was replaced."""
-    return {cycle for cycle, kind in roles["worker"].breaks if kind == "replaced"} if "worker" in roles else set()
+def replaced_in(role: RoleFindings | None) -> set[int]:
+    """Cycles in which a process of the role was replaced."""
+    return {cycle for cycle, kind in role.breaks if kind == "replaced"} if role else set()
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path is that of the folder, or of a file in it."""
+    return PurePath(folder) in (PurePath(path), *PurePath(path).parents)
+
+
+def long_tasks(run: RecordedRun) -> list[TaskResult]:
+    """The tasks of the leak phase on the long clip, or on those of a folder of them, with the first use."""
+    leak, asked = run.phase("leak"), str(run.setting("long_audio"))
+    named = [r for r in leak if r.audio_path and is_below(r.audio_path, asked)]
+    longest = max(leak, key=lambda r: (r.audio_seconds or 0.0, r.audio_size_mb or 0.0)).clip
+    return named if len(named) < len(leak) and named else [r for r in leak if r.clip == longest]
 
 
 def long_audio_delta(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
-    """Median growth across tasks of the longest clip after its first use."""
+    """Median growth across tasks of the longest clip after its first use, none of which spans a replacement."""
     limit = run.setting("delta_limit_mb")
     leak = run.phase("leak")
     if failed := gave_up(run):
@@ -215,10 +235,11 @@ def long_audio_delta(run: RecordedRun, roles: Mapping[str, RoleFindings], eviden
         return Criterion("long_audio_delta", "fail", None, limit, Note("delta_gave_up", facts))
     if why := memory_missing(run, evidence) or (None if leak else Note("no_leak_phase")):
         return unmeasured("long_audio_delta", limit, why)
-    longest = max(leak, key=lambda r: (r.audio_seconds or 0.0, r.audio_size_mb or 0.0)).clip
-    clip = run.clip_names[longest]
-    tasks = [r for r in leak if r.cycle and r.clip == longest]
-    deltas = deltas_of(tasks, replaced_in(roles))
+    of_long = long_tasks(run)
+    clip = run.clip_names[of_long[-1].clip]
+    replaced = replaced_in(roles.get(run.works))
+    tasks = [r for r in of_long if r.cycle and r.cycle not in replaced]
+    deltas = deltas_of(run, tasks)
     if not deltas:
         return unmeasured("long_audio_delta", limit, Note("no_long_task", {"clip": clip}))
     kept = statistics.median(delta.rss for delta in deltas)
@@ -226,7 +247,7 @@ def long_audio_delta(run: RecordedRun, roles: Mapping[str, RoleFindings], eviden
     bad = max(limit, DELTA_BAD_MB)
     band = Note(band_of(kept, limit, bad), {"limit": limit, "bad": bad})
     facts = {"median": kept, "highest": max(delta.rss for delta in deltas), "tasks": len(deltas), "clip": clip,
-             "band": band, "submitted": len(tasks), "private": own}
+             "band": band, "submitted": len(tasks), "private": own, "role": run.works}
     if kept >= limit and own is not None and own < limit:
         return Criterion("long_audio_delta", "pass", kept, limit, Note("delta_mapped", facts))
     if kept >= limit:
@@ -244,22 +265,23 @@ def band_of(kept: float, limit: float, bad: float) -> str:
 
 def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], loaded: Mapping[str, RoleFindings],
                        evidence: Evidence | None) -> Criterion:
-    """Last settled reading of the worker against the one after first use; then what the ramp left in each role."""
+    """Last settled reading of the role that works against that after first use; then what the ramp left in each."""
     limit = run.setting("delta_limit_mb")
     if why := memory_missing(run, evidence) or (None if run.asked("leak") else Note("no_leak_phase")):
         return unmeasured("return_to_baseline", limit, why)
-    leak = [r for r in run.phase("leak") if r.worker_rss_after_mb is not None and r.status == "success"]
+    leak = [r for r in run.phase("leak") if run.rss(r).after is not None and r.status == "success"]
     first, later = [r for r in leak if r.cycle == 0], [r for r in leak if r.cycle]
     settled = [r for r in later if r.settled is not False]
     if not first or not later:
         return unmeasured("return_to_baseline", limit, Note("no_baseline"))
 
     base, last = first[-1], (settled or later)[-1]
-    kept = (last.worker_rss_after_mb or 0.0) - (base.worker_rss_after_mb or 0.0)
-    own = private_growth(base, last)
+    works, begun = roles.get(run.works), run.rss(base).after or 0.0
+    kept = (run.rss(last).after or 0.0) - begun
+    own = private_growth(run.works, base, last)
     after = growth_after_ramp(run, base)
-    facts: dict[str, Any] = {"kept": kept, "base": base.worker_rss_after_mb, "limit": limit, "private": own,
-                             "after_ramp": after.get("worker")}
+    facts: dict[str, Any] = {"kept": kept, "base": begun, "limit": limit, "private": own, "works": run.works,
+                             "after_ramp": after.get(run.works)}
 
     def conclude(status: str, key: str, more: Mapping[str, object] = MappingProxyType({})) -> Criterion:
         observed = facts.get("contained", more.get("after_ramp", kept))
@@ -267,26 +289,26 @@ def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], load
 
     if not settled or base.settled is False:
         return conclude("inconclusive", "baseline_unsettled")
-    if replaced_in(roles):
-        contained = roles["worker"].growth.facts.get("contained")
-        if contained is None or roles["worker"].growth.verdict == "INCONCLUSIVE":
+    if works and replaced_in(works):
+        contained = works.growth.facts.get("contained")
+        if contained is None or works.growth.verdict == "INCONCLUSIVE":
             return conclude("inconclusive", "baseline_replaced")
         facts["contained"] = contained
         return conclude("pass" if contained < limit else "fail", "baseline_recycled")
     if kept >= limit and not (own is not None and own < limit):
-        return conclude("fail", "baseline_text_ramp" if "worker" in after else "baseline_text")
+        return conclude("fail", "baseline_text_ramp" if run.works in after else "baseline_text")
     if after and max(after.values()) >= limit:
         role = max(after, key=lambda role: after[role])
         status, key, more = left_by_ramp(run, role, loaded)
         return conclude(status, key, {"role": role, "after_ramp": after[role], **more})
     if kept >= limit:
         return conclude("pass", "baseline_mapped")
-    return conclude("pass", "baseline_text_ramp" if "worker" in after else "baseline_text")
+    return conclude("pass", "baseline_text_ramp" if run.works in after else "baseline_text")
 
 
-def private_growth(first: TaskResult, last: TaskResult) -> float | None:
-    """Private memory of the worker after the last of two tasks above that after the first; None where not known."""
-    held = [r.memory["worker"].private_after_mb if "worker" in r.memory else None for r in (first, last)]
+def private_growth(role: str, first: TaskResult, last: TaskResult) -> float | None:
+    """Private memory of a role after the last of two tasks above that after the first; None where not known."""
+    held = [r.memory[role].private_after_mb if role in r.memory else None for r in (first, last)]
     return None if held[0] is None or held[1] is None else held[1] - held[0]
 
 
@@ -341,7 +363,7 @@ def no_worker_crash(run: RecordedRun, crashes: Sequence[Death | Failure], recycl
         return unmeasured("no_worker_crash", 0, Note("crash_unrecorded"))
     if not run.watched:
         return unmeasured("no_worker_crash", 0, Note("memory_not_watched"))
-    unknown = sum(not alive_known(r) for r in run.results)
+    unknown = sum(not alive_known(run, r) for r in run.results)
     if unknown == len(run.results):
         return unmeasured("no_worker_crash", 0, Note("crash_unrecorded"))
     if unknown or run.lost:
@@ -353,9 +375,9 @@ def no_worker_crash(run: RecordedRun, crashes: Sequence[Death | Failure], recycl
     return Criterion("no_worker_crash", "pass", 0, 0, Note("crash_none"))
 
 
-def alive_known(result: TaskResult) -> bool:
-    """Whether a line says which workers were there while its task ran."""
-    return "worker" in result.memory and any(p.root for p in result.memory["worker"].processes)
+def alive_known(run: RecordedRun, result: TaskResult) -> bool:
+    """Whether a line says which processes did the work while its task ran."""
+    return run.works in result.memory and any(p.root for p in result.memory[run.works].processes)
 
 
 def ramp_missing(run: RecordedRun, ramp: Ramp) -> Note | None:
@@ -372,6 +394,9 @@ def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
     observed, breach = ramp.max_stable, ramp.first_breach
     facts = {"stable": observed, "lowest": ramp.levels[0].concurrency, "highest": ramp.levels[-1].concurrency,
              "runs": CONFIRM_RUNS, "stop": Note(f"stop_{ramp.stop_reason or 'unknown'}")}
+    if observed is not None and observed >= NEEDED_LEVEL and (later := failed_later(run, observed)):
+        facts |= {"failed": len(later), "at": later[0].concurrency}
+        return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_contradicted", facts))
     if observed is not None and observed >= NEEDED_LEVEL and not ramp.confirmed:
         return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_provisional", facts))
     if observed is not None and observed >= NEEDED_LEVEL:
@@ -381,6 +406,12 @@ def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
         text = Note("stable_failed", {"breach": breach})
         return Criterion("min_concurrency", "fail", observed, NEEDED_LEVEL, text)
     return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_open", facts))
+
+
+def failed_later(run: RecordedRun, stable: int) -> list[TaskResult]:
+    """Tasks that failed in loaded cycles of as many at once as the ramp had found stable, or fewer."""
+    return [r for r in run.phase("loaded") if r.status != "success" and r.error_kind not in NOT_THE_SERVICES
+            and r.concurrency <= stable]
 
 
 def rtf_under_load(run: RecordedRun, ramp: Ramp) -> Criterion:

@@ -16,7 +16,14 @@ from stress_report.comparison import Change, compare, host_memory
 from stress_report.concurrency import COARSE, KNEE_LEVELS, REAL_TIME, failure_kinds
 from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
 from stress_report.judging import Judged
-from stress_report.memory import BY_THE_CLOCK, MUCH_BIGGER_MB, HorseFigures, RoleFindings
+from stress_report.memory import (
+    BY_THE_CLOCK,
+    MUCH_BIGGER_MB,
+    HorseFigures,
+    RoleFindings,
+    cached_clips,
+    identical_clips,
+)
 from stress_report.recording import EPOCH, RecordedRun, hole_from, run_span
 from stress_report.saying import (
     Words,
@@ -105,7 +112,8 @@ def report(
     lines += bullets(three_sentences(judged, say))
     parts = [("compare", comparison_part(before, judged, say) if before else []), ("run", run_part(judged, say)),
              ("old", old_part(judged, say)), ("memory", memory_part(judged, charts, say)),
-             ("ramp", ramp_part(judged, charts, say)), ("resources", resources_part(judged, say)),
+             ("ramp", ramp_part(judged, charts, say)), ("loaded", loaded_part(judged, say)),
+             ("resources", resources_part(judged, say)),
              ("method", method_part(judged, chart_notes, say)), ("input", input_part(judged.run, say))]
     for key, part in parts:
         if part:
@@ -224,17 +232,14 @@ def old_part(judged: Judged, say: Words) -> list[str]:
 
 def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str]:
     """Leak verdict of each role, the cycles, work-horses, the chart."""
-    roles, lines = judged.roles, []
+    roles, tasks, lines = judged.roles, judged.run.phase("leak"), []
     if roles:
-        rows = [(role, say("leak_" + v.growth.verdict), num(v.growth.mb_per_cycle, 2, sign=True),
-                 num(v.growth.upper_bound_mb_per_cycle, 2), num(v.first_use_growth_mb), num(v.peak_mb),
-                 str(v.growth.cycles)) for role, v in roles.items()]
-        headers = columns(say, "role", "verdict", "rate", "bound", "first_use", "peak", "cycles")
-        lines += table(headers, rows, 2)
+        lines += role_table(roles, say)
         said = [text for v in roles.values() for text in role_lines(v, say)]
-        unwatched = [role for role in ROLES if role not in roles]
-        lines += bullets(said + ([say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []))
-        private = any(m.private_after_mb is not None for r in judged.run.phase("leak") for m in r.memory.values())
+        unwatched = [role for role in ROLES if role not in roles and (role != "redis" or judged.run.schema > 1)]
+        said += [say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []
+        lines += bullets([*said, *upload_lines(judged.run, say)])
+        private = any(m.private_after_mb is not None for r in judged.run.results for m in r.memory.values())
         measured = any(v.growth.verdict != "NOT MEASURED" for v in roles.values())
         if measured:
             lines += sentences([say("measure_private" if private else "measure_rss")])
@@ -244,25 +249,58 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
     if "memory" in charts:
         lines += picture(say("alt_memory"), charts["memory"])
     lines += horses_table(roles.get("worker"), say)
-    tasks = judged.run.phase("leak")
-    others = [role for role in ROLES[1:] if any(role in r.memory for r in tasks)]
-    rows_of_tasks = [
-        (str(r.cycle), clip_text(r, judged.run.clip_names[r.clip], say), num(r.worker_rss_before_mb),
-         num(r.worker_rss_after_mb), num(r.worker_rss_delta_mb, sign=True), num(r.worker_rss_peak_mb), num(r.rtf, 3),
-         say(YES_NO[r.settled]),
-         *(num(r.memory[role].after_mb) if role in r.memory else "–" for role in others)) for r in shortened(tasks)]
+    return lines + task_table(judged.run, tasks, say)
+
+
+def loaded_part(judged: Judged, say: Words) -> list[str]:
+    """The loaded cycles: the same number of tasks together again and again, at rest in between."""
+    if not judged.loaded:
+        return []
+    rounds = judged.run.phase("loaded")
+    last_of_batches = list({r.batch: r for r in rounds}.values())
+    said = [text for v in judged.loaded.values() for text in role_lines(v, say)]
+    return [*sentences([say("loaded_head", size=rounds[-1].concurrency)]), *role_table(judged.loaded, say),
+            *bullets(said), *task_table(judged.run, last_of_batches, say)]
+
+
+def role_table(roles: Mapping[str, RoleFindings], say: Words) -> list[str]:
+    rows = [(role, say("leak_" + v.growth.verdict), num(v.growth.mb_per_cycle, 2, sign=True),
+             num(v.growth.upper_bound_mb_per_cycle, 2), num(v.first_use_growth_mb), num(v.peak_mb),
+             str(v.growth.cycles)) for role, v in roles.items()]
+    return table(columns(say, "role", "verdict", "rate", "bound", "first_use", "peak", "cycles"), rows, 2)
+
+
+def task_table(run: RecordedRun, tasks: Sequence[TaskResult], say: Words) -> list[str]:
+    """Memory around each task, or each batch of tasks."""
+    others = [role for role in ROLES if role != run.works and any(role in r.memory for r in tasks)]
+    rows = [(str(r.cycle), clip_text(r, run.clip_names[r.clip], say), *rss_cells(run, r), num(r.rtf, 3),
+             say(YES_NO[r.settled]),
+             *(num(r.memory[role].after_mb) if role in r.memory else "–" for role in others)) for r in shortened(tasks)]
     headers = columns(say, "cycle", "clip", "rss_before", "rss_after", "delta", "task_peak", "rtf", "settled")
     headers += [say("col_other_after", role=role) for role in others]
-    return lines + ([*table(headers, rows_of_tasks, 2), *left_out(tasks, say)] if tasks else [])
+    return [*table(headers, rows, 2), *left_out(tasks, say)] if tasks else []
 
 
 YES_NO = {True: "yes", False: "no", None: "none"}
+
+
+def rss_cells(run: RecordedRun, result: TaskResult) -> tuple[str, str, str, str]:
+    rss = run.rss(result)
+    return num(rss.before), num(rss.after), num(rss.delta, sign=True), num(rss.peak)
 
 
 def clip_text(result: TaskResult, clip: str, say: Words) -> str:
     """The clip of a task, and what became of a task that did not succeed."""
     failed = result.status != "success"
     return f"{clip} – {say.kind(result.error_kind or result.status)}" if failed else clip
+
+
+def upload_lines(run: RecordedRun, say: Words) -> Iterator[str]:
+    """What the uploads could and could not show: caches, and what is kept per new recording."""
+    for cached in cached_clips(run):
+        yield say("caches", clip=cached.clip, again=cached.again_s, usual=cached.usual_s)
+    if identical := identical_clips(run):
+        yield say("identical", clips=tuple(identical))
 
 
 def rate_lines(v: RoleFindings, say: Words) -> Iterator[str]:
@@ -358,9 +396,7 @@ def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
     yield say("ramp_knee", value=knee)
     parallelism = ramp.effective_parallelism
     yield say("ramp_parallel", value=say("no_level_one") if parallelism is None else num(parallelism, 2))
-    if ramp.slow_page_s is not None:
-        yield say("slow_page", seconds=ramp.slow_page_s)
-    elif (ramp.poll_error or 0.0) > COARSE:
+    if ramp.slow_page_s is None and (ramp.poll_error or 0.0) > COARSE:
         yield say("coarse_polls", percent=100 * (ramp.poll_error or 0.0))
     if meaning := together(ramp, say):
         yield meaning

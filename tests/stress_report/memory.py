@@ -9,12 +9,17 @@ import statistics
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from memory_leak_stress_test import (
     GAP_S,
+    IDENTICAL,
+    REPEAT,
     ROLES,
     SETTLE_S,
     TOLERANCE_MB,
+    WINDOW,
+    WORK_FACTOR,
     GrowthVerdict,
     HorseSeries,
     RoleMemory,
@@ -26,7 +31,9 @@ from memory_leak_stress_test import (
 )
 from stress_report.recording import SAME_RUN_S, Process, RecordedRun, Samples, names_of_clips, task_window, wall_seconds
 
+CACHED_SHARE = 0.3  # of the usual time: a repeat that is so much faster was not recognised again
 BY_THE_CLOCK = 0.7  # of the growth per cycle, at the rate seen at rest: tasks have little to do with it
+TASK_CPU_S = 0.002  # an API takes 2 to 40 ms for each task
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
 MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
 
@@ -119,8 +126,14 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None, phase: str = "leak"
     verdicts = judge_leak(leak, phase=phase, tolerance_mb=run.setting("tolerance_mb"),
                           min_cycles=run.setting("min_cycles"), sampler_gap_s=gap_s)
     roles = {role: describe_role(verdict, leak, run.clip_names) for role, verdict in verdicts.items()}
+    if phase == "loaded":  # what came before it was use already, and one clip is all there is
+        roles = {role: dataclasses.replace(v, first_use_growth_mb=None, follows=None) for role, v in roles.items()}
     if gap_s is None and not run.legacy:
         roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
+    for role in roles if run.schema == 1 else ():
+        if idle := idle_in_samples(run, role, leak):
+            growth = GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0)
+            roles[role] = dataclasses.replace(roles[role], growth=growth, rates=None, pid=None, follows=None)
     worker = roles.get("worker")
     if not run.legacy or not worker or worker.growth.verdict == "LEAK":
         return roles
@@ -132,6 +145,36 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None, phase: str = "leak"
     else:
         worker = dataclasses.replace(worker, growth=undecided(worker.growth, "old_record"))
     return roles | {"worker": worker}
+
+
+def idle_in_samples(run: RecordedRun, role: str, tasks: Sequence[TaskResult]) -> dict[str, Any] | None:
+    """Facts of a role that used no more CPU while these tasks ran than in between, where only the CSV tells; else None.
+
+    Not of one that forks for each task: its children come and go between samples. Nor where a task failed: how long
+    the service was at work on it is not known.
+    """
+    processes = {(p.pid, p.resident or p.root) for r in tasks if role in r.memory for p in r.memory[role].processes}
+    windows = [w for r in tasks if r.status == "success" and (w := task_window(r))]
+    if not run.samples or len(windows) < max(WINDOW, len(tasks)) or not all(stays for _, stays in processes):
+        return None
+    samples, pids = run.samples[0], {pid for pid, _ in processes}
+    used = [0.0] * len(samples.elapsed)
+    for process in (p for p in samples.processes if p.pid in pids):
+        for place, percent in zip(process.at, process.cpu, strict=True):
+            used[place] += percent / 100
+    ran = [(samples.at_wall(begin), samples.at_wall(end)) for begin, end in windows]
+    seconds, cpu_s = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
+    for place, (before, now) in enumerate(itertools.pairwise(samples.elapsed), 1):
+        if now < ran[0][0] or before > ran[-1][1]:
+            continue
+        busy = any(begin < now and before < end for begin, end in ran)
+        seconds[busy] += now - before
+        cpu_s[busy] += used[place] * (now - before)
+    if not seconds[True] or not seconds[False]:
+        return None
+    at_rest = cpu_s[False] / seconds[False] * seconds[True]
+    works = cpu_s[True] > WORK_FACTOR * at_rest or cpu_s[True] - at_rest >= TASK_CPU_S * len(tasks)
+    return None if works else {"tasks": len(tasks), "worked": 0, "pid": None, "name": None}
 
 
 def describe_role(
@@ -154,9 +197,9 @@ def rates_of(verdict: RoleVerdict, results: Sequence[TaskResult]) -> Rates | Non
     if verdict.growth.mb_per_cycle is None:
         return None
     judged = [r for r in results if r.cycle]
-    ends = [wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None]
-    cycles = len({r.cycle for r in judged})
-    seconds = (max(ends) - min(ends)) / (cycles - 1) if cycles > 1 and max(ends) > min(ends) else None
+    ends = {r.cycle: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
+    cycles, took = len({r.cycle for r in judged}), max(ends.values(), default=0.0) - min(ends.values(), default=0.0)
+    seconds = took / (len(ends) - 1) if took > 0 else None
     last = {r.batch: r.memory.get(verdict.role) for r in judged}
     idle = [(SETTLE_S, m.drift_mb) for m in last.values() if m and m.drift_mb is not None]
     return growth_rates(verdict.growth.mb_per_cycle, max(1, round(len(judged) / cycles)), seconds, idle)
@@ -279,8 +322,11 @@ def growth_after_ramp(run: RecordedRun, first: TaskResult) -> dict[str, float]:
 
 
 def growth_over_ramp(run: RecordedRun) -> tuple[str, float, float] | None:
-    """(role, MB at rest before the ramp, after it) of the role that grew most; None where nothing is known."""
-    ramp = [r for r in run.phase("concurrency") if r.memory]
+    """(role, MB at rest before the ramp, after it) of the role that grew most; None where nothing is known.
+
+    Before it is after the warm-up task, which loads the model, where there was one.
+    """
+    ramp = [r for r in run.phase("concurrency") if r.memory and r.level_run != 0]
     ends = {role: (at_rest(memory)[0], at_rest(ramp[-1].memory[role])[1]) for role, memory in (
         ramp[0].memory if ramp else {}).items() if role in ramp[-1].memory}
     grown = [(role, before, after) for role, (before, after) in ends.items()
@@ -349,6 +395,33 @@ def growth_rates(
 
 
 @dataclass(frozen=True)
+class Cached:
+    """A clip that came back much faster when the same recording was sent again. Seconds."""
+
+    clip: str  # as it is shown
+    again_s: float
+    usual_s: float
+
+
+def cached_clips(run: RecordedRun) -> list[Cached]:
+    """Clips whose repeat in the warm-up round took a fraction of what new recordings of them take."""
+    found = []
+    for repeat in (r for r in run.phase("leak") if r.upload == REPEAT and r.status == "success"):
+        same = [r for r in run.phase("leak") if r.cycle and r.clip == repeat.clip and r.concurrency == 1
+                and r.status == "success"]
+        usual, again = median([r.processing_time for r in same if r.processing_time]), repeat.processing_time
+        coarse = 2 * max((r.time_error or 0.0 for r in (*same, repeat)), default=0.0)
+        if usual is not None and again is not None and again < CACHED_SHARE * usual and usual - again > coarse:
+            found.append(Cached(run.clip_names[repeat.clip], again, usual))
+    return found
+
+
+def identical_clips(run: RecordedRun) -> list[str]:
+    """Clips of which every upload was the same bytes, as they are shown."""
+    return sorted({run.clip_names[r.clip] for r in run.results if r.upload == IDENTICAL})
+
+
+@dataclass(frozen=True)
 class RoleSeries:
     """All processes of a role in one CSV; RSS (MiB) and CPU (percent of a core) summed at each sample with any."""
 
@@ -359,7 +432,8 @@ class RoleSeries:
     cpu: Sequence[float]
 
 
-NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "api", "asr-backend": "backend"}
+NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "api", "asr-backend": "backend",
+         "redis-server": "redis"}
 
 
 def series_of_roles(run: RecordedRun, samples: Samples) -> list[RoleSeries]:

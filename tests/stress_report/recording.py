@@ -14,13 +14,24 @@ import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, get_args, get_origin, get_type_hints
 
-from memory_leak_stress_test import CSV_COLUMNS, GAP_S, NOT_THE_SERVICES, SCHEMA, Settings, TaskResult, median
+from memory_leak_stress_test import (
+    CSV_COLUMNS,
+    DOUBLE,
+    GAP_S,
+    NOT_THE_SERVICES,
+    SCHEMA,
+    ProcessMemory,
+    Settings,
+    TaskResult,
+    median,
+    working_role,
+)
 from stress_report.findings import Note, plain
 from stress_report.legacy import (
     deaths_of_processes,
@@ -63,6 +74,19 @@ class BadLine(ValueError):
     def __init__(self, key: str, **facts: str) -> None:
         super().__init__(key, facts)
         self.why = Note(f"skip_{key}", facts)
+
+
+def is_number(value: Any, *, above: float) -> bool:
+    return type(value) in (int, float) and above < value <= SANE
+
+
+# What a run is judged by, and what it can have been.
+SETTINGS: Mapping[str, Callable[[Any], bool]] = {
+    "phase": lambda value: value in ("all", *PHASES), "no_watch": lambda value: type(value) is bool,
+    "tolerance_mb": lambda value: is_number(value, above=0), "delta_limit_mb": lambda value: is_number(value, above=0),
+    "min_cycles": lambda value: is_number(value, above=0), "interval": lambda value: is_number(value, above=0),
+    "rtf_limit": lambda value: is_number(value, above=-1e-9),
+    "step": lambda value: value == DOUBLE or is_number(value, above=0)}
 
 
 @dataclass(slots=True)
@@ -120,6 +144,16 @@ class Samples:
         return [self.elapsed[i] for i in process.at]
 
 
+@dataclass(frozen=True)
+class Rss:
+    """RSS at rest before and after a task, and its peak, MiB; None where it was not measured."""
+
+    before: float | None
+    after: float | None
+    delta: float | None
+    peak: float | None
+
+
 @dataclass
 class RecordedRun:
     """A recorded run: its lines, its samples, and what of them could not be read."""
@@ -153,7 +187,7 @@ class RecordedRun:
     @property
     def ended(self) -> bool | None:
         """Whether the run reached its end; None where the record does not say."""
-        return any(result.end for result in self.results) if self.results and self.schema > 1 else None
+        return self.results[-1].end if self.results and self.schema > 1 else None
 
     @functools.cached_property
     def clip_names(self) -> dict[str, str]:
@@ -164,8 +198,38 @@ class RecordedRun:
         return bool(self.results) and self.setting("phase") in ("all", phase)
 
     @property
+    def cycles_asked(self) -> bool:
+        """Whether a phase of cycles was to be run, by which growth is judged."""
+        return self.asked("leak") or self.asked("loaded")
+
+    @functools.cached_property
+    def works(self) -> str:
+        """The role that does the tasks: the workers, or the API of a synchronous service that has none."""
+        return working_role(self.results)
+
+    def rss(self, result: TaskResult) -> Rss:
+        """RSS of the role that does the tasks around one of them."""
+        if self.works == "worker":
+            return Rss(result.worker_rss_before_mb, result.worker_rss_after_mb, result.worker_rss_delta_mb,
+                       result.worker_rss_peak_mb)
+        memory = result.memory.get(self.works)
+        if memory is None:
+            return Rss(None, None, None, None)
+        known = memory.before_mb is not None and memory.after_mb is not None
+        delta = (memory.after_mb or 0.0) - (memory.before_mb or 0.0) if known else None
+        return Rss(memory.before_mb, memory.after_mb, delta, memory.peak_mb)
+
+    @property
     def watched(self) -> bool:
-        return not self.setting("no_watch")
+        return not self.setting("no_watch") or any(result.memory for result in self.results)
+
+    @property
+    def odd_settings(self) -> list[str]:
+        """Settings that the run cannot have had: what it is judged by is not known; recorded since schema 2."""
+        if not self.results or self.schema < SCHEMA:
+            return []
+        settings = self.results[0].settings
+        return [name for name, fits in SETTINGS.items() if not (name in settings and fits(settings[name]))]
 
     @property
     def empty_texts(self) -> int | None:
@@ -177,6 +241,12 @@ class RecordedRun:
     def textless(self) -> int:
         """Tasks that were done though the answer held no text at all: no sign of work; recorded since schema 2."""
         return sum(r.status == "success" and r.empty_text is None for r in self.results) if self.schema > 1 else 0
+
+    @property
+    def nameless(self) -> int:
+        """Tasks that succeeded without an id though others have one."""
+        named = Counter(r.task_id is not None for r in self.results if r.status == "success")
+        return named[False] if named[True] and self.schema > 1 else 0
 
     @property
     def same_ids(self) -> int:
@@ -323,7 +393,10 @@ def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) 
         content = from_old_tool(content, old_ids)
     elif content.get("schema") == 1:
         content = from_schema_1(content)
-    result: TaskResult = record_of(TaskResult, content)
+    result: TaskResult = record_of(TaskResult, content, whole=content.get("schema") not in (0, 1))
+    if result.schema not in ((0,) if is_old_line else (1, SCHEMA)) or (
+            run.results and run.schema != result.schema):
+        raise BadLine("impossible", name="schema")
     if result.phase not in PHASES or result.status not in STATUSES:
         raise BadLine("unknown")
     if result.phase in CYCLES and result.cycle is None:
@@ -345,16 +418,33 @@ def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) 
 def impossible(result: TaskResult) -> str | None:
     """The name of a value that no run can have, though its type is right: what is wrong in one may be so in all."""
     times = {"processing_time": result.processing_time, "audio_seconds": result.audio_seconds}
+    if result.schema > 1 and (result.batch is None or result.batch < 1):
+        return "batch"
+    if wall_seconds(result.timestamp) is None:
+        return "timestamp"
     if result.status == "success":
         for name, value in times.items():
             if value is None or value <= 0:
                 return name
-    sizes = {name: getattr(result, name) for name in ("rtf", *WORKER_SIZES)}
+    sizes = {name: getattr(result, name) for name in ("rtf", "sample_gap_s", *WORKER_SIZES)}
     for memory in result.memory.values():
         sizes |= {name: getattr(memory, name) for name in ROLE_SIZES if (sizes.get(name) or 1) > 0}
+        odd = [name for name in ("cpu_s", "rest_cpu_percent") if (getattr(memory, name) or 0.0) < 0]
+        if odd := [*odd, *filter(None, map(impossible_process, memory.processes))]:
+            return odd[0]
         if memory.after_mb is not None and result.settled is None:
             return "settled"
     return next((name for name, value in sizes.items() if value is not None and value <= 0), None)
+
+
+def impossible_process(process: ProcessMemory) -> str | None:
+    """The name of a value that no process can have."""
+    if process.pid < 1:
+        return "pid"
+    if wall_seconds(process.started) is None:
+        return "started"
+    held = {"peak_mb": process.peak_mb, "held_mb": process.held_mb}
+    return next((name for name, mb in held.items() if mb is not None and mb <= 0), None)
 
 
 def join_pending(run: RecordedRun, seen: dict[str, int], torn: str) -> None:
@@ -409,8 +499,11 @@ def result_from_json(line: str) -> TaskResult:
     return result
 
 
-def record_of(kind: Any, content: Mapping[str, Any]) -> Any:
-    """Build a record from JSON, checking each field's type and range; fields of a later version are left out."""
+def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> Any:
+    """Build a record from JSON, checking each field's type and range; fields of a later version are left out.
+
+    `whole`: it was written with every field, so that one which is not there was lost.
+    """
     values = {}
     for name, hint, simple, required in fields_of(kind):
         if name in content:
@@ -418,8 +511,8 @@ def record_of(kind: Any, content: Mapping[str, Any]) -> Any:
             kind_of_value = type(value)
             if kind_of_value is float and not -SANE <= value <= SANE:
                 raise BadLine("range", name=name)
-            values[name] = value if kind_of_value in simple else checked(name, hint, value)
-        elif required:
+            values[name] = value if kind_of_value in simple else checked(name, hint, value, whole=whole)
+        elif required or whole:
             raise BadLine("missing", name=name)
     return kind(**values)
 
@@ -433,17 +526,18 @@ def fields_of(kind: Any) -> list[tuple[str, Any, frozenset[Any], bool]]:
              f.default is f.default_factory is dataclasses.MISSING) for f in dataclasses.fields(kind)]
 
 
-def checked(name: str, hint: Any, value: Any) -> Any:
+def checked(name: str, hint: Any, value: Any, *, whole: bool = False) -> Any:
     """The value if it has the type of the hint (records, lists and dicts of them, X | None), else BadLine."""
     kind, origin, inner, optional = parts_of(hint)
     if kind is Any or type(value) is kind or (optional and value is None):
         return value
     if origin is list and isinstance(value, list):
-        return [checked(name, inner[0], item) for item in value]
+        return [checked(name, inner[0], item, whole=whole) for item in value]
     if origin is dict and isinstance(value, dict):
-        return value if inner[1] is Any else {str(k): checked(name, inner[1], v) for k, v in value.items()}
+        return value if inner[1] is Any else {
+            str(k): checked(name, inner[1], v, whole=whole) for k, v in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return record_of(kind, value)
+        return record_of(kind, value, whole=whole)
     if kind is float and type(value) is int:
         return float(value)
     raise BadLine("wrong", name=name, value=plain(repr(value), 60))

@@ -10,8 +10,8 @@ from typing import Any
 from memory_leak_stress_test import Breach, Death, GrowthVerdict
 from stress_report.concurrency import failure_kinds, work_together
 from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Failure, Note, Ramp, plain
-from stress_report.judging import Judged, memory_missing, ramp_missing
-from stress_report.memory import RoleFindings
+from stress_report.judging import Judged, gave_up, memory_missing, ramp_missing
+from stress_report.memory import RoleFindings, growth_over_ramp
 from stress_report.words import LANGUAGES, WORDS
 
 SHORT_WORDS = 120  # characters of what was seen of a breach, where it is only mentioned
@@ -185,24 +185,32 @@ def head(judged: Judged, missing: str, untested: str, say: Words) -> str:
 def lead(judged: Judged, say: Words) -> str:
     """What a manager asks: does memory leak, and how many tasks at once does the service stand?"""
     parts = []
-    if judged.run.asked("leak") and judged.run.watched:
+    if judged.run.cycles_asked and judged.run.watched:
         parts.append(leak_lead(judged, say))
     if judged.run.asked("concurrency"):
-        parts.append(ramp_lead(judged.ramp, say))
+        parts.append(say("lead_provisional", stable=judged.ramp.max_stable) if doubtful_level(judged) else
+                     ramp_lead(judged.ramp, say))
     text = say("semicolon").join(parts)
     return say("lead", sentences=text[:1].upper() + text[1:]) if text else ""
 
 
+def doubtful_level(judged: Judged) -> Note | None:
+    """Why the highest stable level is no answer yet, though no failure below it is known; None where it is one."""
+    text = criterion(judged, "min_concurrency").text
+    return text if text.key in ("stable_provisional", "stable_contradicted") else None
+
+
 def leak_lead(judged: Judged, say: Words) -> str:
-    if leaking := [role for role, v in judged.roles.items() if v.growth.verdict == "LEAK"]:
+    alone = [] if judged.roles is judged.loaded else judged.roles.items()
+    if leaking := [role for role, v in alone if v.growth.verdict == "LEAK"]:
         return say("lead_LEAK", roles=say.join(leaking))
     if loaded := [role for role, v in judged.loaded.items() if v.growth.verdict == "LEAK"]:
         return say("lead_loaded", roles=say.join(loaded))
     if small := growing_slowly(judged):
         return say("lead_small", role=small.role, rate=small.growth.mb_per_cycle)
-    if judged.roles and all(c.status == "pass" for c in judged.criteria if c.id in MEMORY_CRITERIA):
+    if judged.roles and all(c.status == "pass" for c in judged.criteria if c.id in MEMORY_CRITERIA and c.asked):
         return say("lead_NO LEAK")
-    return say("lead_open")
+    return say("lead_gave_up" if gave_up(judged.run) else "lead_open")
 
 
 def growing_slowly(judged: Judged) -> RoleFindings | None:
@@ -221,9 +229,19 @@ def ramp_lead(ramp: Ramp, say: Words) -> str:
     return say("lead_queued" if work_together(ramp) == "not" else "lead_stands", stable=stable)
 
 
+EXPLAINED = ("delta_mapped", "baseline_mapped", "baseline_high_water")  # passed, though the figure is above its limit
+
+
 def three_sentences(judged: Judged, say: Words) -> list[str]:
-    """Memory, concurrency, what to do next."""
-    return [memory_sentence(judged, say), ramp_sentence(judged, say), next_sentence(judged, say)]
+    """Memory, with what became of processes, concurrency, what to do next."""
+    memory = memory_sentence(judged, say)
+    told = any(capped(v.growth, say)[1:] in memory for v in judged.roles.values() if "times" in v.growth.facts)
+    if judged.recycled and not told:
+        roles = say.join(dict.fromkeys(death.role for death in judged.recycled))
+        memory = say("space").join([memory, say("recycled", roles=roles, count=len(judged.recycled))])
+    explained = [say("explained", what=say(c.id), why=c.text) for c in judged.criteria if c.text.key in EXPLAINED]
+    memory = say("space").join([memory, *explained])
+    return [memory, ramp_sentence(judged, say), next_sentence(judged, say)]
 
 
 def memory_sentence(judged: Judged, say: Words) -> str:
@@ -235,9 +253,12 @@ def memory_sentence(judged: Judged, say: Words) -> str:
         return say("old_sentence", recorded=judged.evidence.recorded_max_mb, peak=max(h.peak_mb for h in hidden),
                    held=max(h.held_mb for h in hidden))
     if why := memory_missing(judged.run, judged.evidence):
+        grown = growth_over_ramp(judged.run)
+        if grown and why.key == "no_leak_phase":
+            return say("memory_ramp", reason=say.note(why), role=grown[0], before=grown[1], after=grown[2])
         return say("memory_none", reason=say.note(why))
     if undecided := next((v for v in roles.values() if v.growth.verdict != "NO LEAK"), None):
-        key = "memory_none" if undecided.growth.verdict == "NOT MEASURED" else "memory_open"
+        key = "memory_none_role" if undecided.growth.verdict == "NOT MEASURED" else "memory_open"
         return say(key, role=undecided.role, reason=capped(undecided.growth, say))
     if doubts := [c.text for c in judged.criteria if c.id in MEMORY_CRITERIA and c.status != "pass"]:
         return say("memory_doubt", roles=say.join(roles), reason=doubts[0])
@@ -274,6 +295,8 @@ def ramp_sentence(judged: Judged, say: Words) -> str:
     if why := ramp_missing(judged.run, ramp):
         return say("ramp_none", reason=why)
     stop = say(f"stop_{ramp.stop_reason or 'unknown'}")
+    if doubt := doubtful_level(judged):
+        return say("ramp_doubt", reason=doubt, stop=stop)
     if ramp.max_stable is None:
         return say("ramp_open", stop=stop)
     if not ramp.max_stable and ramp.first_breach:
@@ -298,8 +321,10 @@ def together(ramp: Ramp, say: Words) -> str:
     how = work_together(ramp)
     if how == "none":
         return ""
-    key = f"together_{how}" if how == "unknown" or ramp.knee.level else f"together_{how}_no_knee"
-    return say(key, stable=ramp.max_stable, knee=ramp.knee.level, parallelism=ramp.effective_parallelism)
+    alone = how in ("unknown", "slow_page") or ramp.knee.level
+    key = f"together_{how}" if alone else f"together_{how}_no_knee"
+    return say(key, seconds=ramp.slow_page_s, stable=ramp.max_stable, knee=ramp.knee.level,
+               parallelism=ramp.effective_parallelism)
 
 
 def next_sentence(judged: Judged, say: Words) -> str:
@@ -354,6 +379,10 @@ def undecided_by(*reasons: str) -> Callable[[Judged], bool]:
     return lambda judged: (growth := undecided_growth(judged)) is not None and growth.reason in reasons
 
 
+def cut_by(*reasons: str) -> Callable[[Judged], bool]:
+    return lambda judged: judged.cut_short is not None and judged.cut_short.key in reasons
+
+
 def too_few_levels_by(stop: str) -> Callable[[Judged], bool]:
     return lambda judged: (judged.ramp.stop_reason == stop
                            and criterion(judged, "min_concurrency").status == "inconclusive")
@@ -375,13 +404,16 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (lambda judged: judged.run.legacy, "next_old"),
     (failed("no_worker_crash"), "next_crash"),
     (lambda judged: criterion(judged, "return_to_baseline").text.key == "baseline_loaded_leak", "next_loaded"),
+    (lambda judged: bool(gave_up(judged.run)), "next_failed"),
     (failed("long_audio_delta", "return_to_baseline"), "next_high_delta"),
     (failed("min_concurrency"), "next_concurrency"),
     (failed("rtf_under_load"), "next_slow"),
-    (lambda judged: judged.cut_short is not None and judged.cut_short.key == "empty_text", "next_empty"),
+    (cut_by("empty_text", "no_text"), "next_empty"),
+    (cut_by("same_ids", "no_ids"), "next_ids"),
     (lambda judged: bool(judged.run.failed_leak_tasks), "next_failed"),
     (ramp_left_doubt, "next_loaded_alone"),
     (lambda judged: judged.cut_short is not None, "next_whole"),
+    (undecided_by("no_work"), "next_watch"),
     (undecided_by("unsettled"), "next_unsettled"),
     (undecided_by("sampler_gap"), "next_sampler_gap"),
     (undecided_by("gap_unknown"), "next_gap_unknown"),

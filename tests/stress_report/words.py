@@ -27,10 +27,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead_loaded": ("Memory leaks under load in the {roles}", "{roles} 在并发负载下有内存泄漏"),
     "lead_small": ("Memory grows in the {role} by {rate:,.1f} MB per cycle, under the tolerance",
         "{role} 的内存每轮增长 {rate:,.1f} MB，未超过容差"),
+    "lead_gave_up": ("in the end no task succeeded any more", "到最后已没有任务成功"),
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
     "lead_queued": ("the service stands {stable} at once, but is not much faster than one after another",
         "服务的稳定并发数为 {stable}，但并不比逐个处理快多少"),
     "lead_stands": ("the service stands {stable} at once", "服务的稳定并发数为 {stable}"),
+    "lead_provisional": ("{stable} at once look stable, which is not confirmed", "并发 {stable} 看起来稳定，但尚未确认"),
     "lead_stands_none": ("the service does not stand even one task", "服务连单个任务也无法稳定完成"),
     "at_least": ("at least {count}", "{count} 以上"),
     "lead_stands_open": ("how many tasks at once the service stands is not known", "服务的稳定并发数尚不清楚"),
@@ -48,6 +50,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "same_ids": ("The service gave {count} submissions task ids that others have, too: their results prove nothing, so "
         "the run never passes.",
         "服务给 {count} 次提交返回了重复的任务 ID：这些结果不足为证，因此不能算通过。"),
+    "no_ids": ("{count} {count:|task was|tasks were} done without a task id, though others have one: the run "
+        "never passes.",
+        "有 {count} 个成功的任务没有任务 ID，而其他任务都有：因此不能算通过。"),
+    "cut_settings": ("What the run was judged by is not recorded as it can have been ({names}), so it never passes.",
+        "记录中的判定设置缺失或不可能成立（{names}），因此不能算通过。"),
     "ramp_memory": ("The {role} held {after:,.0f} MB at rest after the ramp, against {before:,.0f} before: a "
         "high-water "
         "mark or a leak, which a ramp alone does not tell.",
@@ -88,13 +95,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "band_good": ("good (under {limit:g} MB)", "良好（低于 {limit:g} MB）"),
     "band_poor": ("poor ({limit:g} to {bad:g} MB)", "较差（{limit:g}–{bad:g} MB）"),
     "band_bad": ("bad (above {bad:g} MB)", "严重（超过 {bad:g} MB）"),
-    "delta_text": ("the worker keeps {median:+,.1f} MB after a task on {clip} (median of {tasks} after first use, "
+    "delta_text": ("the {role} keeps {median:+,.1f} MB after a task on {clip} (median of {tasks} after first use, "
         "at most {highest:+,.1f}): {band}",
-        "每处理完一个 {clip}，worker 内存变化 {median:+,.1f} MB（首次使用之后 {tasks} 个任务的中位数，最大 "
+        "每处理完一个 {clip}，{role} 内存变化 {median:+,.1f} MB（首次使用之后 {tasks} 个任务的中位数，最大 "
         "{highest:+,.1f} MB）：{band}"),
-    "delta_mapped": ("{median:+,.1f} MB of RSS in the worker after a task on {clip}, but only {private:+,.1f} MB of "
+    "delta_mapped": ("{median:+,.1f} MB of RSS in the {role} after a task on {clip}, but only {private:+,.1f} MB of "
         "private memory: the rest is mapped files, which the kernel can take back",
-        "每处理完一个 {clip}，worker 的 RSS 变化 {median:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文"
+        "每处理完一个 {clip}，{role} 的 RSS 变化 {median:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文"
         "件，"
         "内核可以收回"),
     "delta_gave_up": ("no task succeeded any more: the last {failed} {failed:|one|ones} failed ({kinds})",
@@ -102,27 +109,28 @@ WORDS: dict[str, tuple[str, str]] = {
     "delta_few": ("{median:+,.1f} MB, but only {tasks} of {submitted} tasks on {clip} after its first use succeeded "
         "and came to rest",
         "变化 {median:+,.1f} MB，但 {clip} 首次使用之后的 {submitted} 个任务中，只有 {tasks} 个成功且内存回到稳定"),
-    "baseline_text": ("at the end of the leak phase the worker held {kept:+,.1f} MB against {base:,.1f} MB after "
+    "baseline_text": ("at the end of the leak phase the {works} held {kept:+,.1f} MB against {base:,.1f} MB after "
         "first use",
-        "泄漏测试结束时，worker 内存与首次使用（第 0 轮）后的 {base:,.1f} MB 相比变化 {kept:+,.1f} MB"),
-    "baseline_text_ramp": ("at the end of the leak phase the worker held {kept:+,.1f} MB against {base:,.1f} MB "
+        "泄漏测试结束时，{works} 内存与首次使用（第 0 轮）后的 {base:,.1f} MB 相比变化 {kept:+,.1f} MB"),
+    "baseline_text_ramp": ("at the end of the leak phase the {works} held {kept:+,.1f} MB against {base:,.1f} MB "
         "after first use, after the ramp {after_ramp:+,.1f} MB",
-        "与首次使用（第 0 轮）后的 {base:,.1f} MB 相比，worker 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结"
+        "与首次使用（第 0 轮）后的 {base:,.1f} MB 相比，{works} 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结"
         "束后变化 {after_ramp:+,.1f} MB"),
-    "baseline_ramp": ("{kept:+,.1f} MB in the worker after the leak phase, but {after_ramp:+,.1f} MB in the {role} "
+    "baseline_ramp": ("{kept:+,.1f} MB in the {works} after the leak phase, but {after_ramp:+,.1f} MB in the {role} "
         "after the ramp: either the high-water mark of many tasks at once, which stays but does not grow, or a leak "
         "that appears only under parallel load, which loaded cycles tell (--phase loaded)",
-        "泄漏测试结束时 worker 变化 {kept:+,.1f} MB；但并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB。可能是多任"
+        "泄漏测试结束时 {works} 变化 {kept:+,.1f} MB；但并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB。可能是多任"
         "务并发留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。可用负载循环（--phase "
         "loaded）区分"),
-    "baseline_mapped": ("{kept:+,.1f} MB of RSS in the worker at the end of the leak phase, but only "
+    "baseline_mapped": ("{kept:+,.1f} MB of RSS in the {works} at the end of the leak phase, but only "
         "{private:+,.1f} MB of private memory: the rest is mapped files, which the kernel can take back",
-        "泄漏测试结束时 worker 的 RSS 变化 {kept:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文件，内核"
+        "泄漏测试结束时 {works} 的 RSS 变化 {kept:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文件，内核"
         "可以"
         "收回"),
-    "baseline_recycled": ("worker processes are recycled: while they live they hold at most {contained:+,.1f} MB more "
+    "baseline_recycled": ("processes of the {works} are recycled: while they live they hold at most "
+        "{contained:+,.1f} MB more "
         "than after first use",
-        "worker 进程会被定期回收：存活期间最多比首次使用后多占 {contained:+,.1f} MB"),
+        "{works} 进程会被定期回收：存活期间最多比首次使用后多占 {contained:+,.1f} MB"),
     "baseline_loaded_leak": ("the {grows} leaks under load: {rate:,.1f} MB per round of {size} concurrent tasks",
         "{grows} 在负载下有泄漏：每轮 {size} 个并发任务增长 {rate:,.1f} MB"),
     "baseline_high_water": ("{after_ramp:+,.1f} MB in the {role} after the ramp: the high-water mark of many tasks at "
@@ -142,8 +150,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "baseline_unsettled": ("memory never came to rest for a reading ({kept:+,.1f} MB, unsettled): raise "
         "--settle-timeout",
         "内存始终没有稳定下来，读数（{kept:+,.1f} MB）不可靠：请调大 --settle-timeout"),
-    "baseline_replaced": ("{kept:+,.1f} MB, but a worker was replaced on the way and took its memory with it",
-        "变化 {kept:+,.1f} MB，但中途有 worker 被替换，它占用的内存随之消失，读数不能作数"),
+    "baseline_replaced": ("{kept:+,.1f} MB, but a process of the {works} was replaced on the way and took its memory "
+        "with it",
+        "变化 {kept:+,.1f} MB，但中途有 {works} 进程被替换，它占用的内存随之消失，读数不能作数"),
     "growth_text": ("{roles}", "{roles}"),
     "growth_LEAK": ("{role}: LEAK ({rate:,.1f} MB per cycle)", "{role} 有泄漏（每轮增长 {rate:,.1f} MB）"),
     "growth_NO LEAK": ("{role}: NO LEAK (at most {bound:,.1f} MB per cycle)",
@@ -172,6 +181,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "stable_provisional": ("{stable} tasks at once look stable, but the record does not hold the runs that confirm it: "
         "{runs} of that level, and the one that fails once more",
         "{stable} 个任务并发时看起来稳定，但记录中没有用来确认的运行：该级应有 {runs} 次，失败的一级应再跑一次"),
+    "stable_contradicted": ("{stable} tasks at once passed in the ramp, but {failed} {failed:|task|tasks} failed when "
+        "{at} at once were run again in loaded cycles",
+        "并发测试中 {stable} 个任务并发时稳定，但之后的负载循环以并发 {at} 重跑时有 {failed} 个任务失败"),
     "stable_failed": ("{breach}", "{breach}"),
     "stable_open": ("levels {lowest} to {highest} were tested; {stop}",
         "从并发 {lowest} 测起，最高测到 {highest}；{stop}"),
@@ -215,11 +227,19 @@ WORDS: dict[str, tuple[str, str]] = {
     "memory_clean": ("Memory: no leak found in {roles}. {reason}.", "内存：{roles} 未发现泄漏。{reason}。"),
     "memory_small": ("Memory: the {role} {reason}.", "内存：{role} {reason}。"),
     "memory_open": ("Memory: not decided for the {role}: {reason}.", "内存：{role} 无法判定。{reason}。"),
+    "memory_ramp": ("Memory: not judged: {reason}; at rest the {role} held {before:,.0f} MB when the ramp began and "
+        "{after:,.0f} MB after it.",
+        "内存：未作判定。{reason}；空闲时 {role} 在并发测试开始时占用 {before:,.0f} MB，结束后占用 {after:,.0f} MB。"),
+    "recycled": ("Processes of the {roles} were replaced between tasks {count} {count:|time|times}, which is no crash.",
+        "{roles} 的进程在任务之间被替换 {count} 次，不算意外退出。"),
+    "memory_none_role": ("Memory: not judged for the {role}: {reason}.", "内存：{role} 未作判定。{reason}。"),
     "memory_none": ("Memory: not judged: {reason}.", "内存：未作判定。{reason}。"),
     "old_sentence": ("Memory: not judged: the results record a process of at most {recorded:,.1f} MB, while others "
         "that did the work reached {peak:,.0f} MB and still held {held:,.0f} MB at their last sample.",
         "内存：未作判定。结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} "
         "MB，最后一次采样时仍占用 {held:,.0f} MB。"),
+    "ramp_doubt": ("Concurrency: {reason}; {stop}.", "并发：{reason}；{stop}。"),
+    "explained": ("{what}: {why}.", "{what}：{why}。"),
     "ramp_none": ("Concurrency: not tested: {reason}.", "并发：未测试。{reason}。"),
     "ramp_head": ("Concurrency: up to {stable} at once without a failure, {real_time}; {stop}. {together}",
         "并发：稳定并发数为 {stable}（无失败），{real_time}；{stop}。{together}"),
@@ -263,6 +283,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "改后重跑，并用 --baseline {file} 对比。"),
     "next_empty": ("Next: ask the service for the text of such a task, and test with clips of speech.",
         "下一步：查看这类任务返回的文本，并改用有语音的音频测试。"),
+    "next_ids": ("Next: see why the service gives several submissions one task id, then repeat the run.",
+        "下一步：查明服务为何给多次提交返回同一个任务 ID，然后重跑。"),
+    "next_watch": ("Next: find the process that does the work and have it watched (--list, --watch, --pid), then "
+        "repeat the run.",
+        "下一步：找出真正执行任务的进程并加以监控（--list、--watch、--pid），然后重跑。"),
     "next_failed": ("Next: see why tasks of the leak phase fail (the table of failures), then repeat the run.",
         "下一步：查明泄漏测试中的任务为何失败（见失败一览表），然后重跑。"),
     "next_loaded": ("Next: look in the {role} for what stays after tasks that overlap, then repeat this test and "
@@ -314,6 +339,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "part_run": ("The run", "测试概况"),
     "part_memory": ("Memory", "内存"),
     "part_ramp": ("Concurrency", "并发"),
+    "part_loaded": ("Memory under load", "负载下的内存"),
+    "loaded_head": ("{size} {size:|task was|tasks were} released together again and again, at rest in between; a "
+        "cycle is one such "
+        "round.",
+        "反复同时提交 {size} 个任务，每轮之间等内存稳定；一轮即一次。"),
     "part_resources": ("Resources", "资源占用"),
     "part_method": ("How the numbers were taken, and what they do not say", "数据如何采集，以及不能说明什么"),
     "part_input": ("What was read", "读取情况"),
@@ -475,13 +505,19 @@ WORDS: dict[str, tuple[str, str]] = {
     "ramp_knee": ("Knee (smallest level within 5 % of the highest throughput, timing error and single outliers set "
         "aside): {value}",
         "吞吐拐点（扣除计时误差、剔除单次突出值之后，达到最高吞吐量 95% 的最小并发数）：{value}"),
+    "caches": ("The service caches: {clip} sent once more came back after {again:.2f} s, while a new recording of it "
+        "takes {usual:.2f} s.",
+        "服务有缓存：重复发送同一个 {clip} 只用 {again:.2f} s，而新的录音需要 {usual:.2f} s。"),
+    "identical": ("Every upload of {clips} was the same file: what a service keeps per new recording, or caches, does "
+        "not show.",
+        "每次上传的 {clips} 都是同一个文件：服务按新录音保留的内存或缓存无法看出。"),
     "coarse_polls": ("Polls tell when a task was done to {percent:.0f} % of its turnaround at the lowest level: "
         "figures "
         "are that coarse",
         "在最低一级，轮询判断任务完成时刻的误差约为完成时间的 {percent:.0f}%：各项数字也只有这样的精度"),
-    "slow_page": ("The result page takes about {seconds:.1f} s to answer, so tasks seem to take as long as it does: "
-        "whether they were done together is not measured",
-        "结果查询接口约需 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出"),
+    "together_slow_page": ("The result page takes about {seconds:.1f} s to answer, so tasks seem to take as long as it "
+        "does: whether they were done together is not measured.",
+        "结果查询接口约需 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出。"),
     "knee_slow_polls": ("not measured: the result page is slow to answer", "未测量（结果查询接口答复太慢）"),
     "rates_line": ("{role}: {per_cycle:+,.1f} MB per cycle, {per_task:+,.1f} per task, {per_hour:+,.0f} per hour of "
         "this "
@@ -490,7 +526,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "grows_idle": ("The {role} grows as fast while no task runs: by the clock, not by tasks.",
         "没有任务时 {role} 也以同样速度增长：随时间增长，而不是随任务增长。"),
     "grown_pid": ("Most of it is in process {pid}.", "其中大部分在进程 {pid}。"),
-    "small_lasts": ("1 GB of free memory lasts {time} of this load", "按此负载，1 GB 空闲内存可用 {time}"),
+    "small_lasts": ("that is {time} of this load", "按此负载约合 {time}"),
     "ramp_parallel": ("Effective parallelism (highest throughput over that of one task): {value}",
         "有效并行度（最高吞吐与单任务吞吐之比）：{value}"),
     "no_level_one": ("not measured: level 1 was not run or has no throughput", "未测量（没有并发 1 的有效数据）"),
@@ -770,8 +806,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "reason_recycled_calm": ("no growth above {high:.1f} MB per cycle while its processes live; they were replaced in "
         "{times} {times:|cycle|cycles}, after about {tasks:g} tasks each",
         "进程存活期间每轮增长不超过 {high:.1f} MB；有 {times} 轮发生替换，每个进程约处理 {tasks:g} 个任务"),
-    "reason_failing_growth": ("grew by {slope:.1f} MB per cycle over {cycles} cycles in which tasks failed: too few "
-        "for a verdict",
+    "reason_failing_growth": ("grew by {slope:.1f} MB per cycle over {cycles} {cycles:|cycle|cycles} in which tasks "
+        "failed: too few for a verdict",
         "在有任务失败的 {cycles} 轮中平均每轮增长 {slope:.1f} MB：轮数太少，无法判定"),
     "reason_failed_task": ("a task failed in cycle {cycle}: {cycles} {cycles:|reading|readings} in a row since "
         "then, {more} more needed",

@@ -30,6 +30,11 @@ class Section:
         return SPAN.findall(FENCED.sub("", self.text))
 
     @property
+    def blocks(self) -> list[tuple[str, str]]:
+        """Its fenced blocks, kind and text, without comments, which are in the guide's language."""
+        return [(kind, "\n".join(without_comments(body))) for kind, body in FENCED.findall(self.text)]
+
+    @property
     def rows(self) -> list[list[str]]:
         """The cells of its tables, without heads."""
         lines = [line for line in self.text.splitlines() if line.startswith("|")]
@@ -52,11 +57,16 @@ def sections(path: Path) -> list[Section]:
     return [Section(len(m[1]), m[2], text[m.end() : end]) for m, end in zip(heads, ends, strict=True)]
 
 
+def without_comments(block: str) -> list[str]:
+    """The lines of a block that are more than a comment; one that goes on is one line."""
+    lines = (re.sub(r"(^|\s+)#.*", "", line).rstrip() for line in block.replace("\\\n", " ").splitlines())
+    return [line for line in lines if line]
+
+
 def commands(path: Path) -> list[str]:
     """Every command line in the document's `sh` blocks, without comments."""
     blocks = [body for kind, body in FENCED.findall(path.read_text(encoding="utf-8")) if kind == "sh"]
-    lines = [line for body in blocks for line in body.replace("\\\n", " ").splitlines()]
-    return [line for line in (re.sub(r"\s+#.*", "", line).strip() for line in lines) if line]
+    return [line.strip() for body in blocks for line in without_comments(body)]
 
 
 def all_commands() -> list[str]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from memory_leak_stress_test import Death, LevelFacts, ProcessMemory, RoleMemory, TaskResult
+from memory_leak_stress_test import Death, LevelFacts, ProcessMemory, RoleMemory, Settings, TaskResult
 from stress_report import recording
 from stress_report.judging import Judged, judge
 
@@ -38,7 +38,7 @@ def task(second: float, phase: str, clip: str, roles: dict[str, RoleMemory], **c
         "", phase, moment(second), f"{clip}.wav", length / 31.25, length, 1, "success", empty_text=False, rtf=0.1,
         processing_time=length / 10, time_error=0.1, settled=True, sample_gap_s=0.2, memory=roles,
         worker_rss_before_mb=before, worker_rss_after_mb=after, worker_rss_delta_mb=delta, worker_rss_peak_mb=after,
-        settings={"phase": "all", "url": "http://127.0.0.1:8000"}, host={"name": "h", "cpus": 2})
+        settings=Settings(url="http://127.0.0.1:8000").for_record(), host={"name": "h", "cpus": 2})
     return dataclasses.replace(result, **changes)
 
 
@@ -73,15 +73,38 @@ def ramp(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency") ->
     return [result for each in results for result in each]
 
 
+def with_long_delta(mb: float, private: float | None = None) -> list[TaskResult]:
+    """RSS, and private memory by as much unless said otherwise, grows by so much across long tasks."""
+    results = healthy()
+    for result in results:
+        if result.phase == "leak" and result.audio_file == "long.wav" and result.cycle:
+            worker, result.worker_rss_delta_mb = result.memory["worker"], mb
+            before = 700.0 - (mb if private is None else private)
+            result.memory = {"worker": dataclasses.replace(worker, private_before_mb=before, private_after_mb=700.0)}
+    return results
+
+
 def healthy() -> list[TaskResult]:
     """A run that passes: flat memory, stable up to five at once, confirmed."""
     return leak_phase() + confirmed(*(level(size) for size in range(1, 6)))
 
 
-def confirmed(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency") -> list[TaskResult]:
-    """A ramp whose last level has been run twice more."""
-    size = list(levels[-1])[0].concurrency
-    return ramp(*levels, stop=stop) + level(size, 2) + level(size, 3)
+def loaded_phase(readings: Sequence[float], size: int = 5, **changes: Any) -> list[TaskResult]:
+    """Rounds of so many short tasks at once; readings as in leak_phase()."""
+    return [task(4000 + 30 * cycle, "loaded", "short", {"worker": memory(before, after)}, concurrency=size, cycle=cycle,
+                 **changes)
+            for cycle, (before, after) in enumerate(itertools.pairwise(readings)) for _ in range(size)]
+
+
+def confirmed(*levels: Iterable[TaskResult], stop: str | None = "max_concurrency",
+              after: float = 700.0) -> list[TaskResult]:
+    """A ramp and the runs that confirm its answer: a last level that failed once more, the highest stable one twice."""
+    groups = [list(each) for each in levels]
+    failed = groups[-1] if any(result.status != "success" for result in groups[-1]) else []
+    again = [dataclasses.replace(result, level_run=2, level=LevelFacts()) for result in failed]
+    size = len(groups[-2 if failed else -1]) if len(groups) > bool(failed) else 0
+    return ramp(*groups, stop=stop) + again + (
+        level(size, 2, after=after) + level(size, 3, after=after) if size else [])
 
 
 def with_settings(results: list[TaskResult], **settings: Any) -> list[TaskResult]:

@@ -83,7 +83,8 @@ def test_values_of_fields_are_sent_as_json_writes_them(tmp_path: Path) -> None:
         ({"submit": "/asr", "token_header": "X Key"}, "the field token_header must be the name of an HTTP header"),
         ({"submit": "/asr", "text": "result..text"}, "the field text must be a place in the answer"),
         ({"submit": "/asr", "duration_unit": "min"}, 'the field duration_unit must be s or ms, and not "min"'),
-        ({"submit": "/asr", "watch": {"cron": "x"}}, "the field watch must be a table of roles (worker, api, backend)"),
+        ({"submit": "/asr", "watch": {"cron": "x"}}, "the field watch must be a table of roles (worker, api, "
+         "backend, redis)"),
         ({"submit": "/asr", "watch": {"api": "("}}, "the field watch must be a table of roles"),
         ({"submit": "/asr", "watch": {"api": []}}, "the field watch must be a table of roles"),
         (QUEUED | {"done": "ok"}, 'the field done must be a list of words of the answer'),

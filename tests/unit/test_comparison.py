@@ -19,7 +19,7 @@ from unit.reader_runs import (
     with_settings,
 )
 
-BOTH = [50.0] * 12, [50.0 + 40 * n for n in range(12)]  # an API that does not leak, and one that does
+BOTH = [50.0] * 14, [50.0 + 60 * n for n in range(14)]  # an API that does not leak, and one that does
 
 
 @pytest.mark.parametrize(("before", "after", "key"), [
@@ -30,7 +30,7 @@ BOTH = [50.0] * 12, [50.0 + 40 * n for n in range(12)]  # an API that does not l
     (leak_phase(FLAT[:5]), leak_phase(FLAT), "fix_unproven"),
     (leak_phase(FLAT[:5]), leak_phase(LEAKING), "fix_still_leaks"),
     (leak_phase(LEAKING), leak_phase(FLAT[:5]), "fix_open"),
-    (leak_phase(LEAKING[:12], BOTH[0]), leak_phase(FLAT, BOTH[1]), "fix_other_leaks"),
+    (leak_phase(LEAKING, BOTH[0]), leak_phase(FLAT, BOTH[1]), "fix_other_leaks"),
     (leak_phase(FLAT, BOTH[1]), leak_phase(FLAT, BOTH[0]), "fix_shown")])
 def test_comparison_says_whether_the_fix_is_shown(
     tmp_path: Path, before: list[TaskResult], after: list[TaskResult], key: str

@@ -667,6 +667,17 @@ def test_private_and_rss_readings_are_never_mixed() -> None:
 # -------------------------------------------------------------------------------------------- what breaks a series
 
 
+@pytest.mark.parametrize("cycle", [1, 2, 3, 4])
+def test_a_rise_is_not_lost_with_a_reading(cycle: int) -> None:
+    """100 MB in cycle 2, then calm: whether that is over takes more cycles, whichever reading is not there."""
+    results = leak_run([700.0] + [800.0] * 12, warm=700)
+    assert worker(results).growth.reason == "rises_not_over"
+    for result in results:
+        if result.cycle == cycle:
+            result.memory["worker"].private_after_mb = None
+    assert worker(results).growth.verdict == "INCONCLUSIVE"
+
+
 def fail(results: list[TaskResult], cycle: int) -> list[TaskResult]:
     next(result for result in results if result.cycle == cycle).status = "failed"
     return results
@@ -755,14 +766,17 @@ def test_a_replaced_worker_breaks_the_series(place: int, seen_ending: bool, cycl
     assert worker(replaced_from(place, seen_ending=seen_ending)).breaks == [(cycle, "replaced")]
 
 
-def recycled(kept: float, *, life: int, cycles: int, workers: int = 1) -> list[TaskResult]:
-    """Workers that load 200 MB at their first task, keep so much per task and are replaced after `life` of them."""
+def recycled(kept: float, *, life: int, cycles: int, workers: int = 1, second_use: float = 0.0) -> list[TaskResult]:
+    """Workers that load 200 MB at their first task, keep so much per task and are replaced after `life` of them.
+
+    `second_use`: what a life's first use of its second clip adds.
+    """
     results: list[TaskResult] = []
     before = 30.0 * workers
     for place in range(2 * cycles + 2):
         age, lived = divmod(place, workers * life)[1], place // (workers * life)
         tasks = [age // workers + (age % workers >= n) for n in range(workers)]  # each worker's, so far
-        held = [30.0 + (200.0 + kept * n if n else 0.0) for n in tasks]
+        held = [30.0 + (200.0 + kept * n + second_use * (n > 1) if n else 0.0) for n in tasks]
         processes = [ProcessMemory(100 + 10 * lived + n, f"life {lived}", "rq", 900.0, False, resident=True, root=True,
                                    held_mb=mb) for n, mb in enumerate(held)]
         clip = (SHORT, LONG)[place % 2]
@@ -781,6 +795,32 @@ def test_growth_within_lives_is_put_end_to_end_without_first_use(workers: int) -
     assert found.facts["contained"] == pytest.approx(200, abs=51)
     calm = worker(recycled(0.0, life=6, cycles=20, workers=workers)).growth
     assert (calm.verdict, calm.reason) == ("NO LEAK", "recycled_calm")
+
+
+@pytest.mark.parametrize("life", [4, 5])
+def test_short_lives_are_judged_by_their_tasks(life: int) -> None:
+    """Of 4 or 5 tasks a life has one or two steps past first use: too few for a cycle's, enough for a task's growth."""
+    found = worker(recycled(50.0, life=life, cycles=20)).growth
+    assert (found.verdict, found.reason) == ("LEAK", "recycled_leak")
+    assert found.mb_per_cycle == pytest.approx(100, rel=0.01)
+    assert found.facts["per_task"] == pytest.approx(50, rel=0.01)
+    assert found.facts["low"] > 90
+    calm = worker(recycled(0.0, life=life, cycles=20)).growth
+    assert (calm.verdict, calm.reason) == ("NO LEAK", "recycled_calm")
+    jumpy = worker(recycled(3.0, life=life, cycles=20)).growth
+    assert jumpy.verdict != "LEAK"
+
+
+@pytest.mark.parametrize("mb", [-60.0, -30.0, 60.0])
+def test_a_further_clips_first_use_in_every_life_is_no_leak_and_hides_none(mb: float) -> None:
+    assert worker(recycled(0.0, life=4, cycles=20, second_use=mb)).growth.verdict != "LEAK"
+    assert worker(recycled(50.0, life=4, cycles=20, second_use=mb)).growth.verdict == "LEAK"
+    assert worker(recycled(15.0, life=4, cycles=20, second_use=mb)).growth.verdict != "NO LEAK"
+
+
+def test_memory_given_back_at_each_first_use_hides_no_growth() -> None:
+    """+15 MB per task and -15 at each life's first use of its second clip: too few steps to accuse, none to clear."""
+    assert worker(recycled(15.0, life=3, cycles=14, second_use=-30.0)).growth.verdict == "INCONCLUSIVE"
 
 
 def test_lives_too_short_to_show_growth_decide_nothing() -> None:

@@ -21,19 +21,21 @@ import analyze_stress_test as reader
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import LevelFacts, ProcessMemory, RoleMemory, TaskResult
 from stress_report import findings
-from stress_report.concurrency import KNEE_SHARE, STOPS
-from stress_report.judging import DELTA_BAD_MB, GOOD_LEVEL, NEEDED_LEVEL
+from stress_report.concurrency import COARSE, KNEE_LEVELS, KNEE_SHARE, STOPS, judge_ramp
+from stress_report.judging import DELTA_BAD_MB, GOOD_LEVEL, NEEDED_LEVEL, judge
+from stress_report.recording import OF_A_BATCH, read_run, result_from_json
 from stress_report.saying import Words
 from stress_report.words import LANGUAGES, WORDS
 from support import guides, make_examples
 from support.guides import CHINESE, ENGLISH, GUIDES, README, ROOT, Section
+from unit.test_growth_simulation import SCENARIOS
 
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
 # Sections by their place, which is the same in both guides: numbers of headings in the document, the title is 0.
-(TITLE, PURPOSE, FILES, RESULTS, KINDS, COLUMNS, BEFORE, RUNNING, OPTIONS, PHASES, LEAK, RAMP, READING, CRASH, REPORT,
- READER_OPTIONS, SUMMARY, COMPARING, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE, UNREADABLE, OTHER, CRITERIA,
- STATUSES) = range(27)
+(TITLE, PURPOSE, FILES, RESULTS, KINDS, COLUMNS, BEFORE, WATCHED, RUNNING, OPTIONS, APIS, DESCRIPTION, UPLOADS, PHASES,
+ LEAK, RULE, RAMP, LOADED, READING, CRASH, REPORT, READER_OPTIONS, SUMMARY, COMPARING, TROUBLE, NO_START, USAGE,
+ MEANWHILE, INCONCLUSIVE, UNREADABLE, OTHER, CRITERIA, STATUSES) = range(33)
 
 
 def section(guide: Path, place: int) -> Section:
@@ -73,7 +75,7 @@ def test_both_guides_give_the_same_numbers(place: int) -> None:
 @pytest.mark.parametrize("place", range(STATUSES + 1))
 def test_both_guides_show_the_same_blocks_and_table_rows(place: int) -> None:
     english, chinese = (section(guide, place) for guide in GUIDES)
-    assert guides.FENCED.findall(english.text) == guides.FENCED.findall(chinese.text)
+    assert english.blocks == chinese.blocks
     assert len(english.rows) == len(chinese.rows)
     assert [len(row) for row in english.rows] == [len(row) for row in chinese.rows]
 
@@ -133,6 +135,7 @@ def test_every_option_is_explained_with_its_default(
     assert set(explained) == set(options)
     for option, default in explained.items():
         meant = options[option]
+        meant = meant.name if isinstance(meant, instrument.ApiDescription) else meant
         shown = "" if meant is None or isinstance(meant, (bool, list)) or meant == argparse.SUPPRESS else (
             f"{meant:g}" if isinstance(meant, float) else str(meant))
         assert default == shown, option
@@ -141,7 +144,8 @@ def test_every_option_is_explained_with_its_default(
 @pytest.mark.parametrize("path", [README, *GUIDES], ids=lambda path: path.name)
 def test_every_option_named_anywhere_exists(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {*options_of(instrument, monkeypatch), *options_of(reader, monkeypatch)}
-    foreign = {"--help", "--host", "--port"}  # argparse's own; uvicorn's, and the embedded service's
+    foreign = {"--help", "--host", "--port", "--workers",  # argparse's own; uvicorn's, and the embedded service's
+               "--max-jobs", "--max-requests", "--max-tasks-per-child"}  # of rq, gunicorn and celery
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", path.read_text(encoding="utf-8"))) - known <= foreign
 
 
@@ -173,10 +177,74 @@ def test_every_field_of_the_results_is_explained_and_no_other(guide: Path) -> No
 
 @both
 def test_every_recorded_setting_and_host_fact_is_named(guide: Path) -> None:
-    text = section(guide, RESULTS).text
     for title, keys in (("settings", instrument.Settings().for_record()), ("host", instrument.host_facts())):
-        paragraph = next(p for p in text.split("\n\n") if p.strip().startswith(f"`{title}`"))
-        assert set(guides.SPAN.findall(paragraph)) - {title} == set(keys)
+        assert set(guides.SPAN.findall(paragraph(guide, title))) - {title} == set(keys)
+
+
+@both
+def test_every_field_of_a_death_and_of_the_busiest_other_process_is_named(guide: Path) -> None:
+    assert set(guides.SPAN.findall(paragraph(guide, "deaths"))) - {"deaths"} == set(field_names(instrument.Death))
+    busiest = next(row for row in section(guide, RESULTS).rows if row[0] == "`busiest_other`")
+    assert guides.SPAN.findall(busiest[-1]) == field_names(instrument.Busy)
+
+
+def paragraph(guide: Path, title: str) -> str:
+    """The paragraph of the fields of a line that begins with this name."""
+    return next(p for p in section(guide, RESULTS).text.split("\n\n") if p.strip().startswith(f"`{title}`"))
+
+
+@both
+def test_the_fields_known_only_at_rest_are_named_by_the_first_and_the_last_of_them(guide: Path) -> None:
+    of_a_batch = field_names(TaskResult)[field_names(TaskResult).index("worker_rss_after_mb") :]
+    assert tuple(of_a_batch[: of_a_batch.index("level") + 1]) == OF_A_BATCH
+    assert "`worker_rss_after_mb` to `level`" in section(ENGLISH, RESULTS).text
+    assert "`worker_rss_after_mb` 到 `level`" in section(CHINESE, RESULTS).text
+    assert f" {instrument.SCHEMA}" in next(row for row in section(guide, RESULTS).rows if row[0] == "`schema`")[-1]
+
+
+@both
+def test_every_known_api_is_explained_with_what_it_takes(guide: Path) -> None:
+    assert section(guide, APIS).keys == list(instrument.APIS)
+    for api, row in zip(instrument.APIS.values(), section(guide, APIS).rows, strict=True):
+        assert f"{api.method} {api.submit}" in row[2]
+        assert f"`{api.file_field}`" in row[2]
+        assert (f"`{api.poll}`" in row[3]) is (api.poll is not None)
+        assert (f"`{api.health}`" == row[4]) is (api.health is not None)
+    assert f" {instrument.PROBE_S:g} " in section(guide, APIS).text
+
+
+@both
+def test_every_field_of_a_description_is_explained_with_its_default(guide: Path) -> None:
+    rows = {field: row for row in section(guide, DESCRIPTION).rows for field in guides.SPAN.findall(row[0])}
+    assert list(rows) == [name for name in field_names(instrument.ApiDescription) if name != "name"]
+    for field in dataclasses.fields(instrument.ApiDescription):
+        if isinstance(field.default, str) and field.default:
+            assert rows[field.name][2] == f"`{field.default}`"
+
+
+@both
+def test_the_descriptions_shown_are_those_of_the_files(guide: Path) -> None:
+    text = section(guide, DESCRIPTION).text
+    files = [ROOT / name for name in re.findall(r"`(tests/api_examples/[\w-]+\.json)`", text)]
+    assert sorted(files) == sorted((ROOT / "tests/api_examples").iterdir())
+    shown = [json.loads(body) for kind, body in guides.FENCED.findall(text) if kind == "json"]
+    assert shown == [json.loads(path.read_text(encoding="utf-8")) for path in files]
+
+
+@both
+def test_every_way_to_upload_is_explained(guide: Path) -> None:
+    ways = [instrument.DISTINCT, instrument.IDENTICAL, instrument.REPEAT]
+    assert re.findall(r"^- `(\w+)`", section(guide, UPLOADS).text, re.M) == ways
+
+
+@both
+def test_every_role_is_explained_and_the_reasons_shown_are_those_of_the_program(guide: Path) -> None:
+    roles = [key for key in section(guide, WATCHED).keys if key in instrument.ROLES]
+    assert sorted(roles) == sorted(instrument.ROLES)
+    (_, listed), = section(guide, WATCHED).blocks
+    reasons = [re.escape(text).replace(r"\{about\}", ".+?") for text in instrument.REASONS.values()]
+    for line in (line for line in listed.splitlines() if line.startswith("  ")):
+        assert any(re.search(f": {reason}$", line) for reason in reasons), line
 
 
 @both
@@ -187,15 +255,49 @@ def test_every_column_of_the_csv_is_explained_in_order(guide: Path) -> None:
 @both
 def test_every_kind_of_failure_is_explained(guide: Path) -> None:
     kinds = set(error_kinds(sources()[0]))
+    assert instrument.TOOL_FAULT in kinds
     assert set(section(guide, KINDS).keys) == kinds
     assert all(Words("en").kind(kind) != kind for kind in kinds), "a report says what each means"
 
 
+@both
+def test_every_fact_of_a_failure_is_named_with_its_kind(guide: Path) -> None:
+    named = {kind: set(guides.SPAN.findall(row[-1])) for kind, row in zip(section(guide, KINDS).keys,
+                                                                         section(guide, KINDS).rows, strict=True)}
+    written: dict[str, set[str]] = {kind: set() for kind in named}
+    for node in ast.walk(sources()[0]):
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in ("TaskError", "outcome.failed"):
+            for kind in strings(node.args[0]):
+                written[kind] |= set(facts_given(node))
+    assert named == written
+
+
+def facts_given(node: ast.Call) -> Iterator[str]:
+    """Names of the facts of TaskError("stalled", idle_s=…) or outcome.failed("stalled", facts={"idle_s": …})."""
+    for keyword in node.keywords:
+        if isinstance(keyword.value, ast.Dict):
+            yield from (str(ast.literal_eval(key)) for key in keyword.value.keys if key)
+        elif keyword.arg == "field":
+            continue  # of the first task, which is in no result
+        elif keyword.arg:
+            yield keyword.arg
+        elif isinstance(keyword.value, ast.Call):  # **answer.facts()
+            yield from dict_keys(ast.unparse(keyword.value.func).rpartition(".")[2])
+
+
+def dict_keys(function: str) -> Iterator[str]:
+    """Names in the records that this function of the instrument returns."""
+    for node in ast.walk(sources()[0]):
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            yield from (str(ast.literal_eval(key)) for part in ast.walk(node) if isinstance(part, ast.Dict)
+                        for key in part.keys if key)
+
+
 def error_kinds(tree: ast.Module) -> Iterator[str]:
-    """What the instrument can write as error_kind: what TaskError and Outcome are made with, or a kind is set to."""
+    """What the instrument can write as error_kind: what failures are made with, or a kind is set to."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            given = {"TaskError": node.args[:1], "Outcome": node.args[2:3]}.get(ast.unparse(node.func), [])
+            given = {"TaskError": node.args[:1], "outcome.failed": node.args[:1]}.get(ast.unparse(node.func), [])
         elif isinstance(node, ast.Assign):
             given = [value for name, value in assignments(node) if re.fullmatch(r"(.*\.)?(error_)?kind", name)]
         else:
@@ -217,6 +319,8 @@ def strings(node: ast.AST) -> Iterator[str]:
     """The strings an expression can be; what an f-string puts in is written <code>."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
+    elif isinstance(node, ast.Name) and node.id.isupper():  # a constant of the instrument
+        yield str(getattr(instrument, node.id))
     elif isinstance(node, ast.IfExp):
         yield from strings(node.body)
         yield from strings(node.orelse)
@@ -227,7 +331,10 @@ def strings(node: ast.AST) -> Iterator[str]:
 @both
 def test_names_of_the_files_are_those_written(guide: Path, tmp_path: Path) -> None:
     jsonl, csv = instrument.new_files(tmp_path)
-    patterns = [re.sub(r"\d{8}_\d{6}", "TIME", path.name) for path in (jsonl, csv, jsonl.with_suffix(".md"))]
+    log = instrument.ResultLog(jsonl)
+    log.close()
+    written = (jsonl, log.pending, csv, jsonl.with_suffix(".md"))
+    patterns = [re.sub(r"\d{8}_\d{6}", "TIME", path.name) for path in written]
     charts = [f"memory_leak_stress_test_TIME.{name}.svg" for name in ("memory", "concurrency")]
     named = [re.sub(r"\d{8}_\d{6}", "TIME", key) for key in section(guide, FILES).keys]
     assert named == patterns + charts
@@ -249,16 +356,14 @@ def test_every_verdict_is_explained(guide: Path) -> None:
 
 
 @both
-def test_every_criterion_is_explained_and_stands_in_the_checklist(guide: Path) -> None:
-    explained = [*section(guide, LEAK).keys, *section(guide, RAMP).keys]
-    assert set(explained) & set(findings.CRITERIA) == set(findings.CRITERIA)
-    assert set(findings.CRITERIA) <= set(section(guide, CRITERIA).spans)
+def test_every_criterion_is_explained_in_the_checklist(guide: Path) -> None:
+    explained = re.findall(r"^- \[ \] `(\w+)`[:：]", section(guide, CRITERIA).text, re.M)
+    assert tuple(explained) == findings.CRITERIA
 
 
 @both
 def test_every_stop_reason_is_explained(guide: Path) -> None:
-    keys = [key for key in section(guide, RAMP).keys if key not in findings.CRITERIA]
-    assert keys == list(STOPS)
+    assert section(guide, RAMP).keys == list(STOPS)
 
 
 @both
@@ -278,7 +383,8 @@ def test_every_field_of_the_summary_is_explained(
     assert set(rows) == {*content, "first_breach", "levels"}
     assert set(content["criteria"][0]) <= rows["criteria"]
     assert set(content["leak"]["worker"]) == rows["leak"]
-    assert set(content["concurrency"]) == rows["concurrency"]
+    assert f" {content['version']}" in next(row for row in section(guide, SUMMARY).rows if row[0] == "`version`")[1]
+    assert set(content["concurrency"]) | {"found", "too_few_levels", "slow_polls"} == rows["concurrency"]
     assert set(content["concurrency"]["first_breach"]) == rows["first_breach"]
     assert set(content["concurrency"]["levels"][0]) == rows["levels"]
     assert set(content["comparison"]) | {"--baseline"} == rows["comparison"]
@@ -288,7 +394,8 @@ def recorded(folder: Path) -> Path:
     """A run of a few lines, enough for every part of a summary."""
     def line(number: int, **fields: Any) -> str:
         memory = {"worker": RoleMemory(100.0, 100.0, 90.0, 90.0, 120.0, [])}
-        given: dict[str, Any] = {"status": "success", "rtf": 0.1, "processing_time": 3.0, "memory": memory, **fields}
+        given: dict[str, Any] = {"status": "success", "rtf": 0.1, "processing_time": 3.0, "memory": memory,
+                                 "settled": True, "batch": number, **fields}
         return TaskResult(f"a_c1_{number:04d}", timestamp="2025-12-09T23:30:15", audio_file="a.wav", audio_size_mb=1.0,
                           audio_seconds=30.0, concurrency=1, **given).to_json()
 
@@ -304,21 +411,31 @@ def recorded(folder: Path) -> Path:
 CONSTANTS = [  # what the guides' sentences quote, and where
     (LEAK, f"{instrument.MOST_WARM_UP}", ("at most {}", "最多 {}")),
     (LEAK, f"{instrument.MORE_WARM_UPS}", ("up to {} rounds more", "最多再补 {} 次")),
-    (LEAK, f"{instrument.SETTLE_MB:g}", ("within\n   {} MB", "不超过 {} MB")),
+    (LEAK, f"{instrument.SETTLE_MB:g}", ("within {} MB", "不超过 {} MB")),
     (LEAK, f"{instrument.SETTLE_S:g}", ("for {} s", "在 {} 秒内")),
-    (LEAK, f"{instrument.WINDOW}", ("at least {};", "至少需要 {} 个")),
-    (LEAK, f"{instrument.LEAK_CYCLES}", ("at least {} cycles", "不少于 {} 轮")),
-    (LEAK, f"{instrument.SURE_TOLERANCES}", ("surely {} times the tolerance", "容差的 {} 倍")),
     (LEAK, f"{instrument.GIVE_UP_CYCLES}", ("after {} cycles in a row", "连续 {} 轮")),
+    (RULE, f"{instrument.WINDOW}", ("at least {} of them", "至少需要 {} 个")),
+    (RULE, f"{instrument.LEAK_CYCLES}", ("**from {} cycles on**", "**{} 轮起**")),
+    (RULE, f"{instrument.MIN_CYCLES}", ("**from {} cycles on** (or `--min-cycles`", "**{} 轮起**（`--min-cycles`")),
+    (RULE, f"{100 * instrument.KEEPS_UP:g}", ("at {} % or more", "增速不低于前一窗口的 {}%")),
+    (RULE, f"{instrument.SURE_TOLERANCES}", ("surely by {} times the tolerance", "容差的 {} 倍")),
+    (RULE, f"{100 * instrument.CALM_SHARE:g}", ("over the last {} % of the readings", "最近 {}% 的读数")),
+    (RULE, f"{100 * instrument.CHANCE:g}", ("below {} %", "须低于 {}%")),
+    (RULE, f"{100 * instrument.CHANCE_OF_ONE:g}", ("({} % for a single jump)", "只有一次跳增时为 {}%")),
+    (RESULTS, f"{instrument.SETTLE_S:g}", ("over the last {} s before", "最后 {} 秒内")),
     (RAMP, f"{instrument.BASE_RUNS}", ("1 task {} times", "跑 {} 次单任务")),
     (RAMP, f"{instrument.CONFIRM_RUNS}", ("until it has {} runs", "补足 {} 次")),
-    (RAMP, f"{NEEDED_LEVEL}", ("at least {} tasks", "至少 {} 个任务")),
-    (RAMP, f"{GOOD_LEVEL}", ("({} is good)", "（{} 个为良好）")),
+    (CRITERIA, f"{NEEDED_LEVEL}", ("at least {} concurrent tasks", "至少 {} 个任务")),
+    (CRITERIA, f"{GOOD_LEVEL}", ("({} is good)", "（{} 个为良好）")),
+    (CRITERIA, f"{instrument.Settings.delta_limit_mb:g}", ("is within {} MB", "相差不到 {} MB")),
     (READING, f"{DELTA_BAD_MB:g}", ("above {} MB bad", "超过 {} MB 严重")),
     (READING, f"{instrument.Settings.delta_limit_mb:g}", ("under {} MB is good", "低于 {} MB 良好")),
     (READING, f"{100 * KNEE_SHARE:g}", ("with {} % of", "吞吐量 {}%")),
+    (READING, f"{KNEE_LEVELS}", ("not among fewer than {};", "不足 {} 级")),
+    (READING, f"{100 * COARSE:g}", ("by more than {} % of a task", "任务耗时的 {}%")),
     (KINDS, f"{instrument.SUBMIT_TIMEOUT_S:g}", ("({} s)", "（{} 秒）")),
     (KINDS, f"{instrument.LOST_AFTER}", ("{} times in a row", "连续 {} 次")),
+    (OPTIONS, f"{instrument.Settings.max_cycles}", ("without it {}, or", "不写时为 {}，若")),
     (OTHER, f"{100 * instrument.CLIENT_SPREAD:g}", ("than {} % of their median", "中位数的 {}%")),
     (OTHER, f"{1000 * instrument.SPREAD_FLOOR_S:g}", ("than {} ms", "超过 {} 毫秒")),
     (OTHER, f"{instrument.CLIENT_CPU:g}", ("more than {} % of a core", "单核的 {}%")),
@@ -330,6 +447,75 @@ CONSTANTS = [  # what the guides' sentences quote, and where
 def test_numbers_quoted_are_those_of_the_program(place: int, number: str, phrases: tuple[str, str]) -> None:
     for guide, phrase in zip(GUIDES, phrases, strict=True):
         assert phrase.format(number) in section(guide, place).text
+
+
+RATES = {  # the guide's rows of simulated series, and the scenario whose limits the simulation is held to
+    "flat, noise 30 MB": "flat, sd 30",
+    "grows by 5 MB per cycle, noise 2 MB": "5 per cycle, sd 2",
+    "a warm-up of 300 MB that slows down over 8 tasks": "warm-up 300, tau 8 tasks",
+    "leak of 12 MB per cycle": "leak 12, sd 10",
+    "leak of 20 MB per cycle, noise 30 MB": "leak 20, sd 30",
+    "leak of 50 MB per cycle": "leak 50, sd 10",
+    "leak of 58 MB in one cycle of 3.5, by chance": "58 by chance, one in 3.5",
+    "leak of 200 MB in one cycle of 5, by chance": "200 by chance, one in 5",
+    "a heap growing by 60 MB per cycle, collected every 12":
+        "heap of 60 x 12: one in four is not collected in time",
+}
+
+
+@pytest.mark.parametrize("row", section(ENGLISH, RULE).rows, ids=lambda row: row[0])
+def test_the_error_rates_shown_are_those_the_rule_is_held_to(row: list[str]) -> None:
+    scenario = next(each for each in SCENARIOS if each.name == RATES[row[0]])
+    leak, no_leak, inconclusive, cycles = map(float, row[1:])
+    assert scenario.leak[0] <= leak <= scenario.leak[1]
+    assert scenario.no_leak[0] <= no_leak <= scenario.no_leak[1]
+    assert leak + no_leak + inconclusive == 100
+    assert instrument.MIN_CYCLES <= cycles <= instrument.Settings.max_cycles
+
+
+def test_every_error_rate_is_shown_in_both_guides() -> None:
+    assert [row[0] for row in section(ENGLISH, RULE).rows] == list(RATES)
+    english, chinese = ([row[1:] for row in section(guide, RULE).rows] for guide in GUIDES)
+    assert english == chinese
+
+
+# --------------------------------------------------------------------------------------------- after a crash
+
+FIRST, SECOND = (
+    TaskResult(f"a_c2_{number:04d}", "concurrency", "2025-12-09T23:30:15", "a.wav", 1.0, 30.0, 2, "success", batch=1,
+               level_run=1, processing_time=3.0, rtf=0.1,
+               settings=instrument.Settings(no_watch=True).for_record()).to_json() + "\n" for number in (1, 2))
+AT_REST = dataclasses.replace(result_from_json(SECOND), level=LevelFacts()).to_json() + "\n"
+
+
+@pytest.mark.parametrize(("row", "english", "chinese", "lines", "pending", "results", "skipped"), [
+    (0, "there is no line", "没有这一行", FIRST, None, 1, 0),
+    (1, "skipped and counted", "跳过并计数", FIRST + SECOND[:90], None, 1, 1),
+    (2, "the pending result counts", "采用 pending 中的结果", FIRST, SECOND, 2, 0),
+    (3, "the torn line is dropped", "丢弃残缺的行", FIRST + SECOND[:90], SECOND, 2, 0),
+    (4, "the line of the JSONL counts", "以 JSONL 的行为准", FIRST + AT_REST, SECOND.replace("3.0", "4.0"), 2, 0),
+])
+def test_what_the_guides_say_of_a_crash_is_what_the_reader_makes_of_it(
+    row: int, english: str, chinese: str, lines: str, pending: str | None, results: int, skipped: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "memory_leak_stress_test_20251209_233015.jsonl"
+    path.write_text(lines, encoding="utf-8")
+    if pending:
+        path.with_suffix(".pending.json").write_text(pending, encoding="utf-8")
+    run = read_run(path, None)
+    assert [result.processing_time for result in run.results] == [3.0] * results
+    assert run.skipped.total() == skipped
+    assert judge_ramp(run).levels[0].complete is (row == 4)  # else it ended before what is known at rest was written
+    assert judge(run).verdict == "inconclusive"  # its end is not there
+    for guide, words in zip(GUIDES, (english, chinese), strict=True):
+        assert words in section(guide, CRASH).rows[row][1]
+
+
+@both
+def test_the_table_of_crashes_also_names_a_full_disk(guide: Path) -> None:
+    rows = section(guide, CRASH).rows
+    assert len(rows) == 6
+    assert f" {instrument.EXIT_INCONCLUSIVE} " in rows[-1][1]  # that the log is cut back is tested with the log
 
 
 # ------------------------------------------------------------------------------------------------- messages
@@ -362,8 +548,10 @@ def messages() -> Iterator[tuple[int, str]]:
 
 def is_warning(text: str) -> bool:
     """Whether a person at the terminal is told of trouble; a whole sentence, not a piece of one."""
-    return text.startswith(("WARNING ", "leak phase ends", "ramp ends", "the answer is not confirmed",
-                            "Recorded but not judged", "self-check FAILED")) or "RAM free" in text or "is flaky" in text
+    begins = ("WARNING ", "ramp ends", "after the ramp", "the answer is not confirmed", "Recorded but not judged",
+              "The report cannot be made", "This is a fault of this tool", "self-check FAILED")
+    holds = ("RAM free", "is flaky", " ended while ", " phase ends: ")
+    return text.startswith(begins) or any(part in text for part in holds)
 
 
 MESSAGES = sorted({(place, text.removeprefix("WARNING ")) for place, text in messages()} - {(MEANWHILE, "…")})
@@ -403,8 +591,8 @@ def test_every_reason_for_no_verdict_is_explained(guide: Path) -> None:
     chinese = [words for row in rows for words in re.findall("「(.+?)」", row[0])]
     reasons = {key: tuple(re.sub(r"\{\w+:\|.*?\|(.*?)\}", r"\1", text) for text in texts)  # of many
                for key, texts in WORDS.items() if key.startswith("reason_")}
-    decided = {"reason_" + key for key in ("steady_growth", "fast_growth", "horses_leak", "no_growth",
-                                         "small_growth", "fork_per_job")}
+    decided = {"reason_" + key for key in ("steady_growth", "fast_growth", "horses_leak", "no_growth", "small_growth",
+                                           "fork_per_job", "recycled_leak", "recycled_calm")}
     for key, (in_english, in_chinese) in reasons.items():
         if key in decided:
             continue

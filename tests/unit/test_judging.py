@@ -18,6 +18,7 @@ from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
     LEAKING,
+    confirmed,
     healthy,
     judged,
     leak_phase,
@@ -27,6 +28,7 @@ from unit.reader_runs import (
     ramp,
     sample_rows,
     statuses,
+    with_long_delta,
     with_settings,
 )
 
@@ -36,14 +38,6 @@ def test_a_healthy_run_passes_every_criterion(tmp_path: Path) -> None:
     assert set(statuses(run).values()) == {"pass"}
     assert run.verdict == "pass"
     assert (run.ramp.max_stable, run.ramp.max_real_time, run.ramp.stop_reason) == (5, 5, "max_concurrency")
-
-
-def with_long_delta(mb: float) -> list[TaskResult]:
-    results = healthy()
-    for result in results:
-        if result.phase == "leak" and result.audio_file == "long.wav" and result.cycle:
-            result.worker_rss_delta_mb = mb
-    return results
 
 
 @pytest.mark.parametrize(("mb", "status", "band"), [
@@ -92,13 +86,17 @@ def test_min_concurrency_needs_three_at_once(
     tmp_path: Path, highest: int, failed_at: int | None, status: str, stable: int
 ) -> None:
     levels = [level(size, failed=int(size == failed_at)) for size in range(1, highest + 1)]
-    run = judged(tmp_path, ramp(*levels, stop="failure" if failed_at else "max_concurrency"))
+    run = judged(tmp_path, confirmed(*levels, stop="failure" if failed_at else "max_concurrency"))
     assert (statuses(run)["min_concurrency"], run.ramp.max_stable) == (status, stable)
 
 
 def without_memory(results: list[TaskResult]) -> list[TaskResult]:
     results[-1].memory = {}
     return results
+
+
+def unwatched(results: list[TaskResult]) -> list[TaskResult]:
+    return [dataclasses.replace(result, memory={}) for result in results]
 
 
 def unsettled(results: list[TaskResult]) -> list[TaskResult]:
@@ -153,8 +151,10 @@ MISSING: list[tuple[str, Callable[[], list[TaskResult]], dict[str, Any], str, st
     ("most long tasks failed", lambda: long_tasks_fail(healthy()), {}, "long_audio_delta", "inconclusive"),
     ("tasks failed in the leak phase", lambda: long_tasks_fail(healthy()), {}, "no_cumulative_growth", "inconclusive"),
     ("a line does not say who was alive", lambda: without_memory(healthy()), {}, "no_worker_crash", "inconclusive"),
-    ("a worker was replaced: baseline", lambda: replaced_worker(healthy()), {}, "return_to_baseline", "inconclusive"),
-    ("a worker was replaced: growth", lambda: replaced_worker(healthy()), {}, "no_cumulative_growth", "inconclusive"),
+    ("replaced, and its lives are too short: baseline", lambda: replaced_worker(leak_phase(FLAT[:9])), {},
+     "return_to_baseline", "inconclusive"),
+    ("replaced, and its lives are too short: growth", lambda: replaced_worker(leak_phase(FLAT[:9])), {},
+     "no_cumulative_growth", "inconclusive"),
     ("the API died in the ramp", lambda: api_dies(healthy()), {}, "no_worker_crash", "fail"),
     ("a role that leaks beside one that does not", lambda: leak_phase(FLAT, [50 + 60.0 * n for n in range(12)]), {},
      "no_cumulative_growth", "fail"),
@@ -207,9 +207,9 @@ def test_a_task_cut_off_by_the_user_neither_fails_its_level_nor_lets_the_run_pas
 
 @pytest.mark.parametrize(("settings", "results", "open_ones"), [
     ({"phase": "leak"}, leak_phase, {"min_concurrency", "rtf_under_load"}),
-    ({"phase": "concurrency"}, lambda: ramp(*(level(n) for n in range(1, 6))),
+    ({"phase": "concurrency"}, lambda: confirmed(*(level(n) for n in range(1, 6))),
      {"long_audio_delta", "return_to_baseline", "no_cumulative_growth"}),
-    ({"no_watch": True, "phase": "concurrency"}, lambda: ramp(*(level(n) for n in range(1, 6))),
+    ({"no_watch": True, "phase": "concurrency"}, lambda: unwatched(confirmed(*(level(n) for n in range(1, 6)))),
      {"long_audio_delta", "return_to_baseline", "no_cumulative_growth", "no_worker_crash"})])
 def test_what_was_not_asked_for_does_not_withhold_a_pass_but_is_named(
     tmp_path: Path, settings: dict[str, Any], results: Callable[[], list[TaskResult]], open_ones: set[str]
@@ -228,8 +228,8 @@ def test_a_run_without_its_second_phase_is_open(tmp_path: Path) -> None:
 
 def after_the_ramp(role: str, mb: float, *, pid: int = 100) -> list[TaskResult]:
     """A clean leak phase, then a ramp after which a role holds so much more than after first use."""
-    lines = leak_phase(api=[50.0] * 12) + ramp(*(level(size) for size in range(1, 6)))
-    for result in lines[-15:]:
+    lines = leak_phase(api=[50.0] * 12) + confirmed(*(level(size) for size in range(1, 6)))
+    for result in lines[-25:]:
         result.memory = {"worker": memory(700.0, 700.0), "api": memory(50.0, 50.0, 200)}
         held = result.memory[role].after_mb or 0.0
         result.memory[role] = memory(held, held + mb, pid if role == "worker" else 200)
@@ -247,7 +247,7 @@ def test_memory_that_stays_after_the_ramp_is_never_a_pass_nor_a_shown_fix(tmp_pa
     assert f"+900.0 MB in the {role} after the ramp" in say.note(run.criteria[1].text)
     assert "Whether memory leaks is not decided" in headline(run, say)
     assert "no growth per cycle" in memory_sentence(run, say)
-    assert "run the ramp a second time" in next_sentence(run, say)
+    assert "--phase loaded --at-once 5" in next_sentence(run, say)
     fix, _, _ = compare(judged(folders[0], leak_phase(LEAKING)), run)
     assert fix.key == "fix_doubt"
     assert f"+900.0 MB in the {role}" in say.note(fix)
@@ -288,7 +288,7 @@ def test_a_service_that_recognises_nothing_does_not_pass(tmp_path: Path) -> None
     assert run.verdict == "inconclusive"
     assert "1 task was done without a word of text" in headline(run, say)
     assert summary(run, say)["input"]["empty_texts"] == 1
-    unknown = judged(tmp_path, healthy())
+    unknown = judged(tmp_path, [dataclasses.replace(result, empty_text=None) for result in healthy()])
     assert summary(unknown, say)["input"]["empty_texts"] is None, "no result says whether there was text"
 
 

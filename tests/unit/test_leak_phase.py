@@ -46,6 +46,7 @@ class PretendedTest:
         self.sampler = SimpleNamespace(watched=lambda: workers, serving=lambda: len(workers), works="worker")
         self.sent: list[tuple[int | None, str, int]] = []
         self.status = "success"
+        self.unused: Reading | None = None
         self.phases: set[str] = set()
 
     def at_rest(self) -> Reading:

@@ -134,6 +134,6 @@ def test_the_report_names_the_command_that_repeats_the_run(tmp_path: Path) -> No
     results = with_settings(healthy(), watch={"worker": ["my worker", "other"], "api": "odd"}, pid={"api": [4700]},
                             rtf_limit=0.0)
     assert run(tmp_path, results, "--no-charts") == 0
-    command = ("python3 tests/memory_leak_stress_test.py --url http://127.0.0.1:8000 --watch 'worker=my worker' "
-               "--watch worker=other --pid api=4700 --rtf-limit 0")
+    command = ("python3 tests/memory_leak_stress_test.py --url http://127.0.0.1:8000 --rtf-limit 0 "
+               "--watch 'worker=my worker' --watch worker=other --pid api=4700")
     assert command in (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()

@@ -58,7 +58,7 @@ def test_growth_below_the_tolerance_follows_nothing() -> None:
     assert (found.growth.verdict, found.follows) == ("NO LEAK", None)
 
 
-@pytest.mark.parametrize(("cycles", "reason"), [(12, "horses_leak"), (10, "horses_growing")])
+@pytest.mark.parametrize(("cycles", "reason"), [(13, "horses_leak"), (12, "horses_growing")])
 def test_growth_of_work_horses_follows_their_clip(cycles: int, reason: str) -> None:
     found = worker(leak_run([30.0] * cycles, first=30, make=forking(lambda cycle: 600.0 + 25 * cycle)))
     assert (found.growth.reason, found.follows) == (reason, LONG)

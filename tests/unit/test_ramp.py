@@ -46,7 +46,7 @@ def task(size: int, run: int = 1, *, taken: float = 2.0, error: str | None = Non
     return TaskResult("clip_c1_0001", "concurrency", "2026-01-01T00:00:00", "clip.wav", 0.3, AUDIO_S, size,
                       "success" if done else "failed", level_run=run, error_kind=error, error=words,
                       processing_time=taken if done else None, rtf=taken / AUDIO_S if done else None,
-                      time_error=time_error, level=level, deaths=list(deaths))
+                      time_error=time_error, level=level or LevelFacts(), deaths=list(deaths))
 
 
 def level_run(size: int, run: int = 1, *, step: float = 2.0, **more: Any) -> list[TaskResult]:

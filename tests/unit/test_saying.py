@@ -21,13 +21,16 @@ from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
     LEAKING,
+    confirmed,
     healthy,
     judged,
     leak_phase,
     level,
+    loaded_phase,
     moment,
     ramp,
     sample_rows,
+    with_long_delta,
 )
 
 
@@ -45,10 +48,23 @@ def test_figures_and_counts_in_words(template: str, value: float | None, text: s
     ("crash_unread", "none seen, but 1 result is missing or does not say which processes were alive",
      "none seen, but 2 results are missing or do not say which processes were alive"),
     ("rows_left_out", "1 row in the middle is left out here; all stand in the JSONL.",
-     "2 rows in the middle are left out here; all stand in the JSONL.")])
+     "2 rows in the middle are left out here; all stand in the JSONL."),
+    ("no_text", "1 task was done, but the answer held no text: no sign that the service did any work, so the run never "
+     "passes.", "2 tasks were done, but the answer held no text: no sign that the service did any work, so the run "
+     "never passes."),
+    ("recycled", "Processes of the api were replaced between tasks 1 time, which is no crash.",
+     "Processes of the api were replaced between tasks 2 times, which is no crash."),
+    ("crash_recycled", "none crashed; 1 process was replaced between tasks (the first: it)",
+     "none crashed; 2 processes were replaced between tasks (the first: it)"),
+    ("stable_contradicted", "5 tasks at once passed in the ramp, but 1 task failed when 4 at once were run again in "
+     "loaded cycles", "5 tasks at once passed in the ramp, but 2 tasks failed when 4 at once were run again in loaded "
+     "cycles"),
+    ("whole_minutes", "1 minute", "2 minutes"), ("hours", "1 hour", "2 hours")])
 def test_words_bend_to_their_count(key: str, one: str, two: str) -> None:
     say = Words("en")
-    assert (say(key, count=1), say(key, count=2)) == (one, two)
+    for count, text in ((1, one), (2, two)):
+        counted = dict.fromkeys(("count", "failed", "minutes", "hours"), count)
+        assert say(key, **counted, roles="api", first="it", stable=5, at=4) == text
 
 
 def test_no_english_sentence_has_a_count_that_may_be_one_before_a_fixed_plural() -> None:
@@ -63,14 +79,27 @@ def changed(results: Sequence[TaskResult], which: Callable[[TaskResult], object]
 
 
 def backend_leaks() -> list[TaskResult]:
-    results = leak_phase(FLAT, [50.0 + 40 * n for n in range(12)])
+    results = leak_phase(FLAT, [50.0 + 60 * n for n in range(12)])
     for result in results:
         result.memory["backend"] = result.memory.pop("api")
     return results
 
 
 def held_after_the_ramp() -> list[TaskResult]:
-    return leak_phase() + ramp(*(level(size, after=1600.0) for size in range(1, 6)))
+    return leak_phase() + confirmed(*(level(size) for size in range(1, 5)), level(5, after=1600.0), after=1600.0)
+
+
+def after_loaded_cycles(kept: float, cycles: int = 13) -> list[TaskResult]:
+    """Memory held after the ramp, and rounds of five at once that keep so much more each."""
+    return held_after_the_ramp() + loaded_phase([1600.0, 1600.0] + [1600.0 + kept * n for n in range(1, cycles + 1)])
+
+
+def idle_worker() -> list[TaskResult]:
+    """As though another process did the work: the worker used no CPU."""
+    results = healthy()
+    for result in results:
+        result.memory = {"worker": dataclasses.replace(result.memory["worker"], cpu_s=0.0, rest_cpu_percent=0.1)}
+    return results
 
 
 FIVE = [level(size) for size in range(1, 6)]
@@ -79,13 +108,17 @@ ADVISED: list[tuple[str, list[TaskResult]]] = [
     ("next_leak_go", backend_leaks()),
     ("next_leak", leak_phase(LEAKING) + ramp(*FIVE)),
     ("next_crash", leak_phase() + ramp(*FIVE, level(6, deaths=DEATHS), stop="worker_died")),
-    ("next_high_delta", changed(healthy(), lambda r: r.audio_file == "long.wav", worker_rss_delta_mb=300.0)),
+    ("next_loaded", after_loaded_cycles(60.0)),
+    ("next_failed", changed(leak_phase(), lambda r: (r.cycle or 0) > 7, status="failed", error_kind="task_failed")),
+    ("next_high_delta", with_long_delta(300.0)),
     ("next_concurrency", leak_phase() + ramp(level(1), level(2), level(3, failed=1), stop="failure")),
     ("next_slow", changed(healthy(), lambda r: r.concurrency == 2, rtf=1.5)),
     ("next_empty", changed(healthy(), lambda r: r.cycle == 3, empty_text=True)),
+    ("next_ids", changed(healthy(), lambda r: r.cycle == 3, task_id="1")),
     ("next_failed", changed(healthy(), lambda r: r.cycle == 3, status="failed", error_kind="task_failed")),
+    ("next_loaded_alone", held_after_the_ramp()),
     ("next_whole", leak_phase()),
-    ("next_ramp", held_after_the_ramp()),
+    ("next_watch", idle_worker()),
     ("next_unsettled", changed(healthy(), lambda r: r.cycle, settled=False)),
     ("next_sampler_gap", changed(healthy(), lambda r: r.cycle == 3, sample_gap_s=12.0)),
     ("next_gap_unknown", changed(healthy(), lambda r: True, sample_gap_s=None)),

@@ -16,7 +16,7 @@ from unit.reader_runs import (
 )
 
 LEAK_KEYS = {"verdict", "mb_per_cycle", "upper_bound_mb_per_cycle", "first_use_growth_mb", "peak_mb", "cycles",
-             "reason"}
+             "reason", "mb_per_hour", "pid"}
 LEVEL_KEYS = {"concurrency", "runs", "submitted", "succeeded", "rtf_median", "rtf_max", "turnaround_median_s",
               "turnaround_max_s", "audio_seconds_per_second", "worker_peak_mb", "client_limited", "stable"}
 
@@ -30,6 +30,7 @@ def test_json_is_the_agreed_summary_and_nothing_else(tmp_path: Path, capsys: pyt
     assert [c["id"] for c in content["criteria"]] == list(findings.CRITERIA)
     assert all(set(c) == {"id", "status", "observed", "limit", "text"} for c in content["criteria"])
     assert set(content["leak"]["worker"]) == LEAK_KEYS
+    assert content["leak_under_load"] == {}
     ramp_content = content["concurrency"]
     assert set(ramp_content) == {"max_stable", "max_real_time", "knee", "knee_reason", "effective_parallelism",
                                  "stop_reason", "first_breach", "levels"}

@@ -22,7 +22,7 @@ from stress_report.saying import Words, reason
 from stress_report.summary import summary
 from stress_report.terminal import print_summary
 from stress_report.words import LANGUAGES, WORDS
-from unit import test_growth_rule, test_judging, test_legacy, test_recording, test_saying
+from unit import test_cases, test_growth_rule, test_judging, test_legacy, test_proof, test_recording, test_saying
 from unit.reader_checks import recorded, without
 from unit.reader_runs import (
     CSV_HEAD,
@@ -37,6 +37,7 @@ from unit.reader_runs import (
     ramp,
     record,
     sample_rows,
+    with_long_delta,
     with_settings,
 )
 
@@ -131,15 +132,24 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     "no level 1": lambda: ramp(level(2), level(3)),
     "RSS alone": lambda: [dataclasses.replace(r, memory={"worker": dataclasses.replace(
         r.memory["worker"], private_before_mb=None, private_after_mb=None)}) for r in leak_phase()],
-    "kept 600 MB per long task": lambda: test_judging.with_long_delta(600.0),
+    "kept 600 MB per long task": lambda: with_long_delta(600.0),
     "no reading": lambda: [dataclasses.replace(r, memory={}) for r in leak_phase()],
     "a reading missing": lambda: [dataclasses.replace(r, memory={} if r.cycle == 5 else r.memory)
                                   for r in leak_phase()],
     "both clips": lambda: [dataclasses.replace(r, memory={"worker": memory(700.0 + 30 * n, 730.0 + 30 * n)})
                            for n, r in enumerate(leak_phase())],
+    "replaced between tasks, and both roles have more to say": lambda: test_judging.replaced_worker(
+        leak_phase(LEAKING, [50.0] * 14)),
+    "grows by the clock": lambda: test_proof.with_drift(2.0),
+    "small growth": lambda: leak_phase([700.0 + 4 * n for n in range(-1, 14)]),
+    "decided, and held open": lambda: leak_phase([300.0] + [700.0 + 60 * n for n in range(14)] + [1480.0] * 2),
+    "decided, and contradicted": lambda: leak_phase([300.0] + [700.0 + 60 * n for n in range(14)] + [1480.0] * 60),
     "work-horses": with_helpers,
     "an API never read": lambda: [dataclasses.replace(r, memory=r.memory | {"api": memory(None, None, 200)})
                                   for r in leak_phase()],
+    "a cache, and identical uploads": lambda: [
+        dataclasses.replace(r, upload="identical" if r.cycle else "repeat", processing_time=2.0 if r.cycle else 0.1)
+        for r in leak_phase()],
     "killed for lack of memory": lambda: ramp(level(1), level(2, failed=1, facts={"oom_kills": 1}), stop="failure"),
     "a work-horse died": lambda: failed("worker_died", pid=7, name="rq", workers_left=0),
     "a worker died and nothing moved": lambda: failed("worker_died", pid=7, name="rq", idle_s=9),
@@ -154,7 +164,7 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     f"an answer: {problem}": functools.partial(failed, "bad_response", problem=problem)
     for problem in ("not JSON", "not a JSON object", "empty answer", "cannot be decoded", "HTTP 500")}
 LINES_OF_NO_USE = ("{", "[1]", "null", "9" * 5000, '{"phase": "leak", "test_id": "a"}')
-BAD_FIELDS: tuple[dict[str, Any], ...] = ({"status": 1}, {"phase": "x"}, {"cycle": -1},
+BAD_FIELDS: tuple[dict[str, Any], ...] = ({"status": 1}, {"phase": "x"}, {"cycle": -1}, {"processing_time": 0},
                                         {"test_id": "short_c1_0001", "rtf": 0.5})
 CSVS = ("", CSV_HEAD + sample_rows(range(90_000, 90_009), ("rq", 100, 1.0)),
         CSV_HEAD + sample_rows(range(9), ("rq", 100, 1.0)),
@@ -170,6 +180,9 @@ def runs_of_others(folder: Path) -> Iterator[Judged]:
     """The runs that other tests are about."""
     yield from (judged(folder, results) for _, results in test_saying.ADVISED)
     yield from (judged(folder, make(), **how) for _, make, how, _, _ in test_judging.MISSING)
+    yield from (judged(folder, make(), **how) for _, make, how, *_ in test_proof.ROWS)
+    yield from test_cases.all_cases()
+    yield test_proof.some_nameless(folder)
     yield from (judge(test_recording.read(folder, text, pending)) for _, text, pending, *_ in test_recording.CRASHES)
     (folder / test_recording.NAME).with_suffix(".pending.json").unlink(missing_ok=True)
 
@@ -228,13 +241,14 @@ def test_every_word_of_the_table_is_said_by_some_run_and_no_other(
     tell(recorded("healthy"), tmp_path, language="zh-CN", drawn=True)
     without("matplotlib", monkeypatch)
     tell(recorded("healthy"), tmp_path, drawn=True)
-    assert sorted(set(WORDS) - heard) == []
+    unsaid = sorted(set(WORDS) - heard)
+    assert unsaid == []
 
 
 def compared(folder: Path) -> None:
     """Every pair of runs that leak, do not, or leave it open."""
-    api = [50.0] * 12, [50.0 + 40 * n for n in range(12)]
-    runs = [leak_phase(LEAKING), leak_phase(FLAT), leak_phase(FLAT[:5]), leak_phase(LEAKING[:12], api[0]),
+    api = [50.0] * 14, [50.0 + 60 * n for n in range(14)]
+    runs = [leak_phase(LEAKING), leak_phase(FLAT), leak_phase(FLAT[:5]), leak_phase(LEAKING, api[0]),
             leak_phase(FLAT, api[1]), test_saying.held_after_the_ramp()]
     sides = [judged(folder, results) for results in runs]
     for before in sides:
@@ -251,7 +265,7 @@ def growths() -> Iterator[GrowthVerdict]:
     """Verdicts of the growth rule for every reason."""
     tables = (*test_growth_rule.MUST_ACCUSE, *test_growth_rule.MUST_CLEAR, *test_growth_rule.MUST_NOT_DECIDE)
     yield from (test_growth_rule.decided(row[1]) for row in tables)
-    for cycles, more in ((10, 0.0), (10, 25.0), (12, 25.0)):
+    for cycles, more in ((10, 0.0), (10, 25.0), (13, 25.0)):
         make = test_growth_rule.forking(lambda cycle, more=more: 600.0 + more * cycle)  # type: ignore[misc]
         yield test_growth_rule.worker(test_growth_rule.leak_run([30.0] * cycles, make=make)).growth
     for facts in ({"pid": None, "name": None}, {"pid": 7, "name": "sleep"}):
