@@ -164,7 +164,8 @@ def test_a_leak_comes_before_a_crash(tmp_path: Path) -> None:
 def test_stable_levels_are_put_in_words_that_tell_a_queue_from_concurrency(
     tmp_path: Path, seconds_at: Callable[[int], float], says: str
 ) -> None:
-    run = judged(tmp_path, ramp(*(level(n, processing_time=seconds_at(n)) for n in range(1, 9))))
+    levels = [*((n, 1) for n in range(1, 9)), (8, 2), (8, 3)]
+    run = judged(tmp_path, ramp(*(level(n, number, processing_time=seconds_at(n)) for n, number in levels)))
     said = ramp_sentence(run, Words("en"))
     begin = WORDS[says][0].partition("{")[0]
     assert begin in said
