@@ -32,6 +32,7 @@ try:
         EXIT_PASS,
         EXIT_USAGE,
         VERSION,
+        replace,
         usable_streams,
     )
     from stress_report.charts import write_charts
@@ -102,6 +103,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INCONCLUSIVE
 
 
+def put(path: Path, content: bytes) -> None:
+    """Write a report whole, in place of an earlier one; to a device or a pipe as it is. Raises OSError."""
+    if path.parent == Path("/dev") or (path.exists() and not path.is_file()):
+        path.write_bytes(content)
+    else:
+        replace(path, content)
+
+
 def write_out(args: argparse.Namespace, judged: Judged, before: Judged | None, say: Words) -> int:
     """Report, charts, summary; returns the exit status."""
     path: Path = args.output or args.run.with_suffix(".md")
@@ -109,7 +118,7 @@ def write_out(args: argparse.Namespace, judged: Judged, before: Judged | None, s
         try:
             charts, notes = ({}, [Note("chart_off")]) if args.no_charts else write_charts(
                 judged, path.parent, path.stem, say)
-            path.write_text(report(judged, before, charts, notes, say), encoding="utf-8")
+            put(path, report(judged, before, charts, notes, say).encode())
         except OSError as error:
             raise Unreadable("cannot_write", file=path, why=str(error.strerror or error)) from None
     if args.json:

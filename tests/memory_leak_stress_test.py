@@ -76,8 +76,8 @@ __all__ = [  # what the reader, the bench and the tests take from here
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR", "IDENTICAL",
     "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth",
     "readings_of", "Breach", "LevelRun", "judge_level_run", "was_recycled", "crashes_and_recycled",
-    # the terminal
-    "usable_streams",
+    # terminal and files
+    "usable_streams", "replace",
     # exit statuses
     "EXIT_PASS", "EXIT_FAIL", "EXIT_USAGE", "EXIT_INCONCLUSIVE", "EXIT_INTERRUPTED",
 ]
@@ -2694,7 +2694,8 @@ def schedule(plan: TickPlan, stop: threading.Event) -> Iterator[Tick]:
 class Sampler:
     """The one thread that looks at processes: it reads memory, writes the CSV, notices deaths. Others ask it."""
 
-    def __init__(self, table: ProcessTable, csv_path: Path | None, interval: float, works: str = "worker") -> None:
+    def __init__(self, table: ProcessTable, csv_path: Path | None, interval: float, works: str = "worker",
+                 folder: int | None = None) -> None:
         self.table = table
         self.works = works  # the role that does the tasks
         self.interval = interval
@@ -2704,7 +2705,7 @@ class Sampler:
         self._latest: Reading | None = None
         self._told: set[str] = set()
         self._last_busy = time.monotonic()
-        self._csv = csv_path.open("w", newline="", encoding="utf-8") if csv_path else None
+        self._csv = os.fdopen(create(csv_path, folder), "w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
         self._total = psutil.virtual_memory().total / MIB
         self._window = Window()
@@ -2787,6 +2788,8 @@ class Sampler:
                     self._rows.writerow((iso, round(elapsed, 3), cell(w.name), w.process.pid, round(cpu, 1),
                                          round(w.sample.rss, 2), round(100 * w.sample.rss / self._total, 2)))
             self._csv.flush()
+            if not os.fstat(self._csv.fileno()).st_nlink:
+                raise FileNotFoundError("it has been deleted")
         except OSError as error:  # a full disk must not pass for a quiet machine; memory is measured all the same
             self.failure = f"the CSV ends early: {error}"
 
@@ -2980,6 +2983,42 @@ class CannotRecord(EndsEarly):
     """The results cannot be written any more."""
 
 
+def create(path: Path, folder: int | None = None) -> int:
+    """Open a new file: never one that exists, nor where a link in its place leads. Raises OSError.
+
+    `folder`: its folder, opened before; whatever has taken its name since does not count.
+    """
+    return os.open(path if folder is None else path.name,
+                   os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
+
+
+def replace(path: Path, content: bytes, folder: int | None = None) -> None:
+    """Put a whole new file in the place of what bears the name; a link there is not followed. Raises OSError."""
+    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    fd = create(new, folder)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
+        names = (new, path) if folder is None else (new.name, path.name)
+        os.replace(*names, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the folder has gone, too
+            os.unlink(new if folder is None else new.name, dir_fd=folder)
+        raise
+
+
+def place_now(folder: int, path: Path) -> Path | None:
+    """Where a file in an open folder is now; None where the folder has been deleted."""
+    if os.fstat(folder).st_nlink == 0:
+        return None
+    try:
+        return Path(os.readlink(f"/proc/self/fd/{folder}"), path.name)
+    except OSError:  # not Linux
+        return path
+
+
 class ResultLog:
     """The JSONL: opened once, only appended to; a line is flushed and fsynced once and never touched again.
 
@@ -2987,14 +3026,15 @@ class ResultLog:
     whether the run goes on after it. Until then it is safe in `<same name>.pending.json`. Methods raise CannotRecord.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.pending = path, path.with_suffix(".pending.json")
+    def __init__(self, path: Path, folder: int | None = None) -> None:
+        self.path, self.pending, self._folder = path, path.with_suffix(".pending.json"), folder
+        self._reserved = False  # the pending file is ours
         self.results: list[TaskResult] = []  # in memory every result of a batch has what its last line has on disk
         self._held: TaskResult | None = None
         self._said: tuple[dict[str, Any], dict[str, Any]] | None = None  # settings and host on the last line
         self._whole = 0  # bytes of whole lines on disk
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+            self._fd = create(path, folder)
         except OSError as error:
             raise self._cannot(error) from None
 
@@ -3009,15 +3049,12 @@ class ResultLog:
             self.release()
             self.results.append(result)
             self._held = result
-        new = self.pending.with_suffix(".tmp")
         try:
-            with new.open("w", encoding="utf-8") as file:
-                file.write(self._line(result))
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self.pending)
+            if not self._reserved:
+                os.close(create(self.pending, self._folder))
+                self._reserved = True
+            replace(self.pending, self._line(result).encode(), self._folder)
         except OSError as error:
-            new.unlink(missing_ok=True)
             raise self._cannot(error) from None
 
     def release(self, *, end: bool = False) -> None:
@@ -3026,7 +3063,9 @@ class ResultLog:
             held, self._held = self._held, None
             held.end = end
             self._write(held)
-            self.pending.unlink(missing_ok=True)
+            self._reserved = False
+            with contextlib.suppress(OSError):  # both whole: the line counts
+                os.unlink(self.pending if self._folder is None else self.pending.name, dir_fd=self._folder)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -3043,6 +3082,8 @@ class ResultLog:
             while written < len(line):
                 written += os.write(self._fd, line[written:])
             os.fsync(self._fd)
+            if not os.fstat(self._fd).st_nlink:
+                raise FileNotFoundError
         except OSError as error:
             with contextlib.suppress(OSError):  # a torn line is skipped when read
                 os.ftruncate(self._fd, self._whole)
@@ -3051,6 +3092,8 @@ class ResultLog:
         self._said = (result.settings, result.host)
 
     def _cannot(self, error: OSError) -> CannotRecord:
+        if isinstance(error, FileNotFoundError):
+            return CannotRecord(f"the test ends early: {self.path} has been deleted, with what was recorded in it")
         return CannotRecord(f"the test ends early: {self.path} cannot be written ({error.strerror}). What it holds is "
                             f"kept; make room (see: df -h {self.path.parent}) and run it again")
 
@@ -4660,7 +4703,7 @@ def run_test(s: Settings) -> int:
     warnings = [check_api(client), too_few_cycles(s), not_varied(s, clips)] if loads else []
     table = None if s.no_watch else find_processes(s)
     unused = table.reading() if table else None
-    make_folder(s.results_dir)
+    folder = open_folder(s.results_dir)
     if loads:
         if not s.quiet:
             say(f"{datetime.now():%H:%M:%S} a first task through the API {s.api.name}")
@@ -4668,13 +4711,13 @@ def run_test(s: Settings) -> int:
     jsonl, resources = new_files(s.results_dir)
     aborted = client.aborted
     end_with_signals(aborted)
-    sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table)) if table else None
+    sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table), folder) if table else None
     cut_short = False
     with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
-            test = StressTest(s, client, clips[0], clips[1], sampler, ResultLog(jsonl), screen, aborted, host_facts(),
-                              unused)
+            log = ResultLog(jsonl, folder)
+            test = StressTest(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), unused)
             try:
                 run_phases(test)
             except EndsEarly as error:
@@ -4685,7 +4728,7 @@ def run_test(s: Settings) -> int:
                 say_error(f"{fault}\n{FAULT_HINT}")
         else:
             screen.event("monitor phase: recording until Ctrl-C")
-            while sampler and sampler.looks and not aborted.wait(SCAN_S):
+            while sampler and not sampler.failure and not aborted.wait(SCAN_S):
                 screen.trouble()
                 sampler.open_window()  # forget those that have ended
             cut_short = not aborted.is_set()
@@ -4693,7 +4736,7 @@ def run_test(s: Settings) -> int:
             screen.event(late)
         screen.trouble()
         screen.event(own_use(time.monotonic() - screen.began))
-    status = report(s, jsonl if loads else None, resources if sampler else None, aborted)
+    status = report(s, folder, jsonl if loads else None, resources if sampler else None, aborted)
     if aborted.is_set():
         return EXIT_INTERRUPTED
     return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
@@ -5033,12 +5076,12 @@ def count_of(ours: Sequence[Choice]) -> str:
     return "all are" if len(ours) > 1 else "the one found is"
 
 
-def make_folder(folder: Path) -> None:
-    """The results folder, made if need be and proven writable. Raises CannotStart."""
+def open_folder(folder: Path) -> int:
+    """The results folder, made if need be and proven writable; its descriptor. Raises CannotStart."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise CannotStart(f"Results folder {folder} is not writable ({error.strerror}); name another with "
                           f"--results-dir, or: sudo chown $USER {folder}") from None
@@ -5050,7 +5093,7 @@ def new_files(folder: Path) -> tuple[Path, Path]:
         stem = datetime.now().strftime("%Y%m%d_%H%M%S")
         jsonl, resources = (folder / f"{name}_{stem}" for name in ("memory_leak_stress_test", "system_resources"))
         files = jsonl.with_suffix(".jsonl"), resources.with_suffix(".csv")
-        if not any(file.exists() for file in files):
+        if not any(map(os.path.lexists, files)):
             return files
         time.sleep(0.1)  # another run began in this second
 
@@ -5073,9 +5116,15 @@ def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], c
         screen.event(warning)
 
 
-def report(s: Settings, jsonl: Path | None, resources: Path | None, aborted: threading.Event) -> int:
+def report(s: Settings, folder: int, jsonl: Path | None, resources: Path | None, aborted: threading.Event) -> int:
     """Start the reader on the new files; its summary goes to the terminal, its exit status is ours."""
     before = aborted.is_set()
+    if not os.path.lexists(jsonl or resources or s.results_dir):  # moved, with all that is in it, or deleted
+        jsonl, resources = (path and place_now(folder, path) for path in (jsonl, resources))
+        if not any(path and path.exists() for path in (jsonl, resources)):
+            say(f"WARNING what was recorded in {s.results_dir} was deleted while the test ran: there is no result")
+            return EXIT_INCONCLUSIVE
+        say(f"WARNING {s.results_dir} was moved while the test ran")
     say(f"results:   {jsonl or 'none (--phase monitor)'}")
     say(f"resources: {resources or 'not recorded (--no-watch)'}")
     reader, recorded = Path(__file__).resolve().with_name("analyze_stress_test.py"), jsonl or resources

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from memory_leak_stress_test import ROLES, SETTLE_S
+from memory_leak_stress_test import ROLES, SETTLE_S, replace
 from stress_report.findings import Note, plain
 from stress_report.judging import Judged
 from stress_report.memory import RoleSeries
@@ -109,7 +110,9 @@ def write_charts(judged: Judged, folder: Path, stem: str, say: Words) -> tuple[d
                 figure = Figure(figsize=(9, height), layout="constrained")
                 draw(judged, figure, pen)
                 files[name] = f"{stem}.{name}.svg"
-                figure.savefig(folder / files[name], metadata={"Date": None, "Creator": None})
+                picture = io.BytesIO()
+                figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
+                replace(folder / files[name], picture.getvalue())
     return files, notes
 
 
