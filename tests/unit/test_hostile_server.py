@@ -23,7 +23,7 @@ from memory_leak_stress_test import APIS, ApiClient, Batch, Clips, Outcome, read
 LIMIT_S = 0.25  # of a whole exchange in these tests
 SPARE_S = 1.6  # for threads, polls and a busy machine
 PACE_S = 0.02  # between the pieces of one that trickles
-HEALTH, SUBMIT, RESULT = "health", "submit", "result"
+HEALTH, SUBMIT, RESULT, OTHER = "health", "submit", "result", ""
 
 Talk = Callable[[socket.socket], None]
 
@@ -63,7 +63,7 @@ def ends(data: bytes = b"", reset: bool = False) -> Talk:
 
 
 GOOD = {HEALTH: says(http('{"status": "ready"}')), SUBMIT: says(http('{"task_id": "t"}')),
-        RESULT: says(http('{"status": "done"}'))}
+        RESULT: says(http('{"status": "done"}')), OTHER: says(http("{}", "404 Not Found"))}
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 SLOW = {
     "never answers": says(b""),
@@ -142,7 +142,7 @@ class Hostile:
             while line := file.readline():
                 headers = dict(iter(lambda: file.readline().lower().strip().partition(b": ")[::2], (b"", b"")))
                 file.read(int(headers.get(b"content-length", 0)))
-                page = next(page for page in (HEALTH, SUBMIT, RESULT) if page.encode() in line)
+                page = next((page for page in (HEALTH, SUBMIT, RESULT) if page.encode() in line), OTHER)
                 self.pages.append(page)
                 self.talks[page](sock)
 
