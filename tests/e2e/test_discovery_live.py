@@ -837,7 +837,7 @@ def test_the_list_says_what_is_watched_and_why_and_ends(house: House, two: tuple
     ours, theirs = two
     with running(house, worker=rq(ours, "asr-queue"), staging=rq(theirs, "asr-queue"),
                  billing=rq(ours, "asr-queue-billing")) as pids:
-        celery = [house.program("celery"), "-c", SLEEP, "--broker", "redis://:secret@127.0.0.1:1"]
+        celery: list[str | Path] = [house.program("celery"), "-c", SLEEP, "--broker", "redis://:secret@127.0.0.1:1"]
         pids["hidden"] = house.start("hidden", celery)
         try:
             command = [sys.executable, str(INSTRUMENT), "--list", "--url", f"http://127.0.0.1:{ours.port}",
