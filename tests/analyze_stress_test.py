@@ -11,7 +11,7 @@ With --json the summary goes to standard output and nothing else does; a report 
 says. Exit status: 0 every criterion passed · 1 a criterion failed · 2 wrong command line or unreadable input ·
 3 inconclusive.
 
-What it is made of stands in stress_report/; what both tools share, the record and its rules, is the instrument's.
+What it is made of is in stress_report/; what both tools share, the record and its rules, is the instrument's.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OF[judged.verdict]
     except Exception:  # Python's own status for it, 1, would say that the service failed a criterion
         traceback.print_exc()
-        print("This is a fault of this tool and says nothing of the service: please report the lines above.",
+        print("This is a fault of this tool and says nothing about the service: please report the lines above.",
               file=sys.stderr)
         return EXIT_INCONCLUSIVE
 

@@ -3,7 +3,7 @@
 # requires-python = ">=3.10"
 # dependencies = ["requests>=2.31", "urllib3>=2.2", "psutil>=6.0", "rich>=13.7", "tinytag>=2.0"]
 # ///
-"""Stress test of a speech-recognition service: is its memory leak gone, and how many requests at once does it stand?
+"""Stress test of a speech-recognition service: is its memory leak gone, how many concurrent requests does it handle?
 
 Run it on the machine that runs the service. It has two phases:
 
@@ -170,7 +170,7 @@ class TaskResult:
     """One submitted task, one line of the JSONL. Times in seconds, memory in MiB; None is "not measured".
 
     A batch is the group of tasks released together: one task in the leak phase, a level run in the ramp. What is
-    known only when memory is at rest after it (from `worker_rss_after_mb` to `level`) stands in its last line alone.
+    known only when memory is at rest after it (from `worker_rss_after_mb` to `level`) is in its last line only.
     """
 
     test_id: str  # "<audio stem>_c<concurrency>_<running number>"
@@ -183,7 +183,7 @@ class TaskResult:
     status: str  # success | failed | timeout
     schema: int = SCHEMA
     batch: int | None = None  # running number of the batch
-    audio_path: str | None = None  # as given on the command line: it tells clips apart, audio_file may not
+    audio_path: str | None = None  # as given on the command line: clips of one name differ in it
     upload: str | None = None  # distinct from all uploads before | identical | repeat (on purpose, of the one before)
     cycle: int | None = None  # leak phase: 0 is the warm-up round, not judged
     level_run: int | None = None  # ramp: 0 is a warm-up task, 1 a level's first run, 2… its confirmations
@@ -214,7 +214,7 @@ class TaskResult:
 
     @property
     def clip(self) -> str:
-        """What tells its clip from others."""
+        """What distinguishes its clip from others."""
         return self.audio_path or self.audio_file
 
     def to_json(self) -> str:
@@ -267,7 +267,7 @@ class ApiDescription:
     health_status: Where | None = None  # None: HTTP 200 is all it says
     healthy: Words = ()  # none: every word that is not among `unhealthy`
     unhealthy: Words = ()
-    queue: UrlPath | None = None  # a page that tells how many workers there are
+    queue: UrlPath | None = None  # a page that reports how many workers there are
     workers: Where | None = None  # ... at this place
     watch: Patterns = field(default_factory=dict)  # as --watch
 
@@ -281,7 +281,7 @@ class ApiDescription:
         return frozenset(code for state in STATES for code in getattr(self, state) if isinstance(code, int))
 
     def state(self, code: int, content: Any) -> str | None:
-        """The state that an answer tells: by its word, else by its HTTP code, else by "any other"; None: unknown."""
+        """The state that an answer reports: by its word, else by its HTTP code, else by "any other"; None: unknown."""
         said = [ANY_OTHER, code]
         if self.status:
             said.append(spoken(found(content, self.status)))
@@ -321,7 +321,7 @@ APIS: Mapping[str, ApiDescription] = {api.name: api for api in (
 
 
 def found(content: Any, place: str | None) -> Any:
-    """What stands at a place of an answer; None where nothing does."""
+    """The value at a place of an answer; None where there is none."""
     for name in place.split(".") if place else ():
         if isinstance(content, list) and not name.isdecimal():
             content = [inner for item in content if (inner := found(item, name)) is not None] or None
@@ -445,13 +445,13 @@ def what_lacks(content: Mapping[str, Any]) -> str | None:
     if not content.get("submit"):
         return "the field submit, the path that takes uploads, is missing"
     if asked and not waits:
-        return f"with id ({asked}) the field poll, the path that tells of a task, is missing"
+        return f"with id ({asked}) the field poll, the path that reports a task, is missing"
     if waits and not asked:
         return f"with poll ({waits}) the field id, the place of the task's id in the answer to a submission, is missing"
     if (asked or content.get("status")) and not content.get("done"):
         return f"with {'id' if asked else 'status'} the field done, the words or HTTP codes of success, is missing"
     if words and not content.get("status"):
-        return f"with words in {words[0]} the field status, the place where they stand, is missing"
+        return f"with words in {words[0]} the field status, the place of these words, is missing"
     return None
 
 
@@ -517,7 +517,7 @@ examples:
   python3 tests/memory_leak_stress_test.py --api openai --field model=Systran/faster-whisper-small
   python3 tests/memory_leak_stress_test.py --phase concurrency --start 4 --max-concurrency 16 --rtf-limit 0
   python3 tests/memory_leak_stress_test.py --pid worker=4711 --pid api=4700
-  python3 tests/memory_leak_stress_test.py --self-check            can this machine see a planted leak?
+  python3 tests/memory_leak_stress_test.py --self-check            can this machine detect a planted leak?
 
 A token for the API is read from the environment variable ASR_API_TOKEN only.
 exit status: 0 all criteria passed, 1 one failed, 2 wrong command line, 3 inconclusive, 4 could not start,
@@ -537,8 +537,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     p = Parser(
         prog="memory_leak_stress_test.py",
         usage="%(prog)s [options]",
-        description="Tests whether the memory leak of a speech-recognition service is gone and how many tasks at once "
-        "it stands. Run it on the machine that runs the service.",
+        description="Tests whether the memory leak of a speech-recognition service is gone and how many "
+        "concurrent tasks it handles. Run it on the machine that runs the service.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -555,15 +555,15 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     p.add_argument("--ca-bundle", type=certificates, metavar="FILE",
                    help="certificates of a private authority, PEM (default: environment REQUESTS_CA_BUNDLE)")
     p.add_argument("--short-audio", type=Path, metavar="PATH",
-                   help="short clip, also the ramp's, or a folder whose clips are used in turn (default %(default)s)")
+                   help="short clip, also for the ramp, or a folder of clips used in turn (default %(default)s)")
     p.add_argument("--long-audio", type=Path, metavar="PATH", help="long clip, or a folder (default %(default)s)")
     p.add_argument("--vary-length", type=number(float, 0, MOST_VARIED), metavar="PERCENT",
                    help="lengths of uploads differ by so much, wav only (default %(default)s)")
     p.add_argument("--phase", choices=("all", "leak", "concurrency", "loaded", "monitor"),
-                   help="what to run (default %(default)s): all is leak, then concurrency, then loaded where the ramp "
+                   help="what to run (default %(default)s): all is leak, then concurrency, then loaded if the ramp "
                    "left memory behind; monitor only records processes until Ctrl-C")
     p.add_argument("--at-once", type=whole, metavar="N",
-                   help="tasks released together in the leak phase (default 1) and in the loaded phase (default: the "
+                   help="concurrent tasks in the leak phase (default 1) and in the loaded phase (default: the "
                    "highest stable level)")
 
     leak = p.add_argument_group("leak phase")
@@ -576,12 +576,12 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     leak.add_argument("--delta-limit-mb", type=positive, metavar="X",
                       help="growth allowed per task (default %(default)s)")
     leak.add_argument("--settle-timeout", type=positive, metavar="S",
-                      help="longest wait for memory to come to rest (default %(default)s)")
+                      help="longest wait for memory to settle (default %(default)s)")
 
     ramp = p.add_argument_group("concurrency ramp")
     ramp.add_argument("--start", type=whole, metavar="N", help="first level (default %(default)s)")
     ramp.add_argument("--step", type=step, metavar="N|x2",
-                      help="tasks added per level; x2 doubles, then closes in (default %(default)s)")
+                      help="tasks added per level; x2 doubles, then halves the gap (default %(default)s)")
     ramp.add_argument("--max-concurrency", type=whole, metavar="N", help="last level (default %(default)s)")
     ramp.add_argument("--rtf-limit", type=number(float, 0), metavar="X",
                       help="the ramp ends where a task's RTF reaches it (default %(default)s; 0: no limit)")
@@ -590,7 +590,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     ramp.add_argument("--stall-timeout", type=positive, metavar="S",
                       help="a task without progress while every worker is idle has stalled (default %(default)s)")
     ramp.add_argument("--memory-reserve", type=number(float, 0, 100), metavar="PERCENT",
-                      help="RAM kept free, else the ramp stops (default %(default)s)")
+                      help="RAM kept free, otherwise the ramp ends (default %(default)s)")
 
     what = p.add_argument_group("watched processes")
     what.add_argument("--watch", type=role_and(regex), action="append", metavar="ROLE=REGEX",
@@ -609,7 +609,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     out.add_argument("--lang", choices=("en", "zh-CN"), help="language of the report (default %(default)s)")
     out.add_argument("--quiet", action="store_true", help="print only the summary")
     out.add_argument("--version", action="version", version=VERSION)
-    out.add_argument("--self-check", action="store_true", help="only check that a planted leak is seen on this machine")
+    out.add_argument("--self-check", action="store_true", help="only check that this machine detects a planted leak")
 
     args = vars(p.parse_args(argv))
     if args["max_concurrency"] < args["start"]:
@@ -617,7 +617,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     if args["no_watch"] and (args["watch"] or args["pid"] or args["list"] or args["phase"] == "monitor"):
         p.error("--no-watch does not go with --watch, --pid, --list or --phase monitor: leave one of them out")
     if args["phase"] == "loaded" and not args["at_once"]:
-        p.error("--phase loaded alone needs --at-once N: how many tasks to release together in each cycle")
+        p.error("--phase loaded alone needs --at-once N: how many concurrent tasks each cycle takes")
     if args["max_cycles"] is None:
         args["max_cycles"] = max(Settings.max_cycles, args["min_cycles"])
     if args["url"].startswith("https:") and not args["ca_bundle"] and os.environ.get("REQUESTS_CA_BUNDLE"):
@@ -783,7 +783,7 @@ Part = bytes | memoryview
 
 @dataclass(frozen=True)
 class WavLayout:
-    """Where the samples of a RIFF/WAVE file stand. Bytes."""
+    """Where the samples of a RIFF/WAVE file are. Bytes."""
 
     begin: int
     end: int
@@ -1092,7 +1092,7 @@ class Answer:
         return content
 
     def facts(self) -> dict[str, Any]:
-        """How long the service asks to be left alone, in seconds: it says so as a number or as a date."""
+        """How long the service asks the client to wait, in seconds: it says so as a number or as a date."""
         said = self.retry_after or ""
         if said.isdecimal():
             return {"retry_after_s": float(said)}
@@ -1105,7 +1105,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class TaskState:
-    """What an answer told of a task: state is one of STATES."""
+    """What an answer reported of a task: state is one of STATES."""
 
     state: str
     words: str = ""  # why it failed
@@ -1139,7 +1139,7 @@ class Body:
 class Wire:
     """A connected socket whose every wait ends with the exchange's time, or with the test.
 
-    A time-out of a socket begins anew with every byte: a header, a `100 Continue` or a trailer could come for ever.
+    A time-out of a socket begins anew with every byte: a header, a `100 Continue` or a trailer could come without end.
     """
 
     def __init__(self, sock: socket.socket, adapter: Punctual) -> None:
@@ -1239,7 +1239,7 @@ class Punctual(requests.adapters.HTTPAdapter):
 
 
 def bytes_taken(sock: socket.socket) -> int | None:
-    """How much of what was sent the far end's system has taken; None where this system does not tell."""
+    """How much of what was sent the far end's system has taken; None where this system does not report it."""
     try:
         return int(struct.unpack_from("Q", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128), 120)[0])
     except (OSError, AttributeError, struct.error):
@@ -1357,7 +1357,7 @@ class ApiClient:
             raise PollFailed(shortened(str(error))) from None
 
     def read_state(self, answer: Answer) -> TaskState:
-        """What an answer tells of its task. Raises BadAnswer."""
+        """What an answer reports of its task. Raises BadAnswer."""
         api = self.api
         try:
             content = answer.json()
@@ -1381,7 +1381,7 @@ def fetch(session: requests.Session, request: requests.PreparedRequest, timeout:
     """One exchange, whole within `timeout` seconds, without following redirects.
 
     Where the service had closed a kept connection before any of the exchange came to it, it is opened anew, once. Past
-    `Session.send`, which waits for ever on a redirect's body that trickles. Raises requests.RequestException, and
+    `Session.send`, which waits without end for a redirect's body that trickles. Raises requests.RequestException, and
     BadAnswer for what is no HTTP, cannot be decoded or is longer than ANSWER_LIMIT.
     """
     adapter = typing.cast(Punctual, session.get_adapter(request.url or ""))
@@ -1491,7 +1491,7 @@ class Batch:
         return len(self.uploads)
 
     def start(self) -> None:
-        """Open every connection, then release all tasks at once. Raises EndsEarly where threads are short."""
+        """Open every connection, then release all tasks together. Raises EndsEarly where threads are short."""
         try:
             for number in range(self.size):
                 threading.Thread(target=self._task_thread, args=(number,), name=f"task-{number}", daemon=True).start()
@@ -1532,7 +1532,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Observation:
     """What was seen of a task, when, and the last moment before at which it was known to be unfinished (monotonic)."""
 
     at: float
@@ -1571,7 +1571,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             return
 
 
-def exchange(batch: Batch, session: requests.Session, outcome: Outcome) -> Iterator[Sight]:
+def exchange(batch: Batch, session: requests.Session, outcome: Outcome) -> Iterator[Observation]:
     """Submit a task and yield what is seen of it, until whoever asks has seen enough. Raises TaskError.
 
     Of a synchronous service that is its answer, which is seen when it comes: its time_error is 0, as measured. Of
@@ -1580,12 +1580,12 @@ def exchange(batch: Batch, session: requests.Session, outcome: Outcome) -> Itera
     patience = batch.task_timeout if batch.client.api.synchronous else min(SUBMIT_TIMEOUT_S, batch.task_timeout)
     outcome.task_id, state = batch.client.submit(session, batch.uploads[outcome.number], patience)
     answered = time.monotonic()
-    yield Sight(answered, answered, state)
+    yield Observation(answered, answered, state)
     if outcome.task_id is not None:
         yield from polls(batch, session, outcome.task_id, answered)
 
 
-def polls(batch: Batch, session: requests.Session, task_id: str, unfinished_at: float) -> Iterator[Sight]:
+def polls(batch: Batch, session: requests.Session, task_id: str, unfinished_at: float) -> Iterator[Observation]:
     """What each poll for an accepted task saw. Raises TaskError where it is no use to ask on."""
     client, release = batch.client, batch.release_at
     question = client.question(task_id)
@@ -1606,7 +1606,7 @@ def polls(batch: Batch, session: requests.Session, task_id: str, unfinished_at: 
             seen = client.poll(session, question)
         except PollFailed as error:  # the task itself may be well: ask until its own time-out
             failed_polls, trouble = failed_polls + 1, str(error)
-            yield Sight(time.monotonic(), unfinished_at, None, trouble)
+            yield Observation(time.monotonic(), unfinished_at, None, trouble)
             continue
         failed_polls, trouble = 0, ""
         if seen is None:
@@ -1615,7 +1615,7 @@ def polls(batch: Batch, session: requests.Session, task_id: str, unfinished_at: 
                 raise TaskError("task_lost", task_id=task_id)
             continue
         unknown, state = 0, seen.state
-        yield Sight(time.monotonic(), unfinished_at, seen)
+        yield Observation(time.monotonic(), unfinished_at, seen)
         unfinished_at = asked  # what the answer says was true at some time since
 
 
@@ -1633,7 +1633,7 @@ def poll_wait(elapsed: float, size: int, failed_polls: int = 0) -> float:
 
 # A role's default pattern is searched in the line "program arguments…" of program_line() and must begin inside the
 # program, so that editors, greps and tails with the words among their arguments are not taken for the service.
-# Which of the workers found are ours, who the API is and which Redis they use is told by Finder, from their sockets.
+# Which of the workers found are ours, who the API is and which Redis they use is found by Finder, from their sockets.
 CELERY_VALUE = r"-(?:A|b|-app|-broker|-result-backend|-loader|-config|-workdir)\s"  # options followed by a word
 PATTERNS: Mapping[str, tuple[str, ...]] = {
     "worker": (
@@ -1676,8 +1676,8 @@ YOUNG_S = 5.0  # a process may still exec or set its title: look at its command 
 def program_line(argv: Sequence[str]) -> str:
     """The program that runs, then its arguments: what a role's pattern is matched against.
 
-    An interpreter stands back behind its script or module (`python -m rq.cli worker q` -> `rq.cli worker q`); a shell
-    only behind a script file, since `sh -c "rq worker q"` is the shell. A title set by setproctitle is kept as it is.
+    An interpreter is replaced by its script or module (`python -m rq.cli worker q` -> `rq.cli worker q`); a shell
+    only by a script file, since `sh -c "rq worker q"` is the shell. A title set by setproctitle is kept as it is.
     """
     words = [word for word in argv if word]
     if not words:
@@ -1695,7 +1695,7 @@ def program_line(argv: Sequence[str]) -> str:
     return " ".join(words)
 
 
-def plays(role_patterns: Sequence[str], argv: Sequence[str]) -> bool:
+def matches_role(role_patterns: Sequence[str], argv: Sequence[str]) -> bool:
     """Whether a command line runs a program of these patterns; one may also begin at the interpreter itself."""
     lines = (program_line(argv), " ".join(argv).rstrip())
     title = not any(argv[1:])
@@ -1705,7 +1705,7 @@ def plays(role_patterns: Sequence[str], argv: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class MemorySample:
-    """One process now, MiB: RSS, private memory and peak RSS; None where the system does not tell.
+    """One process now, MiB: RSS, private memory and peak RSS; None where the system does not report it.
 
     Private memory is RssAnon + RssShmem + VmSwap: what the process cannot get back from a file, so what a leak is made
     of. Mapped files (a model) move RSS but not this; swapping hides memory from RSS but not from this. Shared memory
@@ -1848,7 +1848,7 @@ class Machine:
     def _unix(self) -> dict[int, tuple[bool, str]]:
         try:
             return unix_sockets()
-        except (OSError, AttributeError):  # not Linux, or a sandbox without this kind of socket: TCP alone tells then
+        except (OSError, AttributeError):  # not Linux, or a sandbox without this kind of socket: only TCP is seen then
             return {}
 
     def ancestors(self, pid: int) -> list[int]:
@@ -2022,7 +2022,7 @@ def same_broker(api: Collection[Peer], worker: Collection[Peer] | None) -> str:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tree of workers, and what tells whether it is ours."""
+    """A tree of workers, and what shows whether it is ours."""
 
     pid: int
     line: str
@@ -2044,15 +2044,15 @@ class Choice:
 
 
 def choose(candidates: Sequence[Candidate], by_queue: bool, by_broker: bool) -> tuple[list[Choice], bool, bool]:
-    """Which workers are ours, and by what they were told: the name of our queue, the API's broker.
+    """Which workers are ours, and how they were recognised: the name of our queue, the API's broker.
 
     A worker at another broker never is. Of the others those that name our queue, if any does; of these those at the
-    API's broker, if any is. What told once has to tell from then on: while ours restart, others are not taken for them.
+    API's broker, if any is. What identified them must do so later: while ours restart, others are not taken for them.
     """
     left = [c for c in candidates if c.broker != "other"]
     named = [c for c in left if c.named]
-    told = any(c.broker == "same" for c in left)  # then one that has no connection yet may be another service's
-    by_queue = by_queue or any(c.broker != "none" or not told for c in named)
+    identified = any(c.broker == "same" for c in left)  # then one that has no connection yet may be another service's
+    by_queue = by_queue or any(c.broker != "none" or not identified for c in named)
     ours = [c for c in left if c.named or not by_queue]
     by_broker = by_broker or any(c.broker == "same" for c in ours)
     ours = [c for c in ours if not by_broker or c.broker == "same" or (c.named and c.broker == "hidden")]
@@ -2107,7 +2107,7 @@ class Finder:
     _searched: float = -math.inf
     _complete: float = 0.0  # when all of them were last seen alive
     _named: set[tuple[int, float]] = field(default_factory=set)  # workers that named our queue: titles come and go
-    _same: dict[tuple[int, float], Candidate] = field(default_factory=dict)  # told once, told for their life
+    _same: dict[tuple[int, float], Candidate] = field(default_factory=dict)  # identified once, for their lifetime
     _state: object = None
     _changed: float = 0.0
     _looked: float = -math.inf
@@ -2167,7 +2167,7 @@ class Finder:
         return list(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
 
     def due(self, programs: Mapping[int, Program], api: Collection[int], watched_redis: Collection[int]) -> bool:
-        """Whether the sockets of workers are worth a look: after a change at once, later seldom, at last no more."""
+        """Whether the sockets of workers are worth a look: after a change soon, later seldom, at last no more."""
         now = time.monotonic()
         found = {pid: p for pid, p in programs.items() if "worker" in p.roles}
         tops = {(pid, p.created) for pid, p in programs.items() if "backend" in p.likes or
@@ -2181,8 +2181,8 @@ class Finder:
         return True
 
     def _told(self, watched_redis: Collection[int]) -> bool:
-        told = {key[0] for key in self._same}
-        return bool(self.peers and watched_redis) and self.workers.keys() <= told and \
+        identified = {key[0] for key in self._same}
+        return bool(self.peers and watched_redis) and self.workers.keys() <= identified and \
             all(choice.watched for choice in self.backends.values())
 
     def find_workers(self, machine: Machine, programs: Mapping[int, Program], api: Collection[int],
@@ -2191,7 +2191,7 @@ class Finder:
         servers = self._redis_servers(machine, programs)
         new = {p for pid in api for p in self._peers_of(machine, pid, servers) or ()}
         if any(p.is_broker for p in new) and not self._knows_broker:
-            self.by_queue = self.by_broker = False  # told without the broker so far
+            self.by_queue = self.by_broker = False  # identified without the broker so far
         self.peers |= new
         self._find_backends(machine, programs, servers)
         if given is None:
@@ -2269,7 +2269,7 @@ class Finder:
         return peers
 
     def _redis_servers(self, machine: Machine, programs: Mapping[int, Program]) -> dict[int, list[Endpoint]]:
-        """pid -> where it listens; of another user's its title tells the port (`redis-server 127.0.0.1:6379`)."""
+        """pid -> where it listens; of another user's its title shows the port (`redis-server 127.0.0.1:6379`)."""
         servers = {}
         for pid, program in programs.items():
             if "redis" not in program.likes:
@@ -2327,7 +2327,7 @@ class Watched:
 def is_worker(watched: Watched) -> bool:
     """Whether its children are work-horses and helpers; those of a shell or a supervisor are workers."""
     try:
-        return plays(PATTERNS["worker"], watched.process.cmdline())
+        return matches_role(PATTERNS["worker"], watched.process.cmdline())
     except psutil.Error:
         return True  # it has just ended, and what it has left behind serves no more
 
@@ -2362,7 +2362,7 @@ class ProcessTable:
     known: set[int] = field(default_factory=set)  # all pids a tick ago
     finder: Finder = field(default_factory=Finder)
     own: frozenset[int] = frozenset()
-    mistaken: dict[int, tuple[str, str]] = field(default_factory=dict)  # pid -> role by --watch, role it plays
+    mistaken: dict[int, tuple[str, str]] = field(default_factory=dict)  # pid -> role by --watch, role it matches
     checked: set[int] = field(default_factory=set)  # of those that --watch finds
 
     @classmethod
@@ -2414,7 +2414,7 @@ class ProcessTable:
                 found[role] = {pid for pid, choice in choices.items() if choice.watched and pid in programs}
                 for pid in choices.keys() - found[role]:
                     if pid in self.alive and self.alive[pid].role == role and self.alive[pid].root:
-                        self._forget(pid)  # it was taken for ours before its sockets told
+                        self._forget(pid)  # it was taken for ours before its sockets showed whose it is
         return found
 
     def _forget(self, root: int) -> None:
@@ -2426,7 +2426,7 @@ class ProcessTable:
             gone = {pid for pid, w in self.alive.items() if w.parent in gone and w.role == role}
 
     def _check_watch(self, machine: Machine, found: Mapping[str, set[int]], programs: Mapping[int, Program]) -> None:
-        """Note a process that --watch finds for one role and that is known to play another."""
+        """Note a process that --watch finds for one role and that is known to match another."""
         for role, pid in ((role, pid) for role, pids in found.items() for pid in pids - self.checked):
             self.checked.add(pid)
             above = {pid, *machine.ancestors(pid)}
@@ -2452,10 +2452,10 @@ class ProcessTable:
             except psutil.Error:
                 continue  # ended while we looked, or another user's on a system that hides them
             line = program_line(argv)
-            roles = frozenset(role for role, patterns in self.patterns.items() if plays(patterns, argv))
+            roles = frozenset(role for role, patterns in self.patterns.items() if matches_role(patterns, argv))
             name = os.path.basename(argv[0]) if argv else ""
             may_change = bool(SHELL.match(name)) or line.startswith("rq:worker:")
-            likes = frozenset(role for role, patterns in PATTERNS.items() if plays(patterns, argv))
+            likes = frozenset(role for role, patterns in PATTERNS.items() if matches_role(patterns, argv))
             current[pid] = Program(created, line, roles, may_change, likes, (parent_of(pid) or 0) if likes else 0)
         self.seen = current
         return current
@@ -2471,7 +2471,7 @@ class ProcessTable:
         try:
             parent = self.alive.get(psutil.Process(pid).ppid())
         except psutil.Error:
-            return None  # ended at once
+            return None  # ended immediately
         # The children of a Redis server save its data: they share its memory, which counts once.
         return self._add(parent.role, pid, parent) if parent and parent.role != "redis" else None
 
@@ -2509,7 +2509,7 @@ class ProcessTable:
             return serves_api(pid, argv)
         above = self.alive.get(parent.parent or 0)
         forks = CLUSTER.match(parent.line) or (FORKING.match(parent.line) and not (above and FORKING.match(above.line)))
-        return role == "worker" and plays(PATTERNS["worker"], argv) and bool(forks or not is_worker(parent))
+        return role == "worker" and matches_role(PATTERNS["worker"], argv) and bool(forks or not is_worker(parent))
 
     def serving(self) -> Counter[str]:
         """How many processes serve each role; a child of a server that listens is a server, too."""
@@ -2538,7 +2538,7 @@ class ProcessTable:
                 ended.append(self.alive.pop(pid))
                 continue
             high = sample.high_water or 0.0
-            # A risen VmHWM is a peak that stood between two samples, however short it was.
+            # A risen VmHWM is a peak between two samples, however short it was.
             watched.tick_peak = max(sample.rss, high if high > watched.high_water else 0.0)
             watched.peak = max(watched.peak, watched.tick_peak)
             watched.high_water, watched.sample = high, sample
@@ -2587,7 +2587,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Look:
+class ProcessView:
     """A watched process as the sampler last saw it. Memory in MiB."""
 
     role: str
@@ -2614,7 +2614,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class CpuLook:
+class CpuUsage:
     """CPU seconds used so far, at one moment: who works while tasks run?"""
 
     at: float  # monotonic
@@ -2663,7 +2663,7 @@ class TickPlan:
 
     @property
     def period(self) -> float:
-        """Seconds between ticks, TICK_S at most: rows stand at whole ticks."""
+        """Seconds between ticks, TICK_S at most: rows are written at whole ticks."""
         return self.interval / self.row_ticks
 
     def number(self, now: float, before: Tick | None) -> int:
@@ -2722,7 +2722,7 @@ class Sampler:
         self._stop.set()
         self._thread.join(JOIN_S)
         if self._csv:
-            with contextlib.suppress(OSError):  # every sample was flushed: a full disk has been told of
+            with contextlib.suppress(OSError):  # every sample was flushed: a full disk was reported
                 self._csv.close()
 
     def _run(self) -> None:
@@ -2793,15 +2793,15 @@ class Sampler:
         except OSError as error:  # a full disk must not pass for a quiet machine; memory is measured all the same
             self.failure = f"the CSV ends early: {error}"
 
-    def watched(self) -> list[Look]:
+    def watched(self) -> list[ProcessView]:
         """The processes watched now, roots before their children."""
         with self._changed:
             ordered = sorted(self.table.alive.values(), key=lambda w: (ROLES.index(w.role), not w.root, w.started))
-            return [Look(w.role, w.process.pid, w.name, w.line, w.root, w.serves, w.sample.rss, w.sample.private)
+            return [ProcessView(w.role, w.process.pid, w.name, w.line, w.root, w.serves, w.sample.rss, w.sample.private)
                     for w in ordered]
 
     def trouble(self) -> str | None:
-        """Why memory or the CSV is recorded no more, if not told before."""
+        """Why memory or the CSV is recorded no more, if not said before."""
         if not self.failure or self.failure in self._told:
             return None
         self._told.add(self.failure)
@@ -2813,7 +2813,7 @@ class Sampler:
         return self._thread.is_alive()
 
     def warnings(self) -> list[str]:
-        """What a person should know of how the processes were chosen, not told before."""
+        """What a person should know of how the processes were chosen, not said before."""
         with self._changed:
             said = [warning for warning in warnings_of(self.table) if warning not in self._told]
         self._told.update(said)
@@ -2839,7 +2839,7 @@ class Sampler:
         with self._changed:
             return tuple(self._window.endings)
 
-    def cpu_look(self) -> CpuLook:
+    def cpu_usage(self) -> CpuUsage:
         """Look at every process of the machine: about 15 us each, so only where no task is running."""
         with self._changed:
             watched = {pid: w.role for pid, w in self.table.alive.items()}
@@ -2853,13 +2853,13 @@ class Sampler:
                 roles[watched[pid]] = roles.get(watched[pid], 0.0) + used
             else:
                 others[pid] = used
-        return CpuLook(time.monotonic(), roles, others)
+        return CpuUsage(time.monotonic(), roles, others)
 
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
 
-        After `timeout` seconds (or an interruption) what was usual in the second half of the wait is returned with
-        settled False: memory that swings for ever is judged by its middle, not by where it happened to be.
+        After `timeout` seconds (or an interruption) the median of the second half of the wait is returned with
+        settled False: memory that never settles is not judged by the moment at which the wait ended.
         """
         begin = time.monotonic()
         since: list[Reading] = []
@@ -2956,7 +2956,7 @@ def cpu_percent(watched: Watched, now: float) -> float:
     return 100 * (used - before) / max(0.001, now - since)
 
 
-def busiest_other(before: CpuLook, after: CpuLook) -> Busy | None:
+def busiest_other(before: CpuUsage, after: CpuUsage) -> Busy | None:
     """The unwatched process that used most CPU in between; None where none used any."""
     used = {pid: cpu - before.others.get(pid, 0.0) for pid, cpu in after.others.items()}
     for pid in sorted(used, key=lambda p: -used[p]):
@@ -3071,7 +3071,7 @@ class ResultLog:
         os.close(self._fd)
 
     def _line(self, result: TaskResult) -> str:
-        """Settings and host stand where they are new."""
+        """Settings and host are written where they are new."""
         said = (result.settings, result.host)
         return (dataclasses.replace(result, settings={}, host={}) if said == self._said else result).to_json() + "\n"
 
@@ -3099,7 +3099,7 @@ class ResultLog:
 
 
 def role_memory(before: Reading, after: Reading, seen: Observed,
-                cpu: Sequence[CpuLook] = ()) -> dict[str, RoleMemory]:
+                cpu: Sequence[CpuUsage] = ()) -> dict[str, RoleMemory]:
     """The record's memory of every role that was watched at either reading or in between.
 
     `cpu`: looks at the release of the batch, at the end of its last task, and at the reading after.
@@ -3111,7 +3111,7 @@ def role_memory(before: Reading, after: Reading, seen: Observed,
         for role in ROLES if role in before.rss or role in after.rss or role in seen.peaks}
 
 
-def cpu_use(role: str, looks: Sequence[CpuLook]) -> tuple[float | None, float | None]:
+def cpu_use(role: str, looks: Sequence[CpuUsage]) -> tuple[float | None, float | None]:
     """CPU seconds of a role while the batch ran, and percent of a core at rest; None where a death hides them."""
     used = [look.roles.get(role) for look in looks]
     if len(used) < 3 or None in used:
@@ -3182,7 +3182,7 @@ class GrowthVerdict:
 
 @dataclass(frozen=True)
 class Rise:
-    """Memory stepped up, and not back: the place of the first reading that stood out, and by how much, MB."""
+    """Memory stepped up, and not back: the place of the first reading above the others, and by how much, MB."""
 
     place: int
     mb: float
@@ -3239,21 +3239,21 @@ def judge_tasks(
 def judge_history(
     readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES, turn: int = 1
 ) -> GrowthVerdict:
-    """The verdict on a series that was looked at after every reading: what was once decided stands.
+    """The verdict on a series that was looked at after every reading: a verdict once reached stays.
 
     More readings are taken only because another role waits, or to be surer; noise in them does not undo a verdict.
     What does is evidence: the other verdict; for NO LEAK a rise that came later; for LEAK a fall of half the range.
     """
     judge = functools.partial(judge_growth, tolerance_mb=tolerance_mb, min_cycles=min_cycles, turn=turn)
-    now, stands, revoked = judge([]), None, None
+    now, earlier, revoked = judge([]), None, None
     for points in looks(len(readings)):
         now = judge(readings[:points])
         if now.verdict != "INCONCLUSIVE":
-            revoked = stands if stands and stands.verdict != now.verdict else revoked
-            stands = now
-        elif stands and contradicted(stands, now, readings[:points], tolerance_mb, turn):
-            stands, revoked = None, stands
-    found = stands or now
+            revoked = earlier if earlier and earlier.verdict != now.verdict else revoked
+            earlier = now
+        elif earlier and contradicted(earlier, now, readings[:points], tolerance_mb, turn):
+            earlier, revoked = None, earlier
+    found = earlier or now
     facts = dict(found.facts)
     if found.cycles < now.cycles:
         facts |= {"said_at": found.cycles, "later": now.cycles - found.cycles}
@@ -3271,13 +3271,13 @@ def looks(readings: int) -> Iterator[int]:
 
 
 def contradicted(
-    stands: GrowthVerdict, now: GrowthVerdict, readings: Sequence[float], tolerance_mb: float, turn: int
+    earlier: GrowthVerdict, now: GrowthVerdict, readings: Sequence[float], tolerance_mb: float, turn: int
 ) -> bool:
     """Whether readings after a verdict speak against it, and do not only leave it open."""
-    if stands.verdict == "LEAK":
+    if earlier.verdict == "LEAK":
         return now.reason == "swings"
-    rises = find_rises(readings, stands.facts["slope"], tolerance_mb, turn)
-    later = [rise for rise in rises if rise.place > stands.cycles - turn]
+    rises = find_rises(readings, earlier.facts["slope"], tolerance_mb, turn)
+    later = [rise for rise in rises if rise.place > earlier.cycles - turn]
     return bool(later) and cycles_by_size(rises, tolerance_mb) > now.cycles
 
 
@@ -3291,8 +3291,8 @@ def judge_growth(
     It must not accuse: a flat series, however noisy; a single jump, early or late; a warm-up that saturates; a
     saw-tooth and heaps that were collected while it looked; a random walk; memory that falls.
     It must not clear: any of the leaks; jumps that may only pause; fewer than `min_cycles` readings.
-    It cannot tell a leak from a cache that is not yet full, nor from a heap collected later than it looked, and says
-    so; it clears growth below the tolerance, and says how much that is.
+    It cannot distinguish a leak from a cache that is not yet full or a heap collected later than it looked, and
+    says so; it clears growth below the tolerance, and says how much that is.
 
     `turn`: each reading is the mean over so many cycles (see moving_turn), so that neighbours are no independent ones.
     """
@@ -3432,7 +3432,7 @@ def fit(readings: Sequence[float], floor_mb: float = FLOOR_SHARE * TOLERANCE_MB,
     """Least-squares slope with one-sided 99 % bounds, MB per cycle, and the sd of one cycle's reading, MB.
 
     Residuals of means over a turn are smooth whatever the noise; but their steps are the differences of two cycles a
-    turn apart, divided by the turn, and tell the noise of one.
+    turn apart, divided by the turn, and show the noise of one.
     """
     m = len(readings)
     middle, mean = (m - 1) / 2, sum(readings) / m
@@ -3579,7 +3579,7 @@ def judge_leak(
 ) -> dict[str, RoleVerdict]:
     """Verdict of every watched role, and of the one that works in any case, from the results of a phase of cycles.
 
-    `sampler_gap_s`: the longest time between two samples, where more is known of it than the results tell. Like theirs
+    `sampler_gap_s`: the longest time between two samples, where more is known of it than is in the results. Like theirs
     it counts without the warm-up round, which is not judged.
     """
     of_phase = [result for result in results if result.phase == phase]
@@ -3607,7 +3607,7 @@ def judge_role(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: fl
     measure, around = readings_of(role, results)
     if all(after is None for _, after in around):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "not_measured", {}, None, None, 0), [], [], [])
-    # A Redis server is known by its sockets, and keeps a result with less CPU than can be told from rest.
+    # A Redis server is known by its sockets, and keeps a result with less CPU than can be distinguished from idling.
     if role != "redis" and (idle := without_work(role, results)):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0), [], [], [])
     series, breaks = cut_into_series(role, results, [after for _, after in around])
@@ -3697,7 +3697,7 @@ def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | N
     for each task long enough to show it. Judged where the record holds it, from as many batches as a slope needs.
     """
     batches = [list(b) for _, b in itertools.groupby((r for r in results if r.status == "success"), lambda r: r.batch)]
-    uses = [Use(b[-1], m.cpu_s, m.rest_cpu_percent / 100, max(r.processing_time or 0.0 for r in b)) for b in batches
+    uses = [CpuUse(b[-1], m.cpu_s, m.rest_cpu_percent / 100, max(r.processing_time or 0.0 for r in b)) for b in batches
             if (m := b[-1].memory.get(role)) and m.cpu_s is not None and m.rest_cpu_percent is not None]
     if len(uses) < WINDOW:
         return None
@@ -3718,7 +3718,7 @@ def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | N
 
 
 @dataclass(frozen=True)
-class Use:
+class CpuUse:
     """CPU that a role used for a batch."""
 
     last: TaskResult
@@ -3913,9 +3913,9 @@ def work_horse(result: TaskResult) -> ProcessMemory | None:
 
 # =============================================================================================== the leak phase
 
-GIVE_UP_CYCLES = 3  # so many cycles in a row without a success: the service is broken, more of them tell nothing new
+GIVE_UP_CYCLES = 3  # so many cycles in a row without a success: the service is broken, more of them show nothing new
 MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it had had no task
-MOST_WARM_UP = 16  # tasks at once in the warm-up round, however many workers the service says it has
+MOST_WARM_UP = 16  # concurrent tasks in the warm-up round, however many workers the service says it has
 
 
 class ToolFault(Exception):
@@ -3924,7 +3924,7 @@ class ToolFault(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where in the test a batch stands."""
+    """Which part of the test a batch belongs to."""
 
     phase: str  # leak | concurrency
     cycle: int | None = None  # leak phase: 0 is the warm-up round
@@ -3984,7 +3984,7 @@ class StressTest:
                       self.given_up, self.aborted)
         if self.sampler:
             self.sampler.open_window()
-        cpu = [self.sampler.cpu_look()] if self.sampler else []
+        cpu = [self.sampler.cpu_usage()] if self.sampler else []
         meter = ClientMeter()
         tasks.start()
         results: list[TaskResult] = []
@@ -4001,7 +4001,7 @@ class StressTest:
             self.screen.event(f"the service closed {again} of {size} kept connections before anything was sent: opened "
                               "anew")
         if self.sampler:
-            cpu.append(self.sampler.cpu_look())
+            cpu.append(self.sampler.cpu_usage())
         self._drain(outcomes)
         after = self.at_rest()
         self._complete(results, before, after, level, cpu, tasks.ends(outcomes))
@@ -4057,7 +4057,7 @@ class StressTest:
             host=self.host)
 
     def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, level: LevelFacts | None,
-                  cpu: Sequence[CpuLook], ends: Sequence[float]) -> None:
+                  cpu: Sequence[CpuUsage], ends: Sequence[float]) -> None:
         """Add what is known only at rest to the results in memory, and to the one that is held.
 
         `ends`: the last moments (monotonic) at which each task was known to be unfinished.
@@ -4066,7 +4066,7 @@ class StressTest:
             result.level = level
         if self.sampler:
             seen = self.sampler.observed()
-            memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_look()])
+            memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_usage()])
             if level:
                 level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
@@ -4082,7 +4082,7 @@ class StressTest:
     def _drain(self, outcomes: Sequence[Outcome]) -> None:
         """Wait for accepted tasks that were given up: what still runs would count against the next measurement."""
         left = {o.task_id for o in outcomes if o.task_id and o.processing_time is None and o.error_kind != "task_lost"}
-        # Perhaps accepted, under a name that never came: only the workers' rest tells that it has ended.
+        # Perhaps accepted, under a name that never came: only idle workers show that it has ended.
         nameless = any(not o.task_id and o.error_kind in PERHAPS_ACCEPTED for o in outcomes)
         begin, limit = time.monotonic(), self.settings.stall_timeout
         with self.client.session() as session:
@@ -4092,7 +4092,7 @@ class StressTest:
                 nobody = self.sampler is not None and not self.sampler.serving()
                 self.drained = not left
                 waited = time.monotonic() - begin >= (min(limit, RECOVERY_S) if nobody else limit)
-                # A dead worker's task may be called "processing" for ever though nothing works on it any more.
+                # A dead worker's task may stay "processing" though nothing works on it any more.
                 if waited or idle >= limit or not (left or (nameless and self.sampler and idle < NAMELESS_IDLE_S)):
                     return
                 self.screen.status(doing="waiting for abandoned tasks")
@@ -4117,7 +4117,7 @@ def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> boo
 
 def warm_up(test: StressTest, before: Reading, clips: Sequence[Clips], size: int, more: int,
             place: Place) -> tuple[list[TaskResult], Reading]:
-    """Tasks that are not judged, so that every worker has loaded its model: each clip, `size` of it at once.
+    """Tasks that are not judged, so that every worker has loaded its model: `size` concurrent ones of each clip.
 
     Which worker takes a task is the service's choice: the first clip goes out up to `more` times again while a worker
     looks as if it had had no task. The last batch's results, and the reading after it.
@@ -4137,7 +4137,7 @@ def needs_more(test: StressTest, last: Sequence[TaskResult]) -> bool:
     return works and test.sampler is not None and unloaded(test.sampler.watched(), test.sampler.works)
 
 
-def unloaded(processes: Iterable[Look], role: str) -> bool:
+def unloaded(processes: Iterable[ProcessView], role: str) -> bool:
     """Whether one that takes tasks holds less than half of what the fullest does: it has not loaded its model yet."""
     held = [look.private or look.rss for look in processes if look.role == role and look.serves]
     return bool(held) and min(held) < max(held) / 2
@@ -4158,7 +4158,7 @@ def leak_phase(test: StressTest) -> None:
 
     def clips(cycle: int) -> tuple[Clips, ...]:
         # Workers take turns: in one order only, each of an even number would always get the same clip, and which of
-        # the clips memory follows could not be told from which of the workers it is in. So each turn has another one.
+        # the clips memory follows could not be distinguished from which worker it is in. So each turn has another one.
         return (short, long) if workers % 2 or (cycle - 1) // (workers // 2) % 2 == 0 else (long, short)
 
     run_cycles(test, "leak", before, clips, size)
@@ -4197,7 +4197,7 @@ def run_cycles(test: StressTest, phase: str, before: Reading, clips: Callable[[i
 
 
 def count_workers(test: StressTest) -> int:
-    """How many tasks the service works on at once, as far as it says so or can be seen."""
+    """How many tasks the service works on concurrently, as far as it says so or can be seen."""
     with test.client.session() as session:
         return max(test.client.workers(session) or 1, test.sampler.serving() if test.sampler else 1)
 
@@ -4259,7 +4259,7 @@ class ClientMeter:
 
 @dataclass(frozen=True)
 class Breach:
-    """What broke a level first. Of several tasks that failed at once, one stands for all."""
+    """What failed first at a level. Of several tasks that failed together, one is named."""
 
     concurrency: int
     test_id: str | None
@@ -4283,16 +4283,16 @@ class LevelRun:
     complete: bool  # as many lines as tasks
     stable: bool  # complete, all succeeded, no process that serves crashed
     client_limited: bool
-    interrupted: bool  # by the user or a fault of this tool, before anything failed: it tells nothing of the service
+    interrupted: bool  # by the user or a fault of this tool, before anything failed: it shows nothing of the service
     rtf_max: float | None
     breach: Breach | None
 
 
 def was_recycled(death: Death, batch: Sequence[TaskResult], known: Collection[str] = ()) -> bool:
-    """Whether a process ended between tasks and was replaced at once, as --max-jobs and --max-requests have it.
+    """Whether a process ended between tasks and was replaced immediately, as with --max-jobs and --max-requests.
 
     A death is a crash where it cost something: a task of its batch failed, a child was left at work, nothing took its
-    place, the kernel killed for lack of memory. Several tasks at once keep a server busy: there it is recycling only
+    place, the kernel killed for lack of memory. Several concurrent tasks keep a server busy: there it is recycling only
     if the role is among the `known` ones that were recycled at one task at a time too.
     """
     cost = death.left_work or death.oom_kill or any(r.status != "success" for r in batch)
@@ -4303,7 +4303,7 @@ def was_recycled(death: Death, batch: Sequence[TaskResult], known: Collection[st
 
 
 def crashes_and_recycled(results: Sequence[TaskResult]) -> tuple[list[Death], list[Death]]:
-    """The deaths of a run (or of a part of it), told apart; in order."""
+    """The deaths of a run (or of a part of it), crashes and recycling separately; in order."""
     batches = [list(batch) for _, batch in itertools.groupby(results, key=lambda r: (r.phase, r.batch))]
     deaths = [(death, batch) for batch in batches for death in next((r.deaths for r in batch if r.deaths), [])]
     known = {d.role for d, batch in deaths if batch[0].concurrency == 1 and was_recycled(d, batch)}
@@ -4351,22 +4351,22 @@ def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], dea
     return None
 
 
-def ramp(test: StressTest) -> Climb:
-    """Raise the number of tasks at once until something breaks or a limit is reached, then confirm the answer."""
+def ramp(test: StressTest) -> RampProgress:
+    """Raise the number of concurrent tasks until something fails or a limit is reached, then confirm the answer."""
     s = test.settings
-    test.screen.event(f"concurrency phase: {test.short.path.name}, from {s.start} at once, at most {s.max_concurrency}")
-    climb = Climb(test, test.at_rest())
-    climb.warm_up()
-    climb.workers = test.sampler.serving() if test.sampler else 0
+    test.screen.event(f"concurrency phase: {test.short.path.name}, level {s.start} to at most {s.max_concurrency}")
+    progress = RampProgress(test, test.at_rest())
+    progress.warm_up()
+    progress.workers = test.sampler.serving() if test.sampler else 0
     for size in levels(s):
-        if not climb.try_level(size):
+        if not progress.try_level(size):
             break
     else:
-        climb.stop("max_concurrency")
+        progress.stop("max_concurrency")
     if s.step == DOUBLE:
-        close_in(climb)
-    confirm(climb)
-    return climb
+        close_in(progress)
+    confirm(progress)
+    return progress
 
 
 def levels(s: Settings) -> list[int]:
@@ -4377,39 +4377,39 @@ def levels(s: Settings) -> list[int]:
     return [*doubled, s.max_concurrency]
 
 
-def close_in(climb: Climb) -> None:
+def close_in(progress: RampProgress) -> None:
     """Halve the gap between the highest level without a breach and the lowest with one until they are neighbours."""
-    low = max((size for size in climb.good if size < (climb.bad or 0)), default=None)
-    while low and climb.bad and climb.bad - low > 1 and climb.recovered():
-        middle = (low + climb.bad) // 2
-        if climb.try_level(middle):
+    low = max((size for size in progress.good if size < (progress.bad or 0)), default=None)
+    while low and progress.bad and progress.bad - low > 1 and progress.recovered():
+        middle = (low + progress.bad) // 2
+        if progress.try_level(middle):
             low = middle
-        elif climb.reason == "interrupted":
+        elif progress.reason == "interrupted":
             return
 
 
-def confirm(climb: Climb) -> None:
+def confirm(progress: RampProgress) -> None:
     """Run the failing level once more and the last good one until it has its runs; a failure lowers it by one step."""
-    failing = climb.bad if climb.reason in FAILURES else None
+    failing = progress.bad if progress.reason in FAILURES else None
     if failing:
-        climb.good = [size for size in climb.good if size < failing]
-        if not climb.recovered():
+        progress.good = [size for size in progress.good if size < failing]
+        if not progress.recovered():
             return
-        if climb.level(failing, climb.runs[failing] + 1, 0) is None:
-            climb.test.screen.event(f"{failing} at once is flaky: failed, then passed; it counts as failed")
-    while climb.good and climb.recovered():
-        reason = climb.level(climb.good[-1], CONFIRM_RUNS, 0)
+        if progress.level(failing, progress.runs[failing] + 1, 0) is None:
+            progress.test.screen.event(f"level {failing} is flaky: it failed, then passed; it counts as failed")
+    while progress.good and progress.recovered():
+        reason = progress.level(progress.good[-1], CONFIRM_RUNS, 0)
         if reason not in FAILURES:
-            climb.confirmed = reason is None
+            progress.confirmed = reason is None
             return
-        failed = climb.good.pop()
+        failed = progress.good.pop()
         if not failing:  # this, and not what ended the ramp, is why the answer is no higher
-            climb.stop(reason)
+            progress.stop(reason)
             failing = failed
 
 
 @dataclass
-class Climb:
+class RampProgress:
     """The ramp so far: what the next level run needs to know of the last one."""
 
     test: StressTest
@@ -4443,7 +4443,7 @@ class Climb:
 
     def level(self, size: int, wanted: int, rtf_limit: float) -> str | None:
         """Run a level until it has so many runs. Why the ramp must end with it, None where it need not."""
-        spoilt = 0
+        limited_runs = 0
         while self.runs.get(size, 0) < wanted:
             if reason := self.blocked(size):
                 return reason
@@ -4451,8 +4451,8 @@ class Climb:
             if self.test.aborted.is_set():
                 return "interrupted"
             if judged.client_limited:
-                spoilt += 1
-                if spoilt == CLIENT_TRIES or not self.test.drained:
+                limited_runs += 1
+                if limited_runs == CLIENT_TRIES or not self.test.drained:
                     return "client_limited"
                 continue
             self.runs[size] = self.runs.get(size, 0) + 1
@@ -4463,7 +4463,7 @@ class Climb:
     def _run_once(self, size: int, rtf_limit: float) -> LevelRun:
         test, began = self.test, time.monotonic()
         self.numbers[size] = number = self.numbers.get(size, 0) + 1
-        test.screen.status(where=f"concurrency ramp, {size} at once of at most {test.settings.max_concurrency}, "
+        test.screen.status(where=f"concurrency ramp, level {size} of at most {test.settings.max_concurrency}, "
                                  f"run {number}")
         self.last, self.before = test.batch(test.short, size, self.before, Place("concurrency", level_run=number))
         _, recycled = crashes_and_recycled(test.log.results)
@@ -4493,8 +4493,8 @@ class Climb:
         reserve = test.settings.memory_reserve / 100 * host.total / MIB
         if predicted >= reserve:
             return None
-        test.screen.event(f"{size} tasks at once would leave about {max(0, predicted):.0f} MB of RAM free, less than "
-                         f"the reserve of {reserve:.0f} MB (--memory-reserve)")
+        test.screen.event(f"{size} concurrent tasks would leave about {max(0, predicted):.0f} MB of RAM free, less "
+                         f"than the reserve of {reserve:.0f} MB (--memory-reserve)")
         return "memory_reserve"
 
     def stop(self, reason: str) -> None:
@@ -4601,15 +4601,15 @@ class Screen:
         verdict = {"INCONCLUSIVE": "undecided yet"}
         says = ", ".join(f"{role} {verdict.get(v.growth.verdict, v.growth.verdict)}" for role, v in verdicts.items())
         times = ", ".join(took(list(batch)) for _, batch in itertools.groupby(results, key=lambda r: r.batch))
-        self.event(f"cycle {cycle}: {times}; at rest: {memory or 'not watched'}; {says or 'memory not judged'}")
+        self.event(f"cycle {cycle}: {times}; settled: {memory or 'not watched'}; {says or 'memory not judged'}")
 
     def level(self, results: Sequence[TaskResult], judged: LevelRun) -> None:
         """One line per level run."""
         times = [r.processing_time for r in results if r.status == "success" and r.processing_time is not None]
         took = f", {statistics.median(times):.1f} s (max {max(times):.1f}), RTF {judged.rtf_max}" if times else ""
         limited = ", this tool was the limit" if judged.client_limited else ""
-        breach = f"; first breach: {judged.breach.what}" if judged.breach else ""
-        self.event(f"{judged.concurrency} at once, run {judged.run}: {judged.succeeded} of {judged.concurrency} done"
+        breach = f"; failed first: {judged.breach.what}" if judged.breach else ""
+        self.event(f"level {judged.concurrency}, run {judged.run}: {judged.succeeded} of {judged.concurrency} done"
                    f"{took}{limited}{breach}")
 
 
@@ -4651,27 +4651,27 @@ def ramp_seconds_left(took: float, size: int, rtf: float | None, s: Settings) ->
 # ======================================================================================================== main
 
 
-def loaded_size(test: StressTest, climb: Climb) -> int | None:
-    """How many tasks at once the loaded cycles take where the ramp left memory behind: a high-water mark or a leak?
+def loaded_size(test: StressTest, progress: RampProgress) -> int | None:
+    """How many concurrent tasks the loaded cycles take if the ramp left memory behind: high-water mark or leak?
 
     That is where any role holds more at rest than `--delta-limit-mb` above what it held after its first use.
     """
     first = [r for r in test.log.results if r.phase == "leak" and r.cycle == 0]
-    if not first or not climb.confirmed:
+    if not first or not progress.confirmed:
         return None
     held = {role: m.private_after_mb if m.private_after_mb is not None else m.after_mb
             for role, m in first[-1].memory.items()}
-    now = {**climb.before.rss, **climb.before.private}
+    now = {**progress.before.rss, **progress.before.private}
     grown = {role: now[role] - mb for role, mb in held.items() if mb is not None and role in now}
     over = [role for role, mb in grown.items() if mb > test.settings.delta_limit_mb]
     for role in over:
         test.screen.event(f"after the ramp the {role} holds {grown[role]:,.0f} MB more than after its first use: a "
-                          "high-water mark or a leak? Loaded cycles tell")
-    return (test.settings.at_once or climb.good[-1]) if over else None
+                          "high-water mark or a leak? Loaded cycles will show")
+    return (test.settings.at_once or progress.good[-1]) if over else None
 
 
-FAULT_HINT = ("This is a fault of this tool and says nothing of the service: please report the lines above. What was "
-              "recorded is kept.")
+FAULT_HINT = ("This is a fault of this tool and says nothing about the service: please report the lines above. What "
+              "was recorded is kept.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -4743,7 +4743,7 @@ def run_test(s: Settings) -> int:
 
 
 def end_with_signals(aborted: threading.Event) -> None:
-    """The first signal ends the test in order, a second one at once, with the files as they are: each line whole."""
+    """The first signal ends the test in order, a second one without delay, with files as they are: each line whole."""
 
     def end(*_: object) -> None:
         if aborted.is_set():
@@ -4761,8 +4761,8 @@ def run_phases(test: StressTest) -> None:
         s = test.settings
         if s.phase in ("all", "leak"):
             leak_phase(test)
-        climb = ramp(test) if s.phase in ("all", "concurrency") and not test.aborted.is_set() else None
-        size = s.at_once if s.phase == "loaded" else climb and loaded_size(test, climb)
+        progress = ramp(test) if s.phase in ("all", "concurrency") and not test.aborted.is_set() else None
+        size = s.at_once if s.phase == "loaded" else progress and loaded_size(test, progress)
         if size and not test.aborted.is_set():
             loaded_phase(test, size)
         test.log.release(end=not test.aborted.is_set())
@@ -4946,7 +4946,7 @@ def must_be_found(s: Settings) -> str:
 
 
 def look_around(s: Settings) -> ProcessTable:
-    """Scan this machine, again while a young worker has no connection that tells whose it is."""
+    """Scan this machine, again while a young worker has no connection that shows whose it is."""
     table = ProcessTable.for_settings(s)
     end = time.monotonic() + CONNECT_S
     table.scan()
@@ -4966,7 +4966,7 @@ REASONS = {  # of a Choice; {about} is an address, or the name of a program
     "both": "its queue is " + QUEUE_NAME + ", and it talks to the API's broker at {about}",
     "broker": "talks to the API's broker at {about}",
     "queue": "its queue is " + QUEUE_NAME + "; whether it talks to the API's broker cannot be seen",
-    "untold": "a worker; neither its queue nor its broker tells whose",
+    "untold": "a worker; neither its queue nor its broker shows whose",
     "other_broker": "talks to another broker ({about}) than the API",
     "other_queue": "does not name the queue " + QUEUE_NAME + ", as others do",
     "broker_untold": "is not seen to talk to the API's broker, as others are",
@@ -5044,8 +5044,8 @@ def shown_in_full(line: str) -> str:
 
 def warnings_of(table: ProcessTable) -> list[str]:
     """What a person should know of how the processes were chosen."""
-    said = [f"WARNING --watch {role} finds process {pid} ({program_shown(table.seen[pid].line)}), which is the {plays} "
-            "as far as can be told" for pid, (role, plays) in table.mistaken.items() if pid in table.seen]
+    said = [f"WARNING --watch {role} finds process {pid} ({program_shown(table.seen[pid].line)}), which is the {other} "
+            "as far as this tool can see" for pid, (role, other) in table.mistaken.items() if pid in table.seen]
     if not any(w.role == "api" for w in table.alive.values()) and ("api" not in table.narrowed or table.finder.untold):
         why = f" ({untold_api(table)})" if table.finder.untold else ""
         said.append(f"WARNING API process not found{why}: its memory is not judged; "
@@ -5058,7 +5058,7 @@ def warnings_of(table: ProcessTable) -> list[str]:
     ours = [c for c in table.finder.workers.values() if c.watched]
     name_yours = "name yours with --watch worker=REGEX or --pid worker=PID (see --list)"
     if any(c.why == "untold" for c in ours):
-        said.append(f"WARNING which workers are this service's cannot be told (none names the queue {QUEUE_NAME}, and "
+        said.append(f"WARNING which workers are this service's is not known (none names the queue {QUEUE_NAME}, and "
                     f"whether they talk to the API's broker is not seen): {count_of(ours)} watched; {name_yours}")
     elif len({RQ_TITLE.sub(r"\1", c.line) for c in ours} - {""}) > 1 and all(c.why == "broker" for c in ours):
         said.append(f"WARNING different workers talk to the API's broker, and none names the queue {QUEUE_NAME}: "
@@ -5162,7 +5162,7 @@ def say(line: str, print_line: Callable[[str], None] = print) -> None:
 
 def say_error(line: str) -> None:
     """The same on standard error."""
-    with contextlib.suppress(OSError):  # nobody is left to be told
+    with contextlib.suppress(OSError):  # nobody is left to read it
         print(printable(without_secrets(line), "\n"), file=sys.stderr, flush=True)
 
 

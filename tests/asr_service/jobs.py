@@ -23,7 +23,7 @@ class Result(TypedDict):
 
 
 def transcribe(upload: str, fault: str | None = None) -> Result:
-    """The RQ job. Takes the upload off the disk at once, so that nothing is left of it however the job ends."""
+    """The RQ job. Takes the upload off the disk first, so that nothing is left of it however the job ends."""
     die_with_parent()  # a work-horse must not outlive its worker
     began = time.monotonic()
     path = Path(upload)

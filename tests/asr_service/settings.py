@@ -27,7 +27,7 @@ class Settings:
 
     job_seconds: float = 0.0  # a job takes at least so long
 
-    leak_mb: float = 0.0  # MiB kept for ever per task
+    leak_mb: float = 0.0  # MiB leaked per task
     leak_in: str = "worker"  # worker | api
     leak_clip: str = "all"  # short | long | all
     leak_when: str = "always"  # always | overlapping (others wait in the queue when the job ends)

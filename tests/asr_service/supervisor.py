@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--port", type=int, default=0, help="of the API (any free one)")
     cli.add_argument("--log", type=Path, help="file for all output of the processes (a temporary one)")
     leak = cli.add_argument_group("planted leak")
-    leak.add_argument("--leak-mb", type=float, default=0.0, metavar="X", help="MiB kept for ever per task")
+    leak.add_argument("--leak-mb", type=float, default=0.0, metavar="X", help="MiB leaked per task")
     leak.add_argument("--leak-in", choices=("worker", "api"), default="worker", help="which process (%(default)s)")
     leak.add_argument("--leak-workers", choices=("one", "all"), default="all", help="(%(default)s)")
     leak.add_argument(
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="HTTP 500 whose body says 503 when a task would be more than the Nth unfinished one",
     )
-    fault.add_argument("--hang-at", type=int, metavar="N", help="that task's job sleeps for ever")
+    fault.add_argument("--hang-at", type=int, metavar="N", help="that task's job never ends")
     fault.add_argument("--fail-at", type=int, metavar="N", help="that task's job raises an error")
     fault.add_argument("--kill-worker-at", type=int, metavar="N", help="that task's job kills its rq worker")
     fault.add_argument("--kill-horse-at", type=int, metavar="N", help="that task's job kills the process it runs in")
@@ -305,7 +305,7 @@ class Supervisor:
                 raise CannotStart("stopped before it was ready")
             ended = next((child for child in self.children if child.process.poll() is not None), None)
             if ended or time.monotonic() > deadline:
-                what = f"{ended.name} ended at once" if ended else f"it was not healthy within {START_TIMEOUT_S:.0f} s"
+                what = f"{ended.name} ended early" if ended else f"it was not healthy within {START_TIMEOUT_S:.0f} s"
                 raise CannotStart(f"{what}; the last lines of its log:\n{self.log_tail()}")
             self.stopping.wait(0.05)
 

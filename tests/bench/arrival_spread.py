@@ -141,7 +141,7 @@ def compare(clip: Path, tasks: int) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     cli = argparse.ArgumentParser(description="Measure how close together tasks arrive that are released together.")
-    cli.add_argument("--tasks", type=int, help="tasks at once (default: 200 short and 50 long)")
+    cli.add_argument("--tasks", type=int, help="concurrent tasks (default: 200 short and 50 long)")
     cli.add_argument("--clip", type=Path, help="clip to send (default: the two standard clips)")
     cli.add_argument("--receive", action="store_true", help=argparse.SUPPRESS)
     cli.add_argument("--client", choices=CLIENTS, help=argparse.SUPPRESS)

@@ -23,7 +23,7 @@ from redis import Redis, RedisError
 from rq import Queue
 
 import memory_leak_stress_test as instrument
-from memory_leak_stress_test import Look, ProcessTable, Sampler, Watched, parse_command_line
+from memory_leak_stress_test import ProcessTable, ProcessView, Sampler, Watched, parse_command_line
 
 if sys.platform != "linux":
     pytest.skip("starts processes under titles and names as Linux shows them", allow_module_level=True)
@@ -200,7 +200,7 @@ def of_tree(table: ProcessTable, pid: int) -> dict[int, Watched]:
     return {each: watched for each, watched in table.alive.items() if each in tree}
 
 
-def watched_now(sampler: Sampler) -> dict[int, Look]:
+def watched_now(sampler: Sampler) -> dict[int, ProcessView]:
     """By pid, what a running sampler watches; its table is its own thread's."""
     return {look.pid: look for look in sampler.watched()}
 
@@ -789,7 +789,8 @@ def test_workers_by_a_unix_socket_are_told_by_its_path(house: House, two: tuple[
 def test_a_synchronous_server_is_watched_without_workers(house: House, two: tuple[Service, Service]) -> None:
     ours, _ = two
     with running(house, worker=rq(ours, "asr-queue")) as pids:
-        table = instrument.find_processes(parse_command_line(["--api", "openai", "--url", f"http://127.0.0.1:{ours.port}"]))
+        url = f"http://127.0.0.1:{ours.port}"
+        table = instrument.find_processes(parse_command_line(["--api", "openai", "--url", url]))
         assert pids["worker"] not in table.alive
         assert {w.role for w in table.alive.values()} >= {"api", "redis"}
     with pytest.raises(instrument.CannotStart, match="Api not found"):
@@ -836,7 +837,8 @@ def test_the_list_says_what_is_watched_and_why_and_ends(house: House, two: tuple
     ours, theirs = two
     with running(house, worker=rq(ours, "asr-queue"), staging=rq(theirs, "asr-queue"),
                  billing=rq(ours, "asr-queue-billing")) as pids:
-        pids["hidden"] = house.start("hidden", [house.program("celery"), "-c", SLEEP, "--broker", "redis://:secret@127.0.0.1:1"])
+        celery: list[str | Path] = [house.program("celery"), "-c", SLEEP, "--broker", "redis://:secret@127.0.0.1:1"]
+        pids["hidden"] = house.start("hidden", celery)
         try:
             command = [sys.executable, str(INSTRUMENT), "--list", "--url", f"http://127.0.0.1:{ours.port}",
                        "--pid", f"backend={pids['hidden']}"]

@@ -25,7 +25,7 @@ from uvicorn.main import main as uvicorn_command
 
 from asr_service import supervisor
 from e2e.service import RunningService, clip_options, wait_for
-from memory_leak_stress_test import APIS, PATTERNS, Settings, parse_command_line, plays
+from memory_leak_stress_test import APIS, PATTERNS, Settings, matches_role, parse_command_line
 from stress_report.recording import result_from_json
 from support import guides
 from support.guides import ROOT
@@ -185,7 +185,7 @@ def test_commands_that_start_the_users_service_are_what_is_watched(line: str) ->
     if role == "api":  # found by the address it listens on
         assert urlsplit(Settings().url).port == options["port"]
     else:
-        assert plays(PATTERNS[role], [sys.executable, f"/usr/bin/{program}", *shlex.split(line)[1:]])
+        assert matches_role(PATTERNS[role], [sys.executable, f"/usr/bin/{program}", *shlex.split(line)[1:]])
 
 
 @pytest.mark.parametrize("line", KINDS["set-up"])

@@ -184,8 +184,8 @@ def test_without_a_terminal_every_line_is_plain(service: RunningService, clips: 
     events, _, summary = ended.stdout.partition("results:   ")
     assert all(re.match(r"\d\d:\d\d:\d\d \S", line) for line in events.splitlines())
     assert f"watching worker {service.pids('worker')[0]} (" in events
-    assert "1 at once, run 3: 1 of 1 done" in events
-    assert "stable tasks at once" in summary
+    assert "level 1, run 3: 1 of 1 done" in events
+    assert "stable concurrent tasks" in summary
     assert not list(tmp_path.glob("*.md"))  # --no-report
     assert os.devnull not in summary
     for text in (ended.stdout, *(file.read_text() for file in tmp_path.iterdir())):
@@ -197,7 +197,7 @@ def test_quiet_prints_the_summary_alone(service: RunningService, clips: list[str
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("results:   ")
     assert lines[1] == "resources: not recorded (--no-watch)"
-    assert "stable tasks at once" in ended.stdout
+    assert "stable concurrent tasks" in ended.stdout
 
 
 def test_the_test_goes_on_when_its_output_is_read_no_more(
@@ -224,7 +224,7 @@ def test_on_a_terminal_a_live_line_says_where_the_test_is(
     environment |= {"TERM": "xterm-256color", "COLUMNS": "150"} | ({} if colours else {"NO_COLOR": "1"})
     argv = command(service, tmp_path, *clips, *ONE_LEVEL)
     shown = in_terminal(argv, environment)
-    assert re.search(r"concurrency ramp, 1 at once of at most 1, run 2 .*\d:\d\d:\d\d elapsed.*worker [\d,]+ MB", shown)
+    assert re.search(r"concurrency ramp, level 1 of at most 1, run 2 .*\d:\d\d:\d\d elapsed.*worker [\d,]+ MB", shown)
     coloured = re.search(ESCAPE + r"\[[\d;]*3\d[\d;]*m", shown)
     assert bool(coloured) is colours, repr(coloured)
 

@@ -26,7 +26,7 @@ Time = TypeVar("Time", int, float)  # seconds, or numbers of samples
 MOST_POINTS = 1500  # drawn per line: about two per pixel; peaks and lows of each stretch are kept
 MOST_LINES = 6  # processes of a role with a line of their own in the key; the others share one entry
 INK, PAPER, FAINT, SHADE = "#222222", "#ffffff", "#d9d9d9", "#e4e4e4"
-# Okabe and Ito: colours that colour-blind eyes can tell apart, too
+# Okabe and Ito: colours that colour-blind eyes can distinguish, too
 COLOURS = {"worker": "#0072B2", "api": "#D55E00", "backend": "#009E73", "redis": "#CC79A7"}
 OTHER_COLOURS = ("#56B4E9", "#E69F00", "#999999")
 STYLES = ("-", "--", ":", "-.")
@@ -203,7 +203,7 @@ def joined(processes: Sequence[Process], times: Sequence[float]) -> tuple[list[f
 
 
 def draw_ramp(judged: Judged, figure: Figure, pen: Pen) -> None:
-    """Throughput above, turnaround below, against tasks at once; knee, limit and RTF 1 marked."""
+    """Throughput above, turnaround below, against concurrent tasks; knee, limit and RTF 1 marked."""
     say, ramp = pen.say, judged.ramp
     above, below = figure.subplots(2, 1, sharex=True)
     sizes = [level.concurrency for level in ramp.levels]

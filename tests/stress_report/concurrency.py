@@ -102,7 +102,7 @@ def poll_error(judged: LevelRuns) -> float | None:
 def slow_page(judged: LevelRuns) -> float | None:
     """Seconds that the result page takes to answer, where the polls err by much more than they are planned to.
 
-    Tasks then seem to take as long as the page does, and what many at once take says nothing of the workers.
+    Tasks then seem to take as long as the page does, and what many concurrent ones take shows nothing of the workers.
     """
     over = [error - poll_wait(taken, 1) for taken, error in alone(judged)]
     planned = median([poll_wait(taken, 1) for taken, _ in alone(judged)])
@@ -209,7 +209,7 @@ def failure_bound(tasks: int) -> float | None:
 
 
 def highest_but_outliers(speeds: Sequence[tuple[float, int]]) -> float:
-    """Highest of (throughput, runs) by level. A single run that stands out from the levels beside it is no peak."""
+    """Highest of (throughput, runs) by level. A single run far above the levels beside it is no peak."""
     values = [x for x, _ in speeds]
     for place, (x, runs) in enumerate(speeds[1:-1], start=1):
         values[place] = statistics.median((speeds[place - 1][0], x, speeds[place + 1][0])) if runs == 1 else x

@@ -102,5 +102,5 @@ class Ramp:
     failure_bound: float | None  # of one task at max_stable, 95 % confidence
     tasks_at_limit: int
     confirmed: bool  # max_stable, and the level that failed above it, have the runs that the rules ask for
-    poll_error: float | None  # of the turnaround at the lowest level: how coarsely the polls tell when a task was done
+    poll_error: float | None  # of the turnaround at the lowest level: how coarsely the polls show when a task was done
     slow_page_s: float | None  # how long the result page took to answer, where that is what makes the polls coarse

@@ -38,7 +38,7 @@ from stress_report.memory import (
 from stress_report.recording import RecordedRun, Samples
 
 DELTA_BAD_MB = 500.0  # a long task that leaves more is bad; between the limit (200) and this, poor
-NEEDED_LEVEL, GOOD_LEVEL = 3, 5  # tasks at once that a service must stand, and that are good
+NEEDED_LEVEL, GOOD_LEVEL = 3, 5  # concurrent tasks that a service must handle, and that are good
 
 
 @dataclass
@@ -313,7 +313,7 @@ def private_growth(role: str, first: TaskResult, last: TaskResult) -> float | No
 
 
 def left_by_ramp(run: RecordedRun, role: str, loaded: Mapping[str, RoleFindings]) -> tuple[str, str, dict[str, object]]:
-    """Status, sentence and facts where the ramp left memory: loaded cycles tell a high-water mark from a leak."""
+    """Status, sentence and facts where the ramp left memory: loaded cycles show whether it is a leak."""
     leaking = next((v for v in loaded.values() if v.growth.verdict == "LEAK"), None)
     found = leaking or loaded.get(role)
     if found:
@@ -388,7 +388,7 @@ def ramp_missing(run: RecordedRun, ramp: Ramp) -> Note | None:
 
 
 def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
-    """At least three tasks at once are stable."""
+    """At least three concurrent tasks are stable."""
     if why := ramp_missing(run, ramp):
         return unmeasured("min_concurrency", NEEDED_LEVEL, why)
     observed, breach = ramp.max_stable, ramp.first_breach
@@ -409,7 +409,7 @@ def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
 
 
 def failed_later(run: RecordedRun, stable: int) -> list[TaskResult]:
-    """Tasks that failed in loaded cycles of as many at once as the ramp had found stable, or fewer."""
+    """Tasks that failed in loaded cycles of as many concurrent tasks as the ramp had found stable, or fewer."""
     return [r for r in run.phase("loaded") if r.status != "success" and r.error_kind not in NOT_THE_SERVICES
             and r.concurrency <= stable]
 

@@ -2,7 +2,7 @@
 
 schema 0: an older tool of the same purpose. No phase, no peaks, RSS of one process only.
 schema 1: this tool until version 1.0. Every line of a batch carried its memory, and what the tool itself knew of a
-failure or a death stood there in English sentences.
+failure or a death was recorded in English sentences.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def forget_unmeasured(results: Sequence[TaskResult]) -> bool:
 
 
 def deaths_of_processes(results: Sequence[TaskResult]) -> None:
-    """Deaths as the processes of each batch show them, in place of sentences, which did not tell all that is known.
+    """Deaths as the processes of each batch show them, in place of sentences, which did not say all that is known.
 
-    A child that serves is told by its memory. Whether anything was left at work was not recorded; that another process
+    A child that serves is known by its memory. Whether anything was left at work was not recorded; that another process
     took its place shows in the same reading or in the next.
     """
     batches = [list(batch) for _, batch in itertools.groupby(results, key=lambda result: result.batch)]

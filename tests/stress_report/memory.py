@@ -103,18 +103,18 @@ class Evidence:
 def longest_gap(run: RecordedRun, tasks: Sequence[TaskResult]) -> float | None:
     """Longest time that these tasks' processes went unwatched, as the CSV shows; None where it is not known at all.
 
-    What the results tell of it counts besides.
+    What the results say of it counts too.
     """
     windows = [w for w in map(task_window, tasks) if w]
-    told = all(r.sample_gap_s is not None for r in tasks)
-    if not windows or not (told or run.samples):
+    reported = all(r.sample_gap_s is not None for r in tasks)
+    if not windows or not (reported or run.samples):
         return None
     begin, end = min(w[0] for w in windows), max(w[1] for w in windows)
     gaps = [length for s in run.samples for at, length in s.holes(run.setting("interval"))
             if s.at_wall(begin) < at + length and at < s.at_wall(end)]
     # A CSV that begins late or was cut off has a hole, too, which the record alone can fill.
     unseen = [max(s.elapsed[0] - s.at_wall(begin), s.at_wall(end) - s.elapsed[-1]) for s in run.samples]
-    return max([*gaps, 0.0 if told or run.legacy else min(unseen) - SAME_RUN_S / 4])
+    return max([*gaps, 0.0 if reported or run.legacy else min(unseen) - SAME_RUN_S / 4])
 
 
 def judge_roles(run: RecordedRun, evidence: Evidence | None, phase: str = "leak") -> dict[str, RoleFindings]:
@@ -148,7 +148,7 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None, phase: str = "leak"
 
 
 def idle_in_samples(run: RecordedRun, role: str, tasks: Sequence[TaskResult]) -> dict[str, Any] | None:
-    """Facts of a role that used no more CPU while these tasks ran than in between, where only the CSV tells; else None.
+    """Facts of a role that used no more CPU while these tasks ran than between, if only the CSV shows it; else None.
 
     Not of one that forks for each task: its children come and go between samples. Nor where a task failed: how long
     the service was at work on it is not known.
@@ -193,7 +193,7 @@ def describe_role(
 
 
 def rates_of(verdict: RoleVerdict, results: Sequence[TaskResult]) -> Rates | None:
-    """The role's growth in every unit; at rest it is told apart from that of tasks where the record holds it."""
+    """The role's growth in every unit; growth while idle is separated from that of tasks where the record holds it."""
     if verdict.growth.mb_per_cycle is None:
         return None
     judged = [r for r in results if r.cycle]

@@ -51,7 +51,7 @@ OF_A_BATCH = ("worker_rss_after_mb", "worker_rss_delta_mb", "worker_rss_peak_mb"
               "busiest_other", "deaths", "level")
 WORKER_SIZES = ("worker_rss_before_mb", "worker_rss_after_mb", "worker_rss_peak_mb")
 ROLE_SIZES = ("before_mb", "after_mb", "peak_mb", "private_before_mb", "private_after_mb")
-MOST_TASKS = 100_000  # tasks at once, cycles, runs of a level: beyond is a broken line
+MOST_TASKS = 100_000  # concurrent tasks, cycles, runs of a level: beyond is a broken line
 CLOCK_JUMP_S = 2.0  # wall clock against monotonic clock between two samples
 SAME_RUN_S = 60.0  # a CSV that lies further from every task belongs to another run
 EPOCH = datetime(1970, 1, 1)
@@ -234,8 +234,8 @@ class RecordedRun:
     @property
     def empty_texts(self) -> int | None:
         """Tasks that were done without a word of text; None where no result says whether there was one."""
-        told = [r.empty_text for r in self.results if r.empty_text is not None]
-        return sum(told) if told else None
+        reported = [r.empty_text for r in self.results if r.empty_text is not None]
+        return sum(reported) if reported else None
 
     @property
     def textless(self) -> int:
@@ -265,7 +265,7 @@ class RecordedRun:
 
 
 def names_of_clips(results: Iterable[TaskResult]) -> dict[str, str]:
-    """How each clip is shown: by its base name, with as much of its path as tells it from others of that name."""
+    """How each clip is shown: by its base name, with as much of its path as distinguishes it from others."""
     files = {result.clip: result.audio_file for result in results}
     same: dict[str, list[tuple[str, ...]]] = {}
     for clip, file in files.items():
@@ -408,7 +408,7 @@ def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) 
     counts = {"concurrency": result.concurrency - 1, "cycle": result.cycle or 0, "level_run": result.level_run or 0}
     if beyond := [name for name, n in counts.items() if not 0 <= n < MOST_TASKS]:
         raise BadLine("range", name=beyond[0])
-    if run.results:  # they stand where they are new, and in every line of schema 1: kept once
+    if run.results:  # they are written where they are new, and in every line of schema 1: kept once
         last = run.results[-1]
         result.settings = last.settings if result.settings in ({}, last.settings) else result.settings
         result.host = last.host if result.host in ({}, last.host) else result.host
@@ -477,7 +477,7 @@ def join_pending(run: RecordedRun, seen: dict[str, int], torn: str) -> None:
 
 
 def spread_batches(results: Sequence[TaskResult]) -> None:
-    """Give every task of a batch what is known of the batch, which stands in its last line alone."""
+    """Give every task of a batch what is known of the batch, which is in its last line only."""
     last = {result.batch: result for result in results if result.batch is not None}
     for result in results:
         if result.batch is not None and result is not last[result.batch]:

@@ -183,7 +183,7 @@ def head(judged: Judged, missing: str, untested: str, say: Words) -> str:
 
 
 def lead(judged: Judged, say: Words) -> str:
-    """What a manager asks: does memory leak, and how many tasks at once does the service stand?"""
+    """What a manager asks: does memory leak, and how many concurrent tasks does the service handle?"""
     parts = []
     if judged.run.cycles_asked and judged.run.watched:
         parts.append(leak_lead(judged, say))
@@ -224,7 +224,7 @@ def ramp_lead(ramp: Ramp, say: Words) -> str:
         return say("lead_stands_open")
     if not ramp.max_stable:
         return say("lead_stands_none")
-    more = ramp.levels[-1].concurrency == ramp.max_stable  # nothing broke: it may stand more
+    more = ramp.levels[-1].concurrency == ramp.max_stable  # nothing failed: it may handle more
     stable = say("at_least", count=ramp.max_stable) if more else ramp.max_stable
     return say("lead_queued" if work_together(ramp) == "not" else "lead_stands", stable=stable)
 
@@ -235,8 +235,8 @@ EXPLAINED = ("delta_mapped", "baseline_mapped", "baseline_high_water")  # passed
 def three_sentences(judged: Judged, say: Words) -> list[str]:
     """Memory, with what became of processes, concurrency, what to do next."""
     memory = memory_sentence(judged, say)
-    told = any(capped(v.growth, say)[1:] in memory for v in judged.roles.values() if "times" in v.growth.facts)
-    if judged.recycled and not told:
+    said_already = any(capped(v.growth, say)[1:] in memory for v in judged.roles.values() if "times" in v.growth.facts)
+    if judged.recycled and not said_already:
         roles = say.join(dict.fromkeys(death.role for death in judged.recycled))
         memory = say("space").join([memory, say("recycled", roles=roles, count=len(judged.recycled))])
     explained = [say("explained", what=say(c.id), why=c.text) for c in judged.criteria if c.text.key in EXPLAINED]
@@ -306,7 +306,7 @@ def ramp_sentence(judged: Judged, say: Words) -> str:
 
 
 def real_time(ramp: Ramp, say: Words) -> str:
-    """Up to how many at once all tasks are done faster than they play."""
+    """Up to how many concurrent tasks all are faster than real time."""
     if ramp.max_real_time is None:
         return say("real_unknown")
     if not ramp.max_real_time:
@@ -389,7 +389,7 @@ def too_few_levels_by(stop: str) -> Callable[[Judged], bool]:
 
 
 def ramp_left_doubt(judged: Judged) -> bool:
-    """Whether it is open if the ramp left a high-water mark or a leak, and a stable level to tell them by is known."""
+    """Whether it is open if the ramp left a high-water mark or a leak, and a stable level to find out is known."""
     open_ends = ("baseline_ramp", "baseline_ramp_grows", "baseline_loaded_open")
     cut = judged.cut_short is not None and judged.cut_short.key.startswith("ramp_memory")
     return (cut or criterion(judged, "return_to_baseline").text.key in open_ends) and bool(judged.ramp.max_stable)

@@ -40,7 +40,7 @@ def criteria_rows(judged: Judged, say: Words) -> list[Row]:
 
 
 def lines_below(judged: Judged, before: Judged | None, say: Words) -> list[Line]:
-    """What stands below the table: conclusions, the comparison, what is wrong with the input."""
+    """What is below the table: conclusions, the comparison, what is wrong with the input."""
     lines = [(plain(sentence, 2 * MOST_WORDS), "") for sentence in three_sentences(judged, say)]
     if before:
         fix, _, unlike = compare(before, judged)

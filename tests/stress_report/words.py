@@ -27,46 +27,46 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead_loaded": ("Memory leaks under load in the {roles}", "{roles} 在并发负载下有内存泄漏"),
     "lead_small": ("Memory grows in the {role} by {rate:,.1f} MB per cycle, under the tolerance",
         "{role} 的内存每轮增长 {rate:,.1f} MB，未超过容差"),
-    "lead_gave_up": ("in the end no task succeeded any more", "到最后已没有任务成功"),
+    "lead_gave_up": ("in the end no task succeeded", "到最后已没有任务成功"),
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
-    "lead_queued": ("the service stands {stable} at once, but is not much faster than one after another",
+    "lead_queued": ("the service handles {stable} concurrent tasks, but not much faster than one after another",
         "服务的稳定并发数为 {stable}，但并不比逐个处理快多少"),
-    "lead_stands": ("the service stands {stable} at once", "服务的稳定并发数为 {stable}"),
-    "lead_provisional": ("{stable} at once look stable, which is not confirmed",
+    "lead_stands": ("the service handles {stable} concurrent {stable:|task|tasks}", "服务的稳定并发数为 {stable}"),
+    "lead_provisional": ("{stable} concurrent tasks look stable, which is not confirmed",
         "并发 {stable} 看起来稳定，但尚未确认"),
-    "lead_stands_none": ("the service does not stand even one task", "服务连单个任务也无法稳定完成"),
+    "lead_stands_none": ("the service does not handle even one task", "服务连单个任务也无法稳定完成"),
     "at_least": ("at least {count}", "{count} 以上"),
-    "lead_stands_open": ("how many tasks at once the service stands is not known", "服务的稳定并发数尚不清楚"),
-    "cut_tool_fault": ("The test tool itself broke, which says nothing of the service: the run never passes as a "
-        "whole.",
+    "lead_stands_open": ("how many concurrent tasks the service handles is not known", "服务的稳定并发数尚不清楚"),
+    "cut_tool_fault": ("The test tool itself failed, which says nothing about the service: the run as a whole cannot "
+        "pass.",
         "测试工具自身出错，与服务无关，因此整体不能算通过。"),
-    "cut_interrupted": ("The run was interrupted: it never passes as a whole.", "测试中途被中断，因此整体不能算通过。"),
-    "cut_early": ("The record ends before the ramp began: it never passes as a whole.",
+    "cut_interrupted": ("The run was interrupted: it cannot pass as a whole.", "测试中途被中断，因此整体不能算通过。"),
+    "cut_early": ("The record ends before the ramp began: it cannot pass as a whole.",
         "记录在并发测试开始前就已结束，因此整体不能算通过。"),
-    "cut_end": ("The record does not hold the end of the run, so it never passes as a whole.",
+    "cut_end": ("The record does not contain the end of the run, so the run cannot pass as a whole.",
         "记录中没有测试结束的标记，因此整体不能算通过。"),
-    "no_text": ("{count} {count:|task was|tasks were} done, but the answer held no text: no sign that the service did "
-        "any work, so the run never passes.",
+    "no_text": ("{count} {count:|task was|tasks were} done, but the answer contained no text: nothing shows that the "
+        "service did any work, so the run cannot pass.",
         "有 {count} 个任务返回成功，但答复中没有文本：看不出服务做过任何工作，因此不能算通过。"),
-    "same_ids": ("The service gave {count} submissions task ids that others have, too: their results prove nothing, so "
-        "the run never passes.",
+    "same_ids": ("{count} submissions share their task ids with others: their results prove nothing, so the run "
+        "cannot pass.",
         "服务给 {count} 次提交返回了重复的任务 ID：这些结果不足为证，因此不能算通过。"),
-    "no_ids": ("{count} {count:|task was|tasks were} done without a task id, though others have one: the run "
-        "never passes.",
+    "no_ids": ("{count} {count:|task was|tasks were} done without a task id, though others have one: the run cannot "
+        "pass.",
         "有 {count} 个成功的任务没有任务 ID，而其他任务都有：因此不能算通过。"),
-    "cut_settings": ("What the run was judged by is not recorded as it can have been ({names}), so it never passes.",
+    "cut_settings": ("Settings that the run is judged by are missing or impossible in the record ({names}), so it "
+        "cannot pass.",
         "记录中的判定设置缺失或不可能成立（{names}），因此不能算通过。"),
-    "ramp_memory": ("The {role} held {after:,.0f} MB at rest after the ramp, against {before:,.0f} before: a "
-        "high-water "
-        "mark or a leak, which a ramp alone does not tell.",
+    "ramp_memory": ("The {role} held {after:,.0f} MB when idle after the ramp, compared with {before:,.0f} before: a "
+        "high-water mark or a leak; a ramp alone cannot show which.",
         "并发测试结束后 {role} 稳定占用 {after:,.0f} MB，之前为 {before:,.0f} MB：是高水位还是泄漏，仅凭并发测试无法"
         "判断。"),
-    "ramp_memory_grows": ("The {role} held {after:,.0f} MB at rest after the ramp, against {before:,.0f} before, and "
-        "each repeat of {level} at once added more ({readings} MB): growth under load.",
-        "并发测试结束后 {role} 稳定占用 {after:,.0f} MB，之前为 {before:,.0f} MB；每次重跑并发 {level} 都继续增加"
-        "（{readings} MB）：负载下的增长。"),
-    "cut_lost": ("{count} {count:|result is|results are} missing from the file or cannot be read, so the run never "
-        "passes as a whole.",
+    "ramp_memory_grows": ("The {role} held {after:,.0f} MB when idle after the ramp, compared with {before:,.0f} "
+        "before, and each repeat of {level} concurrent tasks added more ({readings} MB): growth under load.",
+        "并发测试结束后 {role} 稳定占用 {after:,.0f} MB，之前为 {before:,.0f} MB；每次重跑并发 {level} 都继续增加（"
+        "{readings} MB）：负载下的增长。"),
+    "cut_lost": ("{count} {count:|result is|results are} missing from the file or cannot be read, so the run cannot "
+        "pass as a whole.",
         "结果文件中有 {count} 条结果缺失或无法读取，因此整体不能算通过。"),
     "status_pass": ("passed", "通过"),
     "status_fail": ("FAILED", "未通过"),
@@ -87,9 +87,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "long_audio_delta": ("growth per long task", "每个长音频任务后的内存增量"),
     "return_to_baseline": ("growth since first use", "较首次使用后的内存增量"),
     "no_cumulative_growth": ("growth per cycle", "每轮内存增长"),
-    "min_concurrency": ("stable tasks at once", "稳定并发数"),
-    "no_worker_crash": ("deaths of service processes", "服务进程意外退出次数"),
-    "rtf_under_load": ("slowest RTF, up to 3 tasks at once", "并发 3 以内的最大 RTF"),
+    "min_concurrency": ("stable concurrent tasks", "稳定并发数"),
+    "no_worker_crash": ("crashes of service processes", "服务进程崩溃次数"),
+    "rtf_under_load": ("highest RTF with up to 3 concurrent tasks", "并发 3 以内的最大 RTF"),
     "limit_below": ("below {limit}", "低于 {limit}"),
     "limit_least": ("at least {limit}", "不低于 {limit}"),
     "limit_none": ("none", "不得发生"),
@@ -108,51 +108,47 @@ WORDS: dict[str, tuple[str, str]] = {
     "delta_gave_up": ("no task succeeded any more: the last {failed} {failed:|one|ones} failed ({kinds})",
         "之后没有任务再成功：最后 {failed} 个任务全部失败（{kinds}）"),
     "delta_few": ("{median:+,.1f} MB, but only {tasks} of {submitted} tasks on {clip} after its first use succeeded "
-        "and came to rest",
+        "with settled memory",
         "变化 {median:+,.1f} MB，但 {clip} 首次使用之后的 {submitted} 个任务中，只有 {tasks} 个成功且内存回到稳定"),
-    "baseline_text": ("at the end of the leak phase the {works} held {kept:+,.1f} MB against {base:,.1f} MB after "
-        "first use",
+    "baseline_text": ("at the end of the leak phase the {works} held {kept:+,.1f} MB compared with {base:,.1f} MB "
+        "after first use",
         "泄漏测试结束时，{works} 内存与首次使用（第 0 轮）后的 {base:,.1f} MB 相比变化 {kept:+,.1f} MB"),
-    "baseline_text_ramp": ("at the end of the leak phase the {works} held {kept:+,.1f} MB against {base:,.1f} MB "
-        "after first use, after the ramp {after_ramp:+,.1f} MB",
+    "baseline_text_ramp": ("at the end of the leak phase the {works} held {kept:+,.1f} MB compared with {base:,.1f} "
+        "MB after first use, and {after_ramp:+,.1f} MB after the ramp",
         "与首次使用（第 0 轮）后的 {base:,.1f} MB 相比，{works} 内存在泄漏测试结束时变化 {kept:+,.1f} MB，并发测试结"
         "束后变化 {after_ramp:+,.1f} MB"),
     "baseline_ramp": ("{kept:+,.1f} MB in the {works} after the leak phase, but {after_ramp:+,.1f} MB in the {role} "
-        "after the ramp: either the high-water mark of many tasks at once, which stays but does not grow, or a leak "
-        "that appears only under parallel load, which loaded cycles tell (--phase loaded)",
+        "after the ramp: either the high-water mark of many concurrent tasks, which stays but does not grow, or a "
+        "leak that appears only under parallel load; loaded cycles show which (--phase loaded)",
         "泄漏测试结束时 {works} 变化 {kept:+,.1f} MB；但并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB。可能是多任"
-        "务并发留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。可用负载循环（--phase "
-        "loaded）区分"),
+        "务并发留下的高水位（会保持，但不再增长），也可能是只在并发时才出现的泄漏。可用负载轮次（--phase loaded）区分"),
     "baseline_mapped": ("{kept:+,.1f} MB of RSS in the {works} at the end of the leak phase, but only "
         "{private:+,.1f} MB of private memory: the rest is mapped files, which the kernel can take back",
         "泄漏测试结束时 {works} 的 RSS 变化 {kept:+,.1f} MB，但私有内存只变化 {private:+,.1f} MB：其余是映射文件，内核"
         "可以"
         "收回"),
-    "baseline_recycled": ("processes of the {works} are recycled: while they live they hold at most "
-        "{contained:+,.1f} MB more "
-        "than after first use",
+    "baseline_recycled": ("processes of the {works} are recycled: while they run they hold at most {contained:+,.1f} "
+        "MB more than after first use",
         "{works} 进程会被定期回收：存活期间最多比首次使用后多占 {contained:+,.1f} MB"),
     "baseline_loaded_leak": ("the {grows} leaks under load: {rate:,.1f} MB per round of {size} concurrent tasks",
         "{grows} 在负载下有泄漏：每轮 {size} 个并发任务增长 {rate:,.1f} MB"),
-    "baseline_high_water": ("{after_ramp:+,.1f} MB in the {role} after the ramp: the high-water mark of many tasks at "
-        "once, which stayed but did not grow in {cycles} more rounds of {size} (at most {bound:,.1f} MB per round)",
+    "baseline_high_water": ("{after_ramp:+,.1f} MB in the {role} after the ramp: the high-water mark of many "
+        "concurrent tasks, which stayed but did not grow in {cycles} more rounds of {size} (at most {bound:,.1f} MB "
+        "per round)",
         "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB：是多任务并发留下的高水位，再跑 {cycles} 轮（每轮 {size} 个"
-        "并发"
-        "任务）也没有增长（每轮不超过 {bound:,.1f} MB）"),
+        "并发任务）也没有增长（每轮不超过 {bound:,.1f} MB）"),
     "baseline_loaded_open": ("{after_ramp:+,.1f} MB in the {role} after the ramp, and {cycles} more rounds of {size} "
-        "at "
-        "once do not decide whether that goes on",
+        "concurrent tasks do not decide whether the growth continues",
         "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB；再跑 {cycles} 轮（每轮 {size} 个并发任务）仍无法判定是否继"
         "续增长"),
-    "baseline_ramp_grows": ("{after_ramp:+,.1f} MB in the {role} after the ramp, and each repeat of {level} at once "
-        "added more ({readings} MB): growth under load",
+    "baseline_ramp_grows": ("{after_ramp:+,.1f} MB in the {role} after the ramp, and each repeat of {level} "
+        "concurrent tasks added more ({readings} MB): growth under load",
         "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB，且每次重跑并发 {level} 都继续增加（{readings} MB）：负载下"
         "的增长"),
-    "baseline_unsettled": ("memory never came to rest for a reading ({kept:+,.1f} MB, unsettled): raise "
-        "--settle-timeout",
+    "baseline_unsettled": ("memory never settled for a reading ({kept:+,.1f} MB, unsettled): raise --settle-timeout",
         "内存始终没有稳定下来，读数（{kept:+,.1f} MB）不可靠：请调大 --settle-timeout"),
-    "baseline_replaced": ("{kept:+,.1f} MB, but a process of the {works} was replaced on the way and took its memory "
-        "with it",
+    "baseline_replaced": ("{kept:+,.1f} MB, but a process of the {works} was replaced meanwhile, which released its "
+        "memory",
         "变化 {kept:+,.1f} MB，但中途有 {works} 进程被替换，它占用的内存随之消失，读数不能作数"),
     "growth_text": ("{roles}", "{roles}"),
     "growth_LEAK": ("{role}: LEAK ({rate:,.1f} MB per cycle)", "{role} 有泄漏（每轮增长 {rate:,.1f} MB）"),
@@ -161,54 +157,58 @@ WORDS: dict[str, tuple[str, str]] = {
     "growth_INCONCLUSIVE": ("{role}: INCONCLUSIVE after {cycles} {cycles:|cycle|cycles}",
         "{role} 在 {cycles} 轮之后仍无法判定"),
     "growth_NOT MEASURED": ("{role}: NOT MEASURED", "{role} 未测量"),
-    "crash_none": ("no process of the service died or was replaced (work-horses end with their jobs)",
-        "没有服务进程退出或被替换（每任务一个的子进程随任务结束，不算）"),
+    "crash_none": ("no service process crashed or was replaced (work-horses end with their jobs)",
+        "没有服务进程崩溃或被替换（每任务一个的子进程随任务结束，不算）"),
     "death": ("{role} process {pid} ({name}) ended", "{role} 进程 {pid}（{name}）退出"),
     "killed": ("{words} (the kernel ended {count} for lack of memory meanwhile)",
         "{words}（期间内核因内存不足杀掉 {count} 个进程）"),
     "crash_text": ("{count} in all: {first}", "共 {count} 次：{first}"),
-    "crash_recycled": ("none crashed; {count} {count:|process was|processes were} replaced between tasks (the "
-        "first: {first})",
-        "没有意外退出；有 {count} 个进程在任务之间被替换（第一个：{first}）"),
+    "crash_recycled": ("none crashed; {count} {count:|process was|processes were} replaced between tasks (the first: "
+        "{first})",
+        "没有崩溃；有 {count} 个进程在任务之间被替换（第一个：{first}）"),
     "crashed_task": ("{task}: {words}", "{task}：{words}"),
-    "crash_unread": ("none seen, but {count} {count:|result is missing or does|results are missing or do} not say "
-        "which processes were alive",
-        "未发现进程退出，但有 {count} 条结果缺失，或没有记录当时哪些进程在运行"),
-    "crash_unrecorded": ("the results do not say which processes were alive", "结果文件没有记录哪些进程在运行"),
-    "stable_good": ("{stable} tasks at once are stable (good: 5 or more)",
+    "crash_unread": ("none seen, but {count} {count:|result is missing or does|results are missing or do} not show "
+        "which processes were running",
+        "未发现进程崩溃，但有 {count} 条结果缺失，或没有记录当时哪些进程在运行"),
+    "crash_unrecorded": ("the results do not show which processes were running", "结果文件没有记录哪些进程在运行"),
+    "stable_good": ("{stable} concurrent tasks are stable (good: 5 or more)",
         "{stable} 个任务并发时稳定（5 个及以上为良好）"),
-    "stable_enough": ("{stable} tasks at once are stable (enough; 5 would be good)",
+    "stable_enough": ("{stable} concurrent tasks are stable (enough; 5 would be good)",
         "{stable} 个任务并发时稳定（够用；5 个及以上为良好）"),
-    "stable_provisional": ("{stable} tasks at once look stable, but the record does not hold the runs that confirm it: "
-        "{runs} of that level, and the one that fails once more",
-        "{stable} 个任务并发时看起来稳定，但记录中没有用来确认的运行：该级应有 {runs} 次，失败的一级应再跑一次"),
-    "stable_contradicted": ("{stable} tasks at once passed in the ramp, but {failed} {failed:|task|tasks} failed when "
-        "{at} at once were run again in loaded cycles",
-        "并发测试中 {stable} 个任务并发时稳定，但之后的负载循环以并发 {at} 重跑时有 {failed} 个任务失败"),
+    "stable_provisional": ("{stable} concurrent tasks look stable, but the confirmation runs are not in the record: "
+        "{runs} runs of that level, and one more of the level that failed",
+        "{stable} 个任务并发时看起来稳定，但记录中没有确认运行：该级应有 {runs} 次，失败的一级应再跑一次"),
+    "stable_contradicted": ("{stable} concurrent {stable:|task|tasks} passed in the ramp, but {failed} "
+        "{failed:|task|tasks} failed when a level of {at} was run again in loaded cycles",
+        "并发测试中 {stable} 个任务并发时稳定，但之后的负载轮次以并发 {at} 重跑时有 {failed} 个任务失败"),
     "stable_failed": ("{breach}", "{breach}"),
     "stable_open": ("levels {lowest} to {highest} were tested; {stop}",
         "从并发 {lowest} 测起，最高测到 {highest}；{stop}"),
-    "rtf_never_slow": ("at most {rtf:.2f} at up to {at} at once; under 1.0 at every level tested (up to {highest})",
+    "rtf_never_slow": ("at most {rtf:.2f} with up to {at} concurrent {at:|task|tasks}; under 1.0 at every level "
+        "tested (up to {highest})",
         "并发不超过 {at} 时 RTF 最大 {rtf:.2f}；所测各级（最高到并发 {highest}）RTF 均低于 1.0"),
-    "rtf_slow_later": ("at most {rtf:.2f} at up to {at} at once; 1.0 is reached at {level} at once ({slow_rtf:.2f})",
+    "rtf_slow_later": ("at most {rtf:.2f} with up to {at} concurrent {at:|task|tasks}; 1.0 is reached with {level} "
+        "({slow_rtf:.2f})",
         "并发不超过 {at} 时 RTF 最大 {rtf:.2f}；到并发 {level} 时达到 1.0（实测 {slow_rtf:.2f}）"),
-    "rtf_slow": ("1.0 is reached at {level} at once ({slow_rtf:.2f}): tasks take longer than their recordings",
+    "rtf_slow": ("1.0 is reached with {level} concurrent {level:|task|tasks} ({slow_rtf:.2f}): tasks take longer than "
+        "their recordings",
         "并发 {level} 时 RTF 已达 1.0（实测 {slow_rtf:.2f}）：处理耗时不短于录音时长"),
-    "rtf_open": ("at most {rtf:.2f} at up to {at} at once, but not every level up to 3 was completed",
+    "rtf_open": ("at most {rtf:.2f} with up to {at} concurrent {at:|task|tasks}, but not every level up to 3 was "
+        "completed",
         "并发不超过 {at} 时 RTF 最大 {rtf:.2f}，但并发 3 及以下的各级没有全部完成"),
     "no_leak_phase": ("the leak phase was not asked for", "本次未选择泄漏测试（--phase）"),
     "no_ramp_phase": ("the concurrency ramp was not asked for", "本次未选择并发测试（--phase）"),
     "no_leak_lines": ("the leak phase left no result", "泄漏测试没有留下结果"),
     "no_ramp_lines": ("the concurrency ramp left no result", "并发测试没有留下结果"),
     "memory_not_watched": ("memory was not watched (--no-watch)", "没有监控内存（--no-watch）"),
-    "no_long_task": ("no successful task on {clip} after its first use has memory readings at rest",
+    "no_long_task": ("no successful task on {clip} after its first use has settled memory readings",
         "{clip} 首次使用之后，没有带稳定内存读数的成功任务"),
-    "no_baseline": ("readings after first use and later ones are not both there",
+    "no_baseline": ("the reading after first use or the later ones are missing",
         "缺少首次使用后的读数，或缺少之后的读数"),
     "no_rtf": ("no task of the ramp succeeded with a known RTF", "并发测试中没有一个成功且 RTF 已知的任务"),
     # why the ramp ended
     "stop_failure": ("the ramp ended because a task failed", "有任务失败，并发测试到此为止"),
-    "stop_worker_died": ("the ramp ended because a process of the service died", "有服务进程退出，并发测试到此为止"),
+    "stop_worker_died": ("the ramp ended because a service process crashed", "有服务进程崩溃，并发测试到此为止"),
     "stop_rtf_limit": ("the ramp ended because a task reached the RTF limit", "有任务达到 RTF 上限，并发测试到此为止"),
     "stop_memory_reserve": ("the ramp ended because the next level would have used up the memory reserve of this "
         "machine",
@@ -228,11 +228,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "memory_clean": ("Memory: no leak found in {roles}. {reason}.", "内存：{roles} 未发现泄漏。{reason}。"),
     "memory_small": ("Memory: the {role} {reason}.", "内存：{role} {reason}。"),
     "memory_open": ("Memory: not decided for the {role}: {reason}.", "内存：{role} 无法判定。{reason}。"),
-    "memory_ramp": ("Memory: not judged: {reason}; at rest the {role} held {before:,.0f} MB when the ramp began and "
+    "memory_ramp": ("Memory: not judged: {reason}; when idle the {role} held {before:,.0f} MB before the ramp and "
         "{after:,.0f} MB after it.",
         "内存：未作判定。{reason}；空闲时 {role} 在并发测试开始时占用 {before:,.0f} MB，结束后占用 {after:,.0f} MB。"),
     "recycled": ("Processes of the {roles} were replaced between tasks {count} {count:|time|times}, which is no crash.",
-        "{roles} 的进程在任务之间被替换 {count} 次，不算意外退出。"),
+        "{roles} 的进程在任务之间被替换 {count} 次，不算崩溃。"),
     "memory_none_role": ("Memory: not judged for the {role}: {reason}.", "内存：{role} 未作判定。{reason}。"),
     "memory_none": ("Memory: not judged: {reason}.", "内存：未作判定。{reason}。"),
     "old_sentence": ("Memory: not judged: the results record a process of at most {recorded:,.1f} MB, while others "
@@ -242,66 +242,65 @@ WORDS: dict[str, tuple[str, str]] = {
     "ramp_doubt": ("Concurrency: {reason}; {stop}.", "并发：{reason}；{stop}。"),
     "explained": ("{what}: {why}.", "{what}：{why}。"),
     "ramp_none": ("Concurrency: not tested: {reason}.", "并发：未测试。{reason}。"),
-    "ramp_head": ("Concurrency: up to {stable} at once without a failure, {real_time}; {stop}. {together}",
+    "ramp_head": ("Concurrency: up to {stable} concurrent {stable:|task|tasks} without a failure, {real_time}; "
+        "{stop}. {together}",
         "并发：稳定并发数为 {stable}（无失败），{real_time}；{stop}。{together}"),
     "ramp_broken": ("Concurrency: even one task at a time is not stable; {breach}.",
         "并发：即使一次只有一个任务也不稳定。{breach}。"),
-    "real_all": ("all done faster than they play (RTF under 1.0)", "该并发及以下各级任务全部快于实时（RTF 低于 1.0）"),
-    "real_some": ("up to {real_time} at once faster than they play (RTF under 1.0)",
+    "real_all": ("all faster than real time (RTF under 1.0)", "该并发及以下各级任务全部快于实时（RTF 低于 1.0）"),
+    "real_some": ("up to {real_time} of them faster than real time (RTF under 1.0)",
         "其中并发 {real_time} 及以下的任务全部快于实时（RTF 低于 1.0）"),
-    "real_none": ("but a task takes as long as it plays already at the lowest level (RTF 1.0 or more)",
+    "real_none": ("but even at the lowest level a task takes as long as its recording (RTF 1.0 or more)",
         "但从最低一级起就有任务不快于实时（RTF 达到 1.0）"),
-    "real_unknown": ("but up to how many faster than they play is not known", "但快于实时的最高并发数尚不清楚"),
-    "together_not": ("Many at once are not much faster than one after another: with up to {stable} at once the "
-        "service never gets through more than {parallelism:.1f} times the work of one, so beyond {knee} at a time "
-        "tasks wait for each other.",
+    "real_unknown": ("but up to how many are faster than real time is not known", "但快于实时的最高并发数尚不清楚"),
+    "together_not": ("Concurrent tasks are not much faster than one after another: with up to {stable} the throughput "
+        "is never more than {parallelism:.1f} times that of one task, so beyond {knee} at a time tasks wait for each "
+        "other.",
         "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍，超"
         "过 {knee} 个的任务只是在互相等待。"),
-    "together_waits": ("About {parallelism:.1f} tasks' worth of work is done at a time: beyond {knee} tasks only "
-        "wait.",
+    "together_waits": ("The throughput is at most {parallelism:.1f} times that of one task: beyond {knee} concurrent "
+        "tasks they only wait.",
         "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
-    "together_yes": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, is done "
-        "from {knee} at once on.",
+    "together_yes": ("Tasks run in parallel: the highest throughput, {parallelism:.1f} times that of one task, is "
+        "reached with {knee} concurrent tasks.",
         "任务确实在同时处理：从并发 {knee} 起总处理速度最高，为单个任务的 {parallelism:.1f} 倍。"),
-    "together_not_no_knee": ("Many at once are not much faster than one after another: with up to {stable} at once "
-        "the service never gets through more than {parallelism:.1f} times the work of one.",
+    "together_not_no_knee": ("Concurrent tasks are not much faster than one after another: with up to {stable} the "
+        "throughput is never more than {parallelism:.1f} times that of one task.",
         "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍。"),
-    "together_yes_no_knee": ("Tasks are done together: the most work, {parallelism:.1f} times that of one task, was "
-        "done with up to {stable} at once.",
+    "together_yes_no_knee": ("Tasks run in parallel: the highest throughput with up to {stable} concurrent tasks is "
+        "{parallelism:.1f} times that of one task.",
         "任务确实在同时处理：并发不超过 {stable} 时，总处理速度最高为单个任务的 {parallelism:.1f} 倍。"),
     "knee_too_few_levels": ("not found, since fewer than {least} stable levels were measured",
         "未找到（测得的稳定级别不足 {least} 级）"),
-    "together_unknown": ("Whether the tasks were done together is not known: level 1 was not measured.",
+    "together_unknown": ("Whether the tasks ran in parallel is not known: level 1 was not measured.",
         "任务是否真正同时处理尚不清楚：没有并发 1 的数据可比。"),
     "ramp_open": ("Concurrency: no stable level was found; {stop}.", "并发：没有测出稳定的级别；{stop}。"),
-    "next_leak": ("Next: look in the {role} for what stays after a task (tracemalloc or memray around {clip}), then "
-        "repeat this test and compare with --baseline {file}.",
+    "next_leak": ("Next: find what the {role} keeps after a task (tracemalloc or memray around {clip}), then repeat "
+        "this test and compare with --baseline {file}.",
         "下一步：检查 {role} 在任务结束后没有释放的对象（围绕 {clip} 用 tracemalloc 或 memray 排查），修改后重跑，并"
         "用 --baseline {file} 对比。"),
-    "next_leak_go": ("Next: look in the {role} for what stays after a task (for Go: pprof, heap and goroutines, "
-        "around {clip}), then repeat this test and compare with --baseline {file}.",
-        "下一步：检查 {role} 在任务结束后没有释放的内存（Go 程序可围绕 {clip} 用 pprof 查看 heap 与 goroutine），修"
-        "改后重跑，并用 --baseline {file} 对比。"),
+    "next_leak_go": ("Next: find what the {role} keeps after a task (for Go: pprof, heap and goroutines, around "
+        "{clip}), then repeat this test and compare with --baseline {file}.",
+        "下一步：检查 {role} 在任务结束后没有释放的内存（Go 程序可围绕 {clip} 用 pprof 查看 heap 与 goroutine），修改"
+        "后重跑，并用 --baseline {file} 对比。"),
     "next_empty": ("Next: ask the service for the text of such a task, and test with clips of speech.",
         "下一步：查看这类任务返回的文本，并改用有语音的音频测试。"),
-    "next_ids": ("Next: see why the service gives several submissions one task id, then repeat the run.",
+    "next_ids": ("Next: see why the service gives several submissions the same task id, then repeat the run.",
         "下一步：查明服务为何给多次提交返回同一个任务 ID，然后重跑。"),
-    "next_watch": ("Next: find the process that does the work and have it watched (--list, --watch, --pid), then "
-        "repeat the run.",
+    "next_watch": ("Next: find the process that does the work and name it (--list, --watch, --pid), then repeat the "
+        "run.",
         "下一步：找出真正执行任务的进程并加以监控（--list、--watch、--pid），然后重跑。"),
     "next_failed": ("Next: see why tasks of the leak phase fail (the table of failures), then repeat the run.",
         "下一步：查明泄漏测试中的任务为何失败（见失败一览表），然后重跑。"),
-    "next_loaded": ("Next: look in the {role} for what stays after tasks that overlap, then repeat this test and "
-        "compare with --baseline {file}.",
+    "next_loaded": ("Next: find what the {role} keeps after tasks that overlap, then repeat this test and compare "
+        "with --baseline {file}.",
         "下一步：检查 {role} 在多个任务同时处理之后没有释放的内存，修改后重跑，并用 --baseline {file} 对比。"),
-    "next_loaded_alone": ("Next: tell a high-water mark from a leak without restarting the service: --phase loaded "
-        "--at-once {stable}.",
+    "next_loaded_alone": ("Next: without restarting the service, find out whether it is a high-water mark or a leak: "
+        "--phase loaded --at-once {stable}.",
         "下一步：不要重启服务，用 --phase loaded --at-once {stable} 区分高水位与泄漏。"),
-    "next_unsettled": ("Next: keep other users and jobs away from the service, or raise --settle-timeout, then "
-        "repeat.",
+    "next_unsettled": ("Next: let no other users or jobs use the service, or raise --settle-timeout, then repeat.",
         "下一步：避免其他用户和任务使用该服务，或调大 --settle-timeout，然后重跑。"),
-    "next_sampler_gap": ("Next: repeat the run while less else runs on this machine.",
-        "下一步：在机器不那么忙的时候重跑。"),
+    "next_sampler_gap": ("Next: repeat the run while this machine is less busy.", "下一步：在机器不那么忙的时候重跑。"),
     "next_gap_unknown": ("Next: judge the run with its CSV (--resources).",
         "下一步：连同 CSV 一起判定（--resources）。"),
     "next_memory_reserve": ("Next: free memory on this machine, or lower --memory-reserve, then repeat with --phase "
@@ -313,14 +312,15 @@ WORDS: dict[str, tuple[str, str]] = {
         "compare with --baseline {file}.",
         "下一步：用 tracemalloc 或 memray 找出 worker 处理 {clip} 后保留了什么，修改后重跑，并用 --baseline {file} "
         "对比。"),
-    "next_crash": ("Next: read the log of the process that died and the kernel's log (dmesg | grep -i oom), then "
+    "next_crash": ("Next: read the log of the process that crashed and the kernel's log (dmesg | grep -i oom), then "
         "repeat.",
-        "下一步：查看退出进程的日志和内核日志（dmesg | grep -i oom），然后重跑。"),
-    "next_concurrency": ("Next: see why tasks fail at {level} at once (the report's First breach), then repeat with "
-        "--phase concurrency.",
-        "下一步：查明并发 {level} 时任务为何失败（见报告“并发”一节的“首次越限”），然后用 --phase concurrency 重跑。"),
-    "next_slow": ("Next: add workers or faster recognition: {slow_level} at once already takes longer than real "
-        "time.",
+        "下一步：查看崩溃进程的日志和内核日志（dmesg | grep -i oom），然后重跑。"),
+    "next_concurrency": ("Next: see why {level} concurrent {level:|task fails|tasks fail} (What failed first, in the "
+        "report), then repeat with --phase concurrency.",
+        "下一步：查明并发 {level} 时任务为何失败（见报告“并发”一节的“最先出现的问题”），然后用 --phase concurrency 重"
+        "跑。"),
+    "next_slow": ("Next: add workers or faster recognition: with {slow_level} concurrent {slow_level:|task|tasks} "
+        "recognition is slower than real time.",
         "下一步：增加 worker 或提高识别速度：并发 {slow_level} 时处理已慢于实时。"),
     "next_cycles": ("Next: run on without restarting the service: --phase leak --min-cycles {cycles} --max-cycles "
         "{most}.",
@@ -341,12 +341,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "part_memory": ("Memory", "内存"),
     "part_ramp": ("Concurrency", "并发"),
     "part_loaded": ("Memory under load", "负载下的内存"),
-    "loaded_head": ("{size} {size:|task was|tasks were} released together again and again, at rest in between; a "
-        "cycle is one such "
-        "round.",
+    "loaded_head": ("{size} {size:|task was|tasks were} released together again and again, with settled memory in "
+        "between; a cycle is one such round.",
         "反复同时提交 {size} 个任务，每轮之间等内存稳定；一轮即一次。"),
     "part_resources": ("Resources", "资源占用"),
-    "part_method": ("How the numbers were taken, and what they do not say", "数据如何采集，以及不能说明什么"),
+    "part_method": ("How the numbers were measured, and what they do not show", "数据如何采集，以及不能说明什么"),
     "part_input": ("What was read", "读取情况"),
     "part_old": ("A record of an older tool", "旧版工具的记录"),
     "col_what": ("what", "项目"),
@@ -354,7 +353,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_value": ("value", "内容"),
     "col_limit": ("limit", "限值"),
     "col_result": ("result", "结果"),
-    "col_why": ("in words", "说明"),
+    "col_why": ("explanation", "说明"),
     "col_before": ("before", "之前"),
     "col_after": ("after", "之后"),
     "col_change": ("change", "变化"),
@@ -382,7 +381,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_seen": ("seen from – to", "出现时段"),
     "col_held": ("held at last sample MB", "最后采样时仍占用 MB"),
     "col_task": ("task", "任务"),
-    "col_level": ("at once", "并发数"),
+    "col_level": ("concurrent tasks", "并发数"),
     "col_ok": ("ok of submitted", "成功/提交"),
     "col_median": ("median s", "完成时间中位数 s"),
     "col_max": ("max s", "最长完成时间 s"),
@@ -411,7 +410,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "clips": ("clip lengths", "音频时长"),
     "phase": ("phases", "测试阶段"),
     "phase_all": ("leak phase, concurrency ramp", "泄漏测试、并发测试"),
-    "phase_loaded": ("loaded cycles", "并发负载循环"),
+    "phase_loaded": ("loaded cycles", "负载轮次"),
     "phase_leak": ("leak phase", "泄漏测试"),
     "phase_concurrency": ("concurrency ramp", "并发测试"),
     "when": ("when", "时间"),
@@ -422,14 +421,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "whole_minutes": ("{minutes} {minutes:|minute|minutes}", "{minutes} 分钟"),
     "hours": ("{hours} {hours:|hour|hours}", "{hours} 小时"),
     "minutes": ("{minutes} min {seconds} s", "{minutes} 分 {seconds} 秒"),
-    "rows_left_out": ("{count} {count:|row in the middle is|rows in the middle are} left out here; all stand in the "
-        "JSONL.",
+    "rows_left_out": ("{count} {count:|row in the middle is|rows in the middle are} left out here; the JSONL has them "
+        "all.",
         "中间 {count} 行从略，完整数据见 JSONL。"),
     # memory part
-    "measure_private": ("Growth is judged on private memory at rest (what a process cannot get back from a file); "
-        "RSS is shown.",
+    "measure_private": ("Growth is judged on settled private memory (what a process cannot reload from a file); RSS "
+        "is shown.",
         "增长按稳定后的私有内存判定（不含可从文件重新载入的部分）；表中显示 RSS。"),
-    "measure_rss": ("Growth is judged on RSS at rest: private memory was not recorded.",
+    "measure_rss": ("Growth is judged on settled RSS: private memory was not recorded.",
         "增长按稳定后的 RSS 判定：没有私有内存的记录。"),
     "role_line": ("{role}: {verdict}: {reason}.", "{role}：{verdict}。{reason}。"),
     "rss_suffix": (" (RSS, not private memory)", "（按 RSS，而非私有内存）"),
@@ -441,32 +440,31 @@ WORDS: dict[str, tuple[str, str]] = {
         "首次使用（第 0 轮）使 {role} 内存增加 {mb:,.1f} MB（模型与缓存）：不算泄漏。"),
     "follows_clip": ("The growth follows {clip}.", "增长主要来自 {clip}。"),
     "follows_both": ("The growth follows both clips.", "两种音频都带来增长。"),
-    "breaks_line": ("The series is cut: {breaks}.", "读数序列被打断：{breaks}。"),
+    "breaks_line": ("The series of readings is interrupted: {breaks}.", "读数序列被打断：{breaks}。"),
     "memory_unwatched": ("Not found or not watched, so not judged: {roles}.",
         "未找到或未监控，因此未作判定：{roles}。"),
     "break_replaced": ("process ended or replaced in cycle {cycle}", "第 {cycle} 轮进程退出或被替换"),
     "break_failed_task": ("task failed in cycle {cycle}", "第 {cycle} 轮有任务失败"),
     "break_missing_reading": ("no reading in cycle {cycle}", "第 {cycle} 轮缺少读数"),
-    "horses_head": ("Work-horses: each job ran in a process of its own, which ended with it. What they held is gone "
-        "with them; what counts is whether each holds more than the one before.",
-        "任务子进程：每个任务在独立的子进程中运行，结束即退出，所占内存随之归还。关键在于后一个是否比前一个占用更多"
-        "。"),
+    "horses_head": ("Work-horses: each job ran in a process of its own, which ended with it. Their memory was "
+        "released with them; what counts is whether each holds more than the one before.",
+        "任务子进程：每个任务在独立的子进程中运行，结束即退出，所占内存随之归还。关键在于后一个是否比前一个占用更多。"),
     "bands": ("Bands: growth after a long task under 200 MB good, 200 to 500 poor, above 500 bad; RTF under 1.0 "
         "keeps up with speech.",
         "参考：长任务后增量低于 200 MB 为良好，200–500 MB 较差，超过 500 MB 严重；RTF 低于 1.0 才跟得上说话速度。"),
     "alt_memory": ("Chart: memory of each watched process over time", "图：各被监控进程的内存随时间变化"),
-    "alt_ramp": ("Chart: throughput and turnaround against tasks at once", "图：吞吐量与完成时间随并发数的变化"),
+    "alt_ramp": ("Chart: throughput and turnaround against concurrent tasks", "图：吞吐量与完成时间随并发数的变化"),
     # old records
-    "old_head": ("These results come from an older tool. They hold no phase, no peaks, no settled readings and the "
-        "RSS of one process only.",
+    "old_head": ("These results come from an older tool. They contain no phase, no peaks, no settled readings, and "
+        "the RSS of one process only.",
         "这份结果来自旧版工具：没有阶段、峰值和稳定读数，只记录了一个进程的 RSS。"),
-    "old_wrong": ("The process whose memory the results record ({recorded}, at most {mb:,.1f} MB) is not the one "
-        "that did the work: the CSV shows {count} short-lived or unrecorded {count:|process|processes} that reached "
-        "up to {peak:,.0f} MB and still held up to {held:,.0f} MB at their last sample. The recorded deltas say "
-        "nothing about a leak in the job.",
-        "结果里记录的那个进程（{recorded}，最高 {mb:,.1f} MB）并不是真正执行任务的进程：CSV 显示另有 {count} 个短命"
-        "或未被记录的进程，峰值达 {peak:,.0f} MB，最后一次采样时仍占用 {held:,.0f} MB。因此记录中的增量不能说明任务"
-        "是否泄漏。"),
+    "old_wrong": ("The process whose memory the results record ({recorded}, at most {mb:,.1f} MB) is not the one that "
+        "did the work: the CSV shows {count} short-lived or unrecorded {count:|process|processes} that reached up to "
+        "{peak:,.0f} MB and still held up to {held:,.0f} MB at their last sample. The recorded deltas do not show "
+        "whether the job leaks.",
+        "结果里记录的那个进程（{recorded}，最高 {mb:,.1f} MB）并不是真正执行任务的进程：CSV 显示另有 {count} 个短命或"
+        "未被记录的进程，峰值达 {peak:,.0f} MB，最后一次采样时仍占用 {held:,.0f} MB。因此记录中的增量不能说明任务是否"
+        "泄漏。"),
     "old_recorded": ("{name}, pid {pid}", "{name}，PID {pid}"),
     "old_unmatched": ("no process of the CSV fits it", "CSV 中找不到对应的进程"),
     "old_no_csv": ("Without a CSV it cannot be checked which process the results describe.",
@@ -496,8 +494,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "state_interrupted": ("interrupted", "被中断"),
     "state_limited": ("test tool was the limit", "瓶颈在测试工具"),
     "state_slow": ("{state}, RTF 1.0 or more", "{state}，RTF 达到 1.0"),
-    "ramp_stable": ("Highest stable level (no failure, no death): {value}",
-        "稳定并发数（到此为止无失败、无进程退出）：{value}"),
+    "ramp_stable": ("Highest stable level (no failure, no crash): {value}",
+        "稳定并发数（到此为止无失败、无进程崩溃）：{value}"),
     "ramp_bound": ("{tasks} {tasks:|task|tasks} there without a failure: the failure rate of a task is below "
         "{percent:.0f} % with 95 % confidence",
         "该级共 {tasks} 个任务无失败：单个任务的失败率低于 {percent:.0f}%（95% 置信度）"),
@@ -506,58 +504,59 @@ WORDS: dict[str, tuple[str, str]] = {
     "ramp_knee": ("Knee (smallest level within 5 % of the highest throughput, timing error and single outliers set "
         "aside): {value}",
         "吞吐拐点（扣除计时误差、剔除单次突出值之后，达到最高吞吐量 95% 的最小并发数）：{value}"),
-    "caches": ("The service caches: {clip} sent once more came back after {again:.2f} s, while a new recording of it "
+    "caches": ("The service caches: {clip}, sent once more, was done after {again:.2f} s, while a new recording of it "
         "takes {usual:.2f} s.",
         "服务有缓存：重复发送同一个 {clip} 只用 {again:.2f} s，而新的录音需要 {usual:.2f} s。"),
-    "identical": ("Every upload of {clips} was the same file: what a service keeps per new recording, or caches, does "
-        "not show.",
+    "identical": ("Every upload of {clips} was the same file: what a service keeps per new recording, or caches, "
+        "cannot be seen.",
         "每次上传的 {clips} 都是同一个文件：服务按新录音保留的内存或缓存无法看出。"),
-    "coarse_polls": ("Polls tell when a task was done to {percent:.0f} % of its turnaround at the lowest level: "
-        "figures "
-        "are that coarse",
+    "coarse_polls": ("At the lowest level the polls measure the end of a task with an error of {percent:.0f} % of its "
+        "turnaround: the figures are no more precise than that",
         "在最低一级，轮询判断任务完成时刻的误差约为完成时间的 {percent:.0f}%：各项数字也只有这样的精度"),
-    "together_slow_page": ("The result page takes about {seconds:.1f} s to answer, so tasks seem to take as long as it "
-        "does: whether they were done together is not measured.",
+    "together_slow_page": ("The result page takes about {seconds:.1f} s to answer, so tasks seem to take at least as "
+        "long: whether they ran in parallel was not measured.",
         "结果查询接口约需 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出。"),
     "knee_slow_polls": ("not measured: the result page is slow to answer", "未测量（结果查询接口答复太慢）"),
     "rates_line": ("{role}: {per_cycle:+,.1f} MB per cycle, {per_task:+,.1f} per task, {per_hour:+,.0f} per hour of "
         "this "
         "load.",
         "{role}：每轮 {per_cycle:+,.1f} MB，每个任务 {per_task:+,.1f} MB，按此负载每小时 {per_hour:+,.0f} MB。"),
-    "grows_idle": ("The {role} grows as fast while no task runs: by the clock, not by tasks.",
+    "grows_idle": ("The {role} grows just as fast while no task runs: growth follows time, not tasks.",
         "没有任务时 {role} 也以同样速度增长：随时间增长，而不是随任务增长。"),
-    "grown_pid": ("Most of it is in process {pid}.", "其中大部分在进程 {pid}。"),
-    "small_lasts": ("that is {time} of this load", "按此负载约合 {time}"),
+    "grown_pid": ("Most of this growth is in process {pid}.", "其中大部分在进程 {pid}。"),
+    "small_lasts": ("that is {time} under this load", "按此负载约合 {time}"),
     "ramp_parallel": ("Effective parallelism (highest throughput over that of one task): {value}",
         "有效并行度（最高吞吐与单任务吞吐之比）：{value}"),
     "no_level_one": ("not measured: level 1 was not run or has no throughput", "未测量（没有并发 1 的有效数据）"),
     "incomplete_levels": ("Incomplete levels: {levels}. Tasks without a line may have been refused; such a level is "
         "not called stable.",
         "不完整的级别：{levels}。缺少记录的任务可能是被拒绝了，这样的级别不能算稳定。"),
-    "breach": ("First breach, at {level} at once: {what}; task: {task}; observed: {observed}; limit: {limit}",
-        "首次越限：并发 {level}，{what}；任务：{task}；观测到：{observed}；限值：{limit}"),
-    "breach_short": ("at {level} at once: {what}: {observed}", "并发 {level} 时，{what}：{observed}"),
+    "breach": ("What failed first, with {level} concurrent {level:|task|tasks}: {what}; task: {task}; observed: "
+        "{observed}; limit: {limit}",
+        "最先出现的问题：并发 {level}，{what}；任务：{task}；观测到：{observed}；限值：{limit}"),
+    "breach_short": ("with {level} concurrent {level:|task|tasks}: {what}: {observed}",
+        "并发 {level} 时，{what}：{observed}"),
     "lines": ("{count} {count:|line|lines}", "{count} 行"),
-    "no_breach": ("No breach in the ramp: no task failed, no process died, no RTF limit was reached",
-        "并发测试没有越限：无任务失败，无进程退出，也未触及 RTF 上限"),
+    "no_breach": ("Nothing failed in the ramp: no task failed, no process crashed, no RTF limit was reached",
+        "并发测试没有出现问题：无任务失败，无进程崩溃，也未触及 RTF 上限"),
     "kind": ("{meaning} ({name})", "{meaning}（{name}）"),
     "kind_submit_refused": ("connection refused", "连接被拒绝"),
     "kind_submit_timeout": ("submission not answered in time", "提交后未按时得到答复"),
     "kind_submit_reset": ("connection broke during submission", "提交时连接断开"),
     "kind_submit_http": ("submission not accepted", "提交未被受理"),
-    "kind_bad_response": ("answer of no use", "答复不符合约定"),
+    "kind_bad_response": ("unusable answer", "答复不符合约定"),
     "kind_task_failed": ("task failed", "任务失败"),
     "kind_task_lost": ("task unknown to the service", "服务查无此任务"),
     "kind_task_timeout": ("task not done in time", "任务超时"),
     "kind_stalled": ("no progress", "任务毫无进展"),
-    "kind_worker_died": ("worker or its work-horse died", "worker 或其任务子进程退出"),
+    "kind_worker_died": ("worker or its work-horse crashed", "worker 或其任务子进程崩溃"),
     "kind_interrupted": ("test interrupted", "测试被中断"),
-    "kind_process_died": ("service process died", "服务进程退出"),
+    "kind_process_died": ("service process crashed", "服务进程崩溃"),
     "kind_rtf_limit": ("RTF reached its limit", "RTF 达到上限"),
     "kind_incomplete": ("results missing", "结果不完整"),
     "kind_tool_fault": ("fault of the test tool", "测试工具自身出错"),
     "no_reason": ("the service gives no reason", "服务没有给出原因"),
-    "fact_stalled_idle_s": ("no progress for {idle_s} s while every worker was idle (where one waits so long for "
+    "fact_stalled_idle_s": ("no progress for {idle_s} s while every worker was idle (if a worker may wait so long for "
         "another machine, raise --stall-timeout)",
         "所有 worker 都空闲，{idle_s} 秒没有任何进展（若 worker 确实要这么久等待另一台机器，请调大 --stall-timeout）"),
     "fact_worker_died_pid": ("worker process {pid} ({name}) ended", "worker 进程 {pid}（{name}）退出"),
@@ -582,31 +581,31 @@ WORDS: dict[str, tuple[str, str]] = {
         "有 {count} 个任务返回成功但文本为空：可能是静默失败，也可能音频中没有语音，都不足为证。"),
     # resources and method
     "no_resources": ("No samples: {why}", "没有采样数据。{why}。"),
-    "gaps_none": ("{file}: {samples:,} {samples:|sample|samples}, one every {interval} s (median); no hole of more "
+    "gaps_none": ("{file}: {samples:,} {samples:|sample|samples}, one every {interval} s (median); no gap of more "
         "than {limit:g} s.",
         "{file}：共 {samples:,} 次采样，间隔中位数 {interval} s；没有超过 {limit:g} s 的空缺。"),
     "gaps_some": ("{file}: {samples:,} {samples:|sample|samples}, one every {interval} s (median); {count} "
-        "{count:|hole|holes} of more than {limit:g} s, the longest {longest:.1f} s.",
+        "{count:|gap|gaps} of more than {limit:g} s, the longest {longest:.1f} s.",
         "{file}：共 {samples:,} 次采样，间隔中位数 {interval} s；超过 {limit:g} s 的空缺 {count} 处，最长 "
         "{longest:.1f} s。"),
     "method_rss": ("MB of memory are MiB. RSS counts pages that processes share once in each of them, so a sum over "
         "forked processes can be too high.",
         "内存单位 MB 指 MiB。RSS 会把共享页在每个进程中各计一次，因此多个 fork 进程相加可能偏高。"),
-    "method_tree": ("A role is the sum over all its process trees. A work-horse that ends takes its memory with it: "
-        "that fall is an exit.",
+    "method_tree": ("A role is the sum over all its process trees. When a work-horse ends, its memory is released: "
+        "such a fall is an exit, not memory given back by the service.",
         "每个角色的数值是其全部进程树之和。子进程退出会带走自己的内存：这种下降是退出，不是释放。"),
     "method_cpu": ("CPU is percent of one core; the value of a short-lived process is over its age.",
         "CPU 以单核百分比计；短命进程的数值按其存活时间平均。"),
-    "method_samples": ("The CSV shows one moment per sample and misses what lies between; peaks of tasks come from "
-        "the kernel's high-water mark where the results hold them.",
+    "method_samples": ("The CSV shows one moment per sample and misses what happens in between; peaks of tasks come "
+        "from the kernel's high-water mark where the results contain it.",
         "CSV 每次采样只反映一个瞬间，会漏掉间隔内的变化；任务峰值取自内核的高水位记录（结果中有时）。"),
     "method_time": ("Turnaround runs from the common release of a level to the poll that saw the task done; the "
-        "timing error stands in the JSONL (time_error).",
+        "timing error is in the JSONL (time_error).",
         "完成时间从同一并发级别的任务统一开始提交时算起，到轮询看到任务完成为止；计时误差见 JSONL 的 time_error。"),
-    "method_queue": ("A queue accepts everything: success at N at once does not mean that N ran together, so limit, "
-        "real-time limit and knee are given apart.",
+    "method_queue": ("A queue accepts everything: success of N concurrent tasks does not mean that N ran in parallel, "
+        "so limit, real-time limit and knee are given separately.",
         "队列来者不拒：N 个任务都成功不代表 N 个同时在处理，因此分别给出稳定并发数、快于实时的最高并发数和吞吐拐点。"),
-    "method_bound": ("The growth rule looks after every cycle: take its bounds as about 95 %.",
+    "method_bound": ("The growth rule judges after every cycle, so read its bounds as about 95 %.",
         "增长规则每轮都会重新判断一次，因此其上界应按约 95% 的置信度理解。"),
     "read_lines": ("{file}: {lines} {lines:|line|lines}, {results} {results:|result|results}",
         "{file}：{lines} 行，{results} 条结果"),
@@ -621,29 +620,29 @@ WORDS: dict[str, tuple[str, str]] = {
     "skip_impossible": ("{name} has a value that no run can have", "{name} 的值不可能出现"),
     "skip_range": ("{name} is out of range", "{name} 超出范围"),
     "skip_wrong": ("{name} is {value}", "{name} 的值有误：{value}"),
-    "read_duplicates": ("{count} {count:|line stands there twice and counts|lines stand there twice and count} once",
+    "read_duplicates": ("{count} {count:|line appears twice and counts|lines appear twice and count} once",
         "{count} 行重复，只计一次"),
     "read_missing": ("{count} "
-        "{count:|result is missing: its running number stands|results are missing: their running numbers stand} in "
-        "no line",
+        "{count:|result is missing: its running number is|results are missing: their running numbers are} in no line",
         "缺少 {count} 条结果：其流水号没有出现在任何一行"),
     "pending_joined": ("the test ended before the line of {task} was written; the result was taken from {file}",
         "测试结束时 {task} 的那一行还没有写入；该结果取自 {file}"),
     "pending_unsettled": ("the test ended before the line of {task} was written; the result was taken from {file}, "
-        "and its memory at rest is missing",
+        "and its settled memory is missing",
         "测试结束时 {task} 的那一行还没有写入；该结果取自 {file}，缺少任务后的稳定内存读数"),
     "pending_unreadable": ("{file} cannot be read: the last result before the test ended is lost",
         "{file} 无法读取：测试结束前的最后一条结果已丢失"),
-    "settings_lost": ("the line that holds the settings is missing: limits are the defaults",
+    "settings_lost": ("the line with the settings is missing: the limits are the defaults",
         "缺少记录设置的那一行：限值采用默认值"),
     "old_memory_zero": ("memory is 0 in every line, so it was not measured", "每一行的内存都是 0，说明没有测到"),
-    "csv_missing": ("{file} is not beside the results: no chart over time, and holes in the sampling cannot be seen",
+    "csv_missing": ("{file} is not in the folder of the results: there is no chart over time, and gaps in the "
+        "sampling cannot be seen",
         "结果文件所在目录中没有 {file}，因此无法绘制内存随时间变化的图，也无法检查采样空缺"),
     "not_watched": ("processes were not watched (--no-watch), so there is no CSV",
         "没有监控进程（--no-watch），因此没有 CSV"),
     "csv_empty": ("{file} holds no sample that can be read ({skipped} {skipped:|row|rows} skipped)",
         "{file} 中没有可读的采样（跳过 {skipped} 行）"),
-    "csv_other_run": ("{file} is of another time than the results and was left out",
+    "csv_other_run": ("{file} was recorded at another time than the results and was left out",
         "{file} 与结果不是同一时段，未予采用"),
     "csv_skipped": ("{file}: {rows} {rows:|row|rows} read, {skipped} skipped (torn, garbage or back in time)",
         "{file}：读取 {rows} 行，跳过 {skipped} 行（残缺、乱码或时间倒退）"),
@@ -659,17 +658,17 @@ WORDS: dict[str, tuple[str, str]] = {
         "fonts-noto-cjk).",
         "图中文字为英文：本机没有含中文字形的字体（可安装 fonts-noto-cjk）。"),
     # comparison
-    "fix_shown": ("The fix is shown for the {role}: {old} before ({before:,.1f} MB per cycle), {new} now (no growth "
+    "fix_shown": ("The fix is proven for the {role}: {old} before ({before:,.1f} MB per cycle), {new} now (no growth "
         "above {after:,.1f} MB per cycle); a long task left {delta_before:,.1f} MB in the worker before and leaves "
         "{delta_after:,.1f} MB now.",
-        "修复得到证实：{role} 之前{old}（每轮增长 {before:,.1f} MB），现在{new}（每轮增长不超过 {after:,.1f} MB）；"
-        "每个长任务在 worker 中留下的内存，之前为 {delta_before:,.1f} MB，现在为 {delta_after:,.1f} MB。"),
-    "fix_doubt": ("The fix is not shown for the {role}, though its verdict was {old} and is {new} now: {why}.",
+        "修复得到证实：{role} 之前{old}（每轮增长 {before:,.1f} MB），现在{new}（每轮增长不超过 {after:,.1f} MB）；每"
+        "个长任务在 worker 中留下的内存，之前为 {delta_before:,.1f} MB，现在为 {delta_after:,.1f} MB。"),
+    "fix_doubt": ("The fix is not proven for the {role}, though its verdict was {old} and is {new} now: {why}.",
         "{role} 的结论之前为“{old}”，现在为“{new}”，但修复尚未得到证实：{why}。"),
     "fix_same_rate": ("growth of up to {bound:.1f} MB per cycle is not excluded now, no less than {rate:.1f} before",
         "现在仍不能排除每轮最多 {bound:.1f} MB 的增长，并不低于之前的 {rate:.1f} MB"),
     "fix_other_leaks": ("The {role}: {new} now, {old} before, but the {others} leaks: the service as a whole is not "
-        "mended.",
+        "fixed.",
         "{role} 现在{new}（之前{old}），但 {others} 有泄漏：服务整体尚未修好。"),
     "fix_not_shown": ("The leak of the {role} is still there: {before:,.1f} MB per cycle before, {rate:,.1f} now; a "
         "long task left {delta_before:,.1f} MB in the worker before and leaves {delta_after:,.1f} MB now.",
@@ -687,12 +686,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "does not prove a leak ({old}), so the runs do not show that the change removed one.",
         "{role} 现在没有泄漏（每轮增长不超过 {after:,.1f} MB），但上一次测试没有证实存在泄漏（结论为“{old}”），因此"
         "不能证明泄漏是这次改动消除的。"),
-    "fix_open": ("The fix is not shown for the {role}: {new} now, {old} before.",
+    "fix_open": ("The fix is not proven for the {role}: {new} now, {old} before.",
         "修复尚未得到证实：{role} 本次的结论为“{new}”，之前为“{old}”。"),
     "differs": ("The runs differ in {what} ({before} before; {after} now): the change may be due to that.",
         "两次测试的“{what}”不同（之前 {before}，现在 {after}）：变化可能由此造成。"),
-    "differs_old": ("One of the runs is an older tool's record: it holds one process's memory and drops refused "
-        "tasks.",
+    "differs_old": ("One of the runs is an older tool's record: it contains the memory of one process and leaves out "
+        "refused tasks.",
         "其中一次是旧版工具的记录：只有一个进程的内存，且丢弃了被拒绝的任务。"),
     "differs_order": ("The run before did not begin before the run after: are they swapped, or the same?",
         "“之前”的测试并不早于“之后”的测试：是否颠倒了，或是同一次测试？"),
@@ -713,14 +712,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "axis_seconds": ("time, s", "时间（秒）"),
     "axis_minutes": ("time, min", "时间（分钟）"),
     "axis_hours": ("time, h", "时间（小时）"),
-    "axis_level": ("tasks at once", "并发数"),
-    "axis_speed": ("audio-s per s", "吞吐量（音频秒/秒）"),
+    "axis_level": ("concurrent tasks", "并发数"),
+    "axis_speed": ("audio s per s", "吞吐量（音频秒/秒）"),
     "axis_turnaround": ("turnaround, s", "完成时间（秒）"),
     "key_short_lived": ("{role}: {count} short-lived or further {count:|process|processes}",
         "{role}：{count} 个短命或其他进程"),
     "key_sum": ("{role}, all processes", "{role} 合计"),
     "key_task": ("task running", "任务运行中"),
-    "key_settled": ("worker at rest (settled reading)", "worker 稳定读数"),
+    "key_settled": ("worker, settled reading", "worker 稳定读数"),
     "key_median": ("median", "完成时间中位数"),
     "key_max": ("slowest", "最长完成时间"),
     "key_speed": ("throughput", "吞吐量"),
@@ -744,19 +743,19 @@ WORDS: dict[str, tuple[str, str]] = {
     "cannot_write": ("The report cannot be written to {file} ({why}); name another with --output.",
         "无法把报告写到 {file}（{why}）；请用 --output 指定其他位置。"),
     # why a leak verdict is what it is
-    "reason_steady_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} of {cycles} "
-        "cycles, {grown:,.0f} MB in all, with no sign of an end; a cache larger than that looks the same: --min-cycles "
-        "{longer} goes on",
+    "reason_steady_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} of "
+        "{cycles} cycles, {grown:,.0f} MB in all, and does not slow down; a cache larger than that looks the same: "
+        "continue with --min-cycles {longer}",
         "在全部 {cycles} 轮中，最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），累计 {grown:,.0f} MB，"
         "没有停止的迹象；容量比这更大的缓存看起来也是这样：可用 --min-cycles {longer} 继续"),
-    "reason_fast_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}), in every one of {window} cycles "
-        "by {smallest_step:.1f} or more, {grown:,.0f} MB in all, with no sign of an end; a cache larger than that, or "
-        "a heap collected later, looks the same: --min-cycles {longer} goes on",
+    "reason_fast_growth": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}), in every one of {window} cycles by "
+        "{smallest_step:.1f} or more, {grown:,.0f} MB in all, and does not slow down; a cache larger than that, or a "
+        "heap collected later, looks the same: continue with --min-cycles {longer}",
         "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}），每一轮都不少于 {smallest_step:.1f} MB，累计 "
         "{grown:,.0f} MB，没有停止的迹象；容量比这更大的缓存，或更晚才回收的堆，看起来也是这样：可用 --min-cycles "
         "{longer} 继续"),
     "reason_horses_leak": ("each job on {clip} held {slope:.1f} MB more when it ended than the job before (at least "
-        "{low:.1f}), though each had its own process: what it loads keeps growing",
+        "{low:.1f}), although each had its own process: what a job loads keeps growing",
         "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽然各在独立进程中运行，"
         "加载的内容却越来越多"),
     "reason_no_growth": ("no growth above {high:.1f} MB per cycle over the last {window} of {cycles} cycles: 1 GB "
@@ -769,42 +768,42 @@ WORDS: dict[str, tuple[str, str]] = {
         "{cycles_per_gb:|cycle|cycles}",
         "每轮增长 {slope:.1f} MB，确定高于 {low:.1f}、低于 {high:.1f}，未超过容差 {tolerance:g}；1 GB 空闲内存可用 "
         "{cycles_per_gb} 轮"),
-    "reason_fork_per_job": ("each job had its own process, so memory cannot pile up between jobs; the worker around "
-        "them did not grow by more than {high:.1f} MB per cycle over the last {window} of {cycles} cycles",
-        "每个任务在独立进程中运行，内存不会跨任务累积；外层 worker 在全部 {cycles} 轮中，最近 {window} 轮每轮增长不"
-        "超过 {high:.1f} MB"),
+    "reason_fork_per_job": ("each job had its own process, so memory cannot accumulate between jobs; the worker that "
+        "forks them did not grow by more than {high:.1f} MB per cycle over the last {window} of {cycles} cycles",
+        "每个任务在独立进程中运行，内存不会跨任务累积；外层 worker 在全部 {cycles} 轮中，最近 {window} 轮每轮增长不超"
+        "过 {high:.1f} MB"),
     "reason_too_few": ("{cycles} {cycles:|reading is|readings are} too few: at least {more} more needed",
         "只有 {cycles} 个读数，至少还需要 {more} 个"),
     "reason_unconfirmed": ("grew by {slope:.1f} MB per cycle (at least {low:.1f}) over the last {window} cycles: "
-        "{needed} cycles or more tell a leak from a warm-up",
+        "{needed} cycles or more are needed to distinguish a leak from a warm-up",
         "最近 {window} 轮平均每轮增长 {slope:.1f} MB（至少 {low:.1f}）：要区分泄漏与预热，需要 {needed} 轮或更多"),
-    "reason_one_jump": ("one step of {step:.1f} MB stands out in a growth of {net:.1f} MB: more cycles show whether "
-        "it comes again",
+    "reason_one_jump": ("most of the growth of {net:.1f} MB is one jump of {step:.1f} MB: more cycles show whether it "
+        "happens again",
         "{net:.1f} MB 的增长中有一次跳增 {step:.1f} MB：需要更多轮次看它是否再次出现"),
     "reason_slowing_down": ("growth slows down, from {earlier:.1f} to {now:.1f} MB per cycle: it may be a warm-up "
         "or the allocator's arenas; run more cycles, or set MALLOC_ARENA_MAX=2 for the worker",
         "增长在放缓，每轮从 {earlier:.1f} MB 降到 {now:.1f} MB：可能是预热，也可能是内存分配器的 arena；请增加轮数"
         "，或为 worker 设置 MALLOC_ARENA_MAX=2"),
-    "reason_swings": ("memory swings: a fall of {fall_back:.1f} MB within a growth of {net:.1f} MB; look for caches "
-        "and garbage collection, or run more cycles",
+    "reason_swings": ("memory goes up and down: a fall of {fall_back:.1f} MB within a growth of {net:.1f} MB; look "
+        "for caches and garbage collection, or run more cycles",
         "内存有涨有落：净增 {net:.1f} MB 期间曾回落 {fall_back:.1f} MB；请检查缓存与垃圾回收，或增加轮数"),
     "reason_rises_not_over": ("at most {high:.1f} MB per cycle at the end, but memory last rose {since} "
-        "{since:|cycle|cycles} ago ({jumps} {jumps:|time|times}, {size:.1f} MB on average): whether that is over shows "
-        "after {enough} cycles in all",
-        "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过（共 {jumps} 次，平均 {size:.1f} MB）：是否已经停"
-        "止，总共要 {enough} 轮才能看出"),
+        "{since:|cycle|cycles} ago ({jumps} {jumps:|time|times}, {size:.1f} MB on average): whether it has stopped "
+        "can be seen after {enough} cycles in all",
+        "末段每轮增长不超过 {high:.1f} MB，但 {since} 轮前内存还上升过（共 {jumps} 次，平均 {size:.1f} MB）：是否已经"
+        "停止，总共要 {enough} 轮才能看出"),
     "reason_too_noisy": ("growth is between {low:.1f} and {high:.1f} MB per cycle: readings vary by {sd:.1f} MB, "
         "which needs about {enough} cycles in all",
         "每轮增长在 {low:.1f} 至 {high:.1f} MB 之间：读数波动达 {sd:.1f} MB，总共约需 {enough} 轮才能判定"),
     "reason_replaced": ("its processes were replaced in {times} {times:|cycle|cycles} (last in cycle {cycle}), and "
-        "growth within their lives is not decided after {cycles} {cycles:|reading|readings}",
+        "growth within their lifetimes is not decided after {cycles} {cycles:|reading|readings}",
         "其进程在 {times} 轮中被替换（最后一次在第 {cycle} 轮），进程存活期间的增长在 {cycles} 个读数之后仍无法判定"),
-    "reason_recycled_leak": ("keeps {per_task:,.1f} MB per task while its processes live ({slope:.1f} MB per cycle, at "
+    "reason_recycled_leak": ("keeps {per_task:,.1f} MB per task while its processes run ({slope:.1f} MB per cycle, at "
         "least {low:.1f}); recycling contains it: replaced in {times} {times:|cycle|cycles}, after about {tasks:g} "
         "tasks each, at most {contained:+,.0f} MB above first use",
-        "进程存活期间每个任务保留 {per_task:,.1f} MB（每轮 {slope:.1f} MB，至少 {low:.1f}）；回收进程使其不再累积：有 "
-        "{times} 轮发生替换，每个进程约处理 {tasks:g} 个任务，比首次使用后最多多占 {contained:+,.0f} MB"),
-    "reason_recycled_calm": ("no growth above {high:.1f} MB per cycle while its processes live; they were replaced in "
+        "进程存活期间每个任务保留 {per_task:,.1f} MB（每轮 {slope:.1f} MB，至少 {low:.1f}）；回收进程使其不再累积：有"
+        " {times} 轮发生替换，每个进程约处理 {tasks:g} 个任务，比首次使用后最多多占 {contained:+,.0f} MB"),
+    "reason_recycled_calm": ("no growth above {high:.1f} MB per cycle while its processes run; they were replaced in "
         "{times} {times:|cycle|cycles}, after about {tasks:g} tasks each",
         "进程存活期间每轮增长不超过 {high:.1f} MB；有 {times} 轮发生替换，每个进程约处理 {tasks:g} 个任务"),
     "reason_failing_growth": ("grew by {slope:.1f} MB per cycle over {cycles} {cycles:|cycle|cycles} in which tasks "
@@ -816,35 +815,35 @@ WORDS: dict[str, tuple[str, str]] = {
     "reason_missing_reading": ("cycle {cycle} has no reading: {cycles} {cycles:|reading|readings} in a row since "
         "then, {more} more needed",
         "第 {cycle} 轮缺少读数；此后只有 {cycles} 个连续读数，还需要 {more} 个"),
-    "reason_unsettled": ("memory did not come to rest before {unsettled} of {cycles} {cycles:|reading|readings}: "
-        "keep others away from the service, or raise --settle-timeout",
+    "reason_unsettled": ("memory did not settle before {unsettled} of {cycles} {cycles:|reading|readings}: let nobody "
+        "else use the service, or raise --settle-timeout",
         "{cycles} 次读数中有 {unsettled} 次内存没有稳定下来：请避免其他负载，或调大 --settle-timeout"),
-    "reason_sampler_gap": ("memory went unwatched for {gap_s:.1f} s: a process may have died and come back unseen",
+    "reason_sampler_gap": ("memory was not sampled for {gap_s:.1f} s: a process may have ended and restarted unnoticed",
         "内存有 {gap_s:.1f} s 未被监控：期间可能有进程退出后又重启而未被察觉"),
     "reason_horses_growing": ("each job on {clip} held {slope:.1f} MB more when it ended than the job before, in "
-        "{cycles} {cycles:|job|jobs}: more cycles show whether that goes on",
+        "{cycles} {cycles:|job|jobs}: more cycles show whether that continues",
         "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB，共 {cycles} 个任务：需要更多轮次看是否持续"),
-    "afterwards_kept": ("; said after cycle {said_at}, and the {later} {later:|cycle since does|cycles since do} not "
-        "contradict it",
+    "afterwards_kept": ("; decided after cycle {said_at}; the {later} "
+        "{later:|cycle since then does|cycles since then do} not contradict it",
         "；第 {said_at} 轮后作出此结论，其后 {later} 轮的读数与之不矛盾"),
-    "afterwards_revoked": ("; {revoked} was said after cycle {revoked_at}, and later readings contradict it",
+    "afterwards_revoked": ("; after cycle {revoked_at} the verdict was {revoked}, which later readings contradict",
         "；第 {revoked_at} 轮后曾判为 {revoked}，其后的读数与之矛盾"),
     "reason_not_measured": ("the memory of this role was never read", "没有读到该角色的内存"),
-    "reason_no_work": ("its processes used no more CPU while tasks ran than at rest ({worked} of {tasks} tasks show "
+    "reason_no_work": ("its processes used no more CPU while tasks ran than when idle ({worked} of {tasks} tasks show "
         "work): another process did the work",
         "任务运行时其进程的 CPU 用量并不高于空闲时（{tasks} 个任务中只有 {worked} 个显示有工作）：真正执行任务的是别"
         "的进程"),
-    "reason_no_work_other": ("its processes used no more CPU while tasks ran than at rest ({worked} of {tasks} "
+    "reason_no_work_other": ("its processes used no more CPU while tasks ran than when idle ({worked} of {tasks} "
         "tasks show work): the work seems to be done by process {pid} ({name}), see --watch and --pid",
         "任务运行时其进程的 CPU 用量并不高于空闲时（{tasks} 个任务中只有 {worked} 个显示有工作）：真正执行任务的似乎"
         "是进程 {pid}（{name}），请用 --watch 或 --pid 指定"),
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
         "结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} MB"),
-    "reason_gap_unknown": ("neither the record nor a CSV says whether memory went unwatched for a while: judge the "
-        "run with its CSV (--resources)",
+    "reason_gap_unknown": ("neither the record nor a CSV shows whether memory was sampled all the time: judge the run "
+        "with its CSV (--resources)",
         "记录和 CSV 都无法说明内存是否有一段时间未被监控：请连同 CSV 一起判定（--resources）"),
-    "reason_old_record": ("an older tool's record says neither which process it measured nor whether memory was at "
-        "rest",
+    "reason_old_record": ("an older tool's record shows neither which process it measured nor whether memory had "
+        "settled",
         "旧版工具的记录既没有说明测的是哪个进程，也没有说明内存是否已稳定"),
 }

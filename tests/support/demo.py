@@ -125,7 +125,7 @@ def conclude(status: int, leak_mb: float, results: Path, started: float) -> int:
         return status
     verdict = worker_verdict(results, started)
     if verdict == "LEAK":
-        print(f"\nDemo: the {leak_mb:g} MB per task that the service was told to keep were found. It works.")
+        print(f"\nDemo: the {leak_mb:g} MB per task that the service was set up to leak were found. It works.")
         return PASSED
     print(f"\nDemo: the planted leak of {leak_mb:g} MB per task was not found (worker: {verdict}).")
     return status or FAILED

@@ -18,7 +18,7 @@ RECORDED = re.compile(r"tests/results/(?:memory_leak_stress_test|system_resource
 
 @dataclass(frozen=True)
 class Section:
-    """One heading and what stands below it up to the next one of any level."""
+    """One heading and what is below it up to the next one of any level."""
 
     level: int
     title: str

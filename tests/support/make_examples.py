@@ -1,7 +1,7 @@
 """`make examples`: record the demo twice, on a healthy and on a leaking service, and write the example reports.
 
-They stand in tests/examples, each in every language of the reader, and the first screen of the leaking service's report
-stands in README.md. Only the names of host and kernel are replaced in what was recorded. About six minutes, in which
+They are in tests/examples, each in every language of the reader, and the first screen of the leaking service's report
+is in README.md. Only the names of host and kernel are replaced in what was recorded. About six minutes, in which
 nothing else should work on this machine, least of all another service with RQ workers on asr-queue, since they would be
 watched too. Nothing in the repository changes unless both runs show what they should.
 """

@@ -91,10 +91,10 @@ def test_values_of_fields_are_sent_as_json_writes_them(tmp_path: Path) -> None:
         (QUEUED | {"done": [2]}, "or of HTTP codes from 100 to 599, and not [2]"),
         (QUEUED | {"done": [True]}, "or of HTTP codes from 100 to 599, and not [true]"),
         (QUEUED | {"poll": "/jobs"}, "the field poll must be a path that begins with / and holds {id}"),
-        (QUEUED | {"poll": None}, "with id (id) the field poll, the path that tells of a task, is missing"),
+        (QUEUED | {"poll": None}, "with id (id) the field poll, the path that reports a task, is missing"),
         (QUEUED | {"id": None}, "with poll (/jobs/{id}) the field id, the place of the task's id"),
         (QUEUED | {"done": []}, "with id the field done, the words or HTTP codes of success, is missing"),
-        (QUEUED | {"status": None}, "with words in done the field status, the place where they stand, is missing"),
+        (QUEUED | {"status": None}, "with words in done the field status, the place of these words, is missing"),
         ({"submit": "/asr", "status": "code"}, "with status the field done, the words or HTTP codes of success, is"),
     ],
 )

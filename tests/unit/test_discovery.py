@@ -35,15 +35,15 @@ from memory_leak_stress_test import (
     Socket,
     choose,
     endpoint,
+    matches_role,
     parse_command_line,
-    plays,
     program_line,
     same_broker,
 )
 
 
 def role_of(argv: Sequence[str]) -> str | None:
-    roles = [role for role, patterns in PATTERNS.items() if plays(patterns, argv)]
+    roles = [role for role, patterns in PATTERNS.items() if matches_role(patterns, argv)]
     assert len(roles) < 2, f"{argv} plays {roles}"
     return roles[0] if roles else None
 
@@ -162,7 +162,7 @@ def test_a_command_line_plays_the_role_of_the_program_it_runs(argv: list[str], r
     (r"my-worker", ["/opt/my-worker"], True),
 ])
 def test_a_pattern_of_the_user_is_searched_from_the_program_on(pattern: str, argv: list[str], expected: bool) -> None:
-    assert plays([pattern], argv) is expected
+    assert matches_role([pattern], argv) is expected
 
 
 def test_the_program_stands_before_its_arguments_and_a_title_stays_whole() -> None:
@@ -290,7 +290,7 @@ def calling(port: int, address: str = "127.0.0.1") -> Socket:
 
 
 def programs_of(lines: Mapping[int, str], created: float = 0.0) -> dict[int, Program]:
-    likes = {pid: frozenset(role for role in ROLES if plays(PATTERNS[role], line.split(" ")))
+    likes = {pid: frozenset(role for role in ROLES if matches_role(PATTERNS[role], line.split(" ")))
              for pid, line in lines.items()}
     return {pid: Program(created, line, likes[pid], False, likes[pid]) for pid, line in lines.items()}
 

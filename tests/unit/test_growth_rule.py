@@ -310,7 +310,7 @@ def test_a_verdict_stays_while_another_role_is_waited_for() -> None:
     assert {judge_growth(noisy[:n]).verdict for n in range(14, 21)} == {"INCONCLUSIVE"}
     kept = judge_history(noisy)
     assert (kept.verdict, kept.cycles, kept.facts["said_at"], kept.facts["later"]) == ("LEAK", 13, 13, 7)
-    assert reason_sentence(kept).endswith("said after cycle 13, and the 7 cycles since do not contradict it")
+    assert reason_sentence(kept).endswith("decided after cycle 13; the 7 cycles since then do not contradict it")
 
 
 def test_the_newest_of_equal_verdicts_is_told() -> None:
@@ -324,8 +324,8 @@ def test_a_cache_that_was_full_in_the_end_takes_the_leak_back_and_says_so() -> N
     assert judge_history(readings[:56]).verdict == "LEAK"
     cleared = judge_history(readings)
     assert (cleared.verdict, cleared.facts["revoked"]) == ("NO LEAK", "LEAK")
-    assert "; LEAK was said after cycle" in reason_sentence(cleared)
-    assert "later readings contradict it" in reason_sentence(cleared)
+    assert "the verdict was LEAK" in reason_sentence(cleared)
+    assert "which later readings contradict" in reason_sentence(cleared)
 
 
 def test_a_heap_collected_after_it_was_accused_takes_the_leak_back() -> None:
@@ -465,11 +465,12 @@ def test_growth_must_be_sure_to_be_a_leak() -> None:
 
 def test_a_leak_says_what_it_rests_on() -> None:
     assert reason_sentence(judge_growth(line(60, 10, 100))) == (
-        "grew by 60.0 MB per cycle (at least 59.4), in every one of 10 cycles by 60.0 or more, 540 MB in all, with no "
-        "sign of an end; a cache larger than that, or a heap collected later, looks the same: --min-cycles 40 goes on")
+        "grew by 60.0 MB per cycle (at least 59.4), in every one of 10 cycles by 60.0 or more, 540 MB in all, and does "
+        "not slow down; a cache larger than that, or a heap collected later, looks the same: continue with "
+        "--min-cycles 40")
     assert reason_sentence(judge_growth(line(20, 13))) == (
-        "grew by 20.0 MB per cycle (at least 19.5) over the last 12 of 13 cycles, 240 MB in all, with no sign of an "
-        "end; a cache larger than that looks the same: --min-cycles 60 goes on")
+        "grew by 20.0 MB per cycle (at least 19.5) over the last 12 of 13 cycles, 240 MB in all, and does not slow "
+        "down; a cache larger than that looks the same: continue with --min-cycles 60")
 
 
 def test_small_growth_is_said_in_numbers() -> None:

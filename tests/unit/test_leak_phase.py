@@ -13,8 +13,8 @@ import memory_leak_stress_test as instrument
 from memory_leak_stress_test import (
     Clip,
     Clips,
-    Look,
     Place,
+    ProcessView,
     Reading,
     RoleMemory,
     Settings,
@@ -31,7 +31,7 @@ SHORT, LONG = (Clips(Path(name), (Clip(Path(name), 1, seconds),)) for name, seco
 
 
 def worker(private: float, *, serves: bool = True, role: str = "worker") -> Any:
-    return Look(role, 1, "rq", "rq worker", True, serves, private + 20, private)
+    return ProcessView(role, 1, "rq", "rq worker", True, serves, private + 20, private)
 
 
 class PretendedTest:
@@ -141,5 +141,5 @@ def test_loaded_cycles_follow_where_the_ramp_left_memory_behind(now: dict[str, f
     test.settings = Settings(at_once=at_once, delta_limit_mb=200)
     test.log.results = [after_first_use(worker=300.0, api=60.0)]
     reading = Reading(0.0, {role: mb + 500 for role, mb in now.items()}, now, frozenset())
-    climb: Any = SimpleNamespace(before=reading, good=[1, 2, 6], confirmed=confirmed)
-    assert loaded_size(test, climb) == size
+    progress: Any = SimpleNamespace(before=reading, good=[1, 2, 6], confirmed=confirmed)
+    assert loaded_size(test, progress) == size

@@ -104,24 +104,24 @@ def slow_polls(taken: float, error: float) -> list[TaskResult]:
 # name, run, how it is written; the criterion or "verdict" it decides and what that is; the key and some of the words
 ROWS: list[tuple[str, Make, dict[str, Any], str, str, str, str]] = [
     ("done without a text", lambda: changed(healthy(), lambda r: r.cycle == 3, empty_text=None), {}, "verdict",
-     "inconclusive", "no_text", "2 tasks were done, but the answer held no text"),
+     "inconclusive", "no_text", "2 tasks were done, but the answer contained no text"),
     ("one id for several", lambda: changed(healthy(), lambda r: r.concurrency == 5, task_id="7"), {}, "verdict",
-     "inconclusive", "same_ids", "The service gave 15 submissions task ids that others have, too"),
+     "inconclusive", "same_ids", "15 submissions share their task ids with others"),
     ("settings that cannot be", lambda: with_settings(healthy(), tolerance_mb=-1.0, phase="x"), {}, "verdict",
      "inconclusive", "cut_settings", "(--phase, --tolerance-mb)"),
-    ("no end", healthy, {"ended": False}, "verdict", "inconclusive", "cut_end", "does not hold the end of the run"),
+    ("no end", healthy, {"ended": False}, "verdict", "inconclusive", "cut_end", "does not contain the end of the run"),
     ("highest level not confirmed", lambda: leak_phase() + ramp(*FIVE), {}, "min_concurrency", "inconclusive",
-     "stable_provisional", "5 tasks at once look stable, but the record does not hold the runs that confirm it"),
+     "stable_provisional", "5 concurrent tasks look stable, but the confirmation runs are not in the record"),
     ("confirmed once", lambda: leak_phase() + ramp(*FIVE, level(5, 2)), {}, "min_concurrency", "inconclusive",
      "stable_provisional", "look stable"),
     ("failing level run once", lambda: leak_phase() + ramp(
         level(1), level(2), level(3), level(4, failed=1), level(3, 2), level(3, 3), stop="failure"), {},
-     "min_concurrency", "inconclusive", "stable_provisional", "and the one that fails once more"),
+     "min_concurrency", "inconclusive", "stable_provisional", "and one more of the level that failed"),
     ("failed in loaded cycles", lambda: leak_phase() + confirmed(*FIVE) + changed(
         loaded_phase(FLAT), lambda r: r.cycle == 2, status="failed", error_kind="task_failed"), {}, "min_concurrency",
-     "inconclusive", "stable_contradicted", "5 tasks failed when 5 at once were run again in loaded cycles"),
+     "inconclusive", "stable_contradicted", "5 tasks failed when a level of 5 was run again in loaded cycles"),
     ("high water", lambda: after_ramp([1650.0] * 13), {}, "return_to_baseline", "pass", "baseline_high_water",
-     "the high-water mark of many tasks at once, which stayed but did not grow in 12 more rounds of 5"),
+     "the high-water mark of many concurrent tasks, which stayed but did not grow in 12 more rounds of 5"),
     ("high water of the api", lambda: after_ramp([700.0] * 13, "api"), {}, "return_to_baseline", "pass",
      "baseline_high_water", "+950.0 MB in the api after the ramp"),
     ("leak under load", lambda: after_ramp([1650.0 + 310 * n for n in range(14)]), {}, "return_to_baseline", "fail",
@@ -129,7 +129,7 @@ ROWS: list[tuple[str, Make, dict[str, Any], str, str, str, str]] = [
     ("leak under load of another role", lambda: after_ramp([50.0 + 310 * n for n in range(14)], "worker", "api"), {},
      "return_to_baseline", "fail", "baseline_loaded_leak", "the api leaks under load"),
     ("too few loaded cycles", lambda: after_ramp([1650.0] * 5), {}, "return_to_baseline", "inconclusive",
-     "baseline_loaded_open", "4 more rounds of 5 at once do not decide"),
+     "baseline_loaded_open", "4 more rounds of 5 concurrent tasks do not decide"),
     ("no loaded cycles", lambda: held_by("worker", 1650.0, leak_phase() + confirmed(*FIVE)), {}, "return_to_baseline",
      "inconclusive", "baseline_ramp", "+950.0 MB in the worker after the ramp"),
     ("mapped files after long tasks", lambda: with_long_delta(300.0, private=5.0), {}, "long_audio_delta", "pass",
@@ -148,9 +148,9 @@ ROWS: list[tuple[str, Make, dict[str, Any], str, str, str, str]] = [
     ("every loaded task fails", lambda: failing(*range(11), phase="loaded"), {}, "long_audio_delta", "fail",
      "delta_gave_up", "the last 15 ones failed"),
     ("ramp alone: gigabytes", lambda: ramp_alone([1650.0]), {}, "verdict", "inconclusive", "ramp_memory",
-     "The worker held 1,650 MB at rest after the ramp, against 700 before"),
+     "The worker held 1,650 MB when idle after the ramp, compared with 700 before"),
     ("ramp alone: growth in repeats", lambda: ramp_alone([1000.0, 1300.0, 1600.0]), {}, "verdict", "inconclusive",
-     "ramp_memory_grows", "each repeat of 4 at once added more (700, 1,000, 1,300, 1,600 MB)"),
+     "ramp_memory_grows", "each repeat of 4 concurrent tasks added more (700, 1,000, 1,300, 1,600 MB)"),
 ]
 
 
@@ -226,8 +226,8 @@ def test_a_failed_task_needs_no_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "says", "never"), [
-    ("highest level not confirmed", "5 at once look stable, which is not confirmed", "stands"),
-    ("failed in loaded cycles", "Concurrency: 5 tasks at once passed in the ramp, but 5 tasks failed", "stands"),
+    ("highest level not confirmed", "5 concurrent tasks look stable, which is not confirmed", "handles"),
+    ("failed in loaded cycles", "Concurrency: 5 concurrent tasks passed in the ramp, but 5 tasks failed", "handles"),
     ("mapped files after long tasks", "growth per long task: +300.0 MB of RSS", "leaks"),
     ("mapped files at the end", "growth since first use: +600.0 MB of RSS", "leaks"),
     ("high water of the api", "growth since first use: +950.0 MB in the api after the ramp", "leaks")])
@@ -257,7 +257,7 @@ def test_loaded_cycles_alone_are_judged(tmp_path: Path, readings: list[float], v
 
 @pytest.mark.parametrize(("taken", "error", "knee", "parallelism", "says"), [
     (1.2, 1.1, Knee(None, "slow_polls"), None, "The result page takes about 1.0 s to answer"),
-    (2.0, 0.35, Knee(4, "found"), 5.0, "done together"), (2.0, 0.1, Knee(5, "found"), 5.0, "done together")])
+    (2.0, 0.35, Knee(4, "found"), 5.0, "run in parallel"), (2.0, 0.1, Knee(5, "found"), 5.0, "run in parallel")])
 def test_a_slow_result_page_is_a_finding_of_its_own(
     tmp_path: Path, taken: float, error: float, knee: Knee, parallelism: float | None, says: str
 ) -> None:
@@ -281,7 +281,7 @@ def test_small_growth_is_on_the_first_screen_in_numbers(tmp_path: Path) -> None:
     assert headline(run, SAY).startswith("Memory grows in the worker by 4.0 MB per cycle, under the tolerance")
     said = memory_sentence(run, SAY)
     assert "grows by 4.0 MB per cycle, surely more than" in said
-    assert "under the tolerance of 10; 1 GB of free memory lasts 256 cycles; that is 4 hours of this load" in said
+    assert "under the tolerance of 10; 1 GB of free memory lasts 256 cycles; that is 4 hours under this load" in said
     assert "no leak found" not in said
 
 
@@ -319,9 +319,9 @@ def test_the_process_that_grew_is_named(tmp_path: Path) -> None:
 
 def test_a_ramp_alone_says_what_memory_did(tmp_path: Path) -> None:
     said = memory_sentence(judged(tmp_path, ramp_alone([740.0])), SAY)
-    assert "at rest the worker held 700 MB when the ramp began and 740 MB after it" in said
+    assert "when idle the worker held 700 MB before the ramp and 740 MB after it" in said
     after_warm_up = memory_sentence(judged(tmp_path, ramp_alone([3100.0], warm_up=3050.0)), SAY)
-    assert "held 3,050 MB when the ramp began and 3,100 MB after it" in after_warm_up
+    assert "held 3,050 MB before the ramp and 3,100 MB after it" in after_warm_up
     assert "--phase loaded --at-once 4" in next_sentence(judged(tmp_path, ramp_alone([1650.0])), SAY)
 
 

@@ -229,7 +229,7 @@ def test_a_fault_of_the_tool_neither_breaks_a_level_nor_lets_the_run_pass(tmp_pa
     assert (judged.verdict, judged.cut_short, judged.ramp.first_breach) == (
         "inconclusive", Note("cut_tool_fault"), None)
     assert (judged.ramp.max_stable, judged.ramp.stop_reason) == (4, "interrupted")
-    assert "the test tool itself broke" in Words("en").note(Note("cut_tool_fault")).lower()
+    assert "the test tool itself failed" in Words("en").note(Note("cut_tool_fault")).lower()
 
 
 def schema_1(results: Sequence[TaskResult]) -> list[str]:
@@ -344,7 +344,7 @@ def test_a_line_that_stands_there_twice_counts_once_and_a_double_id_never(tmp_pa
     path.write_text("".join([*lines, lines[3], lines[4].replace('"success"', '"failed"')]))
     run = recording.read_run(path, None)
     assert (len(run.results), run.duplicates, run.skipped) == (len(lines), 1, {findings.Note("skip_id_twice"): 1})
-    assert "1 line stands there twice and counts once" in report_of(path)
+    assert "1 line appears twice and counts once" in report_of(path)
 
 
 def test_lost_lines_show_by_their_running_numbers(tmp_path: Path) -> None:

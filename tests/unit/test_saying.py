@@ -43,22 +43,22 @@ def test_figures_and_counts_in_words(template: str, value: float | None, text: s
 
 
 @pytest.mark.parametrize(("key", "one", "two"), [
-    ("read_missing", "1 result is missing: its running number stands in no line",
-     "2 results are missing: their running numbers stand in no line"),
-    ("crash_unread", "none seen, but 1 result is missing or does not say which processes were alive",
-     "none seen, but 2 results are missing or do not say which processes were alive"),
-    ("rows_left_out", "1 row in the middle is left out here; all stand in the JSONL.",
-     "2 rows in the middle are left out here; all stand in the JSONL."),
-    ("no_text", "1 task was done, but the answer held no text: no sign that the service did any work, so the run never "
-     "passes.", "2 tasks were done, but the answer held no text: no sign that the service did any work, so the run "
-     "never passes."),
+    ("read_missing", "1 result is missing: its running number is in no line",
+     "2 results are missing: their running numbers are in no line"),
+    ("crash_unread", "none seen, but 1 result is missing or does not show which processes were running",
+     "none seen, but 2 results are missing or do not show which processes were running"),
+    ("rows_left_out", "1 row in the middle is left out here; the JSONL has them all.",
+     "2 rows in the middle are left out here; the JSONL has them all."),
+    ("no_text", "1 task was done, but the answer contained no text: nothing shows that the service did any "
+     "work, so the run cannot pass.", "2 tasks were done, but the answer contained no text: nothing shows that the "
+     "service did any work, so the run cannot pass."),
     ("recycled", "Processes of the api were replaced between tasks 1 time, which is no crash.",
      "Processes of the api were replaced between tasks 2 times, which is no crash."),
     ("crash_recycled", "none crashed; 1 process was replaced between tasks (the first: it)",
      "none crashed; 2 processes were replaced between tasks (the first: it)"),
-    ("stable_contradicted", "5 tasks at once passed in the ramp, but 1 task failed when 4 at once were run again in "
-     "loaded cycles", "5 tasks at once passed in the ramp, but 2 tasks failed when 4 at once were run again in loaded "
-     "cycles"),
+    ("stable_contradicted", "5 concurrent tasks passed in the ramp, but 1 task failed when a level of 4 was run again "
+     "in loaded cycles", "5 concurrent tasks passed in the ramp, but 2 tasks failed when a level of 4 was run again in "
+     "loaded cycles"),
     ("whole_minutes", "1 minute", "2 minutes"), ("hours", "1 hour", "2 hours")])
 def test_words_bend_to_their_count(key: str, one: str, two: str) -> None:
     say = Words("en")
@@ -68,7 +68,7 @@ def test_words_bend_to_their_count(key: str, one: str, two: str) -> None:
 
 
 def test_no_english_sentence_has_a_count_that_may_be_one_before_a_fixed_plural() -> None:
-    nouns = "results|lines|rows|readings|cycles|tasks|processes|samples|holes|jobs|times"
+    nouns = "results|lines|rows|readings|cycles|tasks|processes|samples|gaps|jobs|times"
     fixed = re.compile(r"(?<!of )\{(?!window|stable|knee|needed|enough|parallelism|rarest)\w+(?::,)?\} (?:\w+ )?"
                        rf"(?:{nouns})\b")  # never below 2: a window, levels, what the rule asks for; no counts: ratios
     assert {key: found.group(0) for key, (english, _) in WORDS.items() if (found := fixed.search(english))} == {}
@@ -178,9 +178,9 @@ def test_stable_levels_are_put_in_words_that_tell_a_queue_from_concurrency(
     (lambda: level(3, lines=2), "results missing (incomplete); task: –; observed: 2 lines; limit: 3 lines",
      "结果不完整（incomplete）；任务：–；观测到：2 行；限值：3 行"),
     (lambda: level(3, deaths=[Death("api", 7, "a (b)", moment(0))], facts={"oom_kills": 1}),
-     "service process died (process_died); task: –; observed: api process 7 (a (b)) ended (the kernel ended 1 for lack "
-     "of memory meanwhile); limit: –",
-     "服务进程退出（process_died）；任务：–；观测到：api 进程 7（a (b)）退出（期间内核因内存不足杀掉 1 个进程）；"
+     "service process crashed (process_died); task: –; observed: api process 7 (a (b)) ended (the kernel ended 1 for "
+     "lack of memory meanwhile); limit: –",
+     "服务进程崩溃（process_died）；任务：–；观测到：api 进程 7（a (b)）退出（期间内核因内存不足杀掉 1 个进程）；"
      "限值：–"),
 ])
 def test_a_breach_is_said_in_words_of_the_report(
