@@ -202,16 +202,16 @@ def sampled(folder: Path) -> int:
     ("exec \"$@\" | :", "utf-8"), ("exec \"$@\"", "ascii"), ("exec \"$@\"", "latin-1")])
 def test_output_that_nobody_can_read_ends_no_test(shell: str, encoding: str, tmp_path: Path) -> None:
     folder = tmp_path / "识别"
-    with subprocess.Popen(["setsid", "bash", "-c", shell, "bash", *monitor(folder)], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, env=os.environ | {"PYTHONIOENCODING": encoding}) as process:
+    with subprocess.Popen(["bash", "-c", shell, "bash", *monitor(folder)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, start_new_session=True,
+                          env=os.environ | {"PYTHONIOENCODING": encoding}) as process:
         try:
             until(lambda: sampled(folder) > 3, 20)
-            found = [p for p in psutil.process_iter() if str(folder) in p.cmdline() and p.pid != process.pid
-                     and p.cmdline()[0] == sys.executable] or [psutil.Process(process.pid)]
-            found[0].send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)
             said = cast(Any, process.communicate(timeout=30)[0])
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # as it should be
+                os.killpg(process.pid, signal.SIGKILL)
     assert b"Traceback" not in said
     assert "| :" in shell or process.returncode == 130
     files = sorted(file.suffix for file in folder.iterdir())
