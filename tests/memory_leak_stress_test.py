@@ -929,7 +929,10 @@ def read_clips(path: Path, vary_percent: float = 0.0, used: Counter[Path] | None
     """A clip, or the clips of a folder in order of their names. Raises CannotStart."""
     if not path.is_dir():
         return Clips(path, (read_clip(path),), vary_percent, Counter() if used is None else used)
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_TYPES and file.is_file())
+    try:
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_TYPES and file.is_file())
+    except OSError as error:
+        raise CannotStart(f"{path} cannot be read as audio ({error}). Check it with: file {path}") from None
     if not files:
         raise CannotStart(f"Folder {path} holds no clip: none of its files ends in {' '.join(AUDIO_TYPES)}")
     return Clips(path, tuple(map(read_clip, files)), vary_percent, Counter() if used is None else used)
