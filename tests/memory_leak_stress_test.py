@@ -4495,6 +4495,25 @@ class RampProgress:
             return False  # that is what we are waiting to end
 
 
+def loaded_size(test: StressTest, progress: RampProgress) -> int | None:
+    """How many concurrent tasks the loaded cycles take if the ramp left memory behind: high-water mark or leak?
+
+    That is where any role holds more at rest than `--delta-limit-mb` above what it held after its first use.
+    """
+    first = [r for r in test.log.results if r.phase == "leak" and r.cycle == 0]
+    if not first or not progress.confirmed:
+        return None
+    held = {role: m.private_after_mb if m.private_after_mb is not None else m.after_mb
+            for role, m in first[-1].memory.items()}
+    now = {**progress.before.rss, **progress.before.private}
+    grown = {role: now[role] - mb for role, mb in held.items() if mb is not None and role in now}
+    over = [role for role, mb in grown.items() if mb > test.settings.delta_limit_mb]
+    for role in over:
+        test.screen.event(f"after the ramp the {role} holds {grown[role]:,.0f} MB more than after its first use: a "
+                          "high-water mark or a leak? Loaded cycles will show")
+    return (test.settings.at_once or progress.good[-1]) if over else None
+
+
 # ================================================================================================ the terminal
 
 
@@ -4609,25 +4628,6 @@ def ramp_seconds_left(took: float, size: int, rtf: float | None, s: Settings) ->
 
 
 # ======================================================================================================== main
-
-
-def loaded_size(test: StressTest, progress: RampProgress) -> int | None:
-    """How many concurrent tasks the loaded cycles take if the ramp left memory behind: high-water mark or leak?
-
-    That is where any role holds more at rest than `--delta-limit-mb` above what it held after its first use.
-    """
-    first = [r for r in test.log.results if r.phase == "leak" and r.cycle == 0]
-    if not first or not progress.confirmed:
-        return None
-    held = {role: m.private_after_mb if m.private_after_mb is not None else m.after_mb
-            for role, m in first[-1].memory.items()}
-    now = {**progress.before.rss, **progress.before.private}
-    grown = {role: now[role] - mb for role, mb in held.items() if mb is not None and role in now}
-    over = [role for role, mb in grown.items() if mb > test.settings.delta_limit_mb]
-    for role in over:
-        test.screen.event(f"after the ramp the {role} holds {grown[role]:,.0f} MB more than after its first use: a "
-                          "high-water mark or a leak? Loaded cycles will show")
-    return (test.settings.at_once or progress.good[-1]) if over else None
 
 
 FAULT_HINT = ("This is a fault of this tool and says nothing about the service: please report the lines above. What "
