@@ -929,7 +929,10 @@ def read_clips(path: Path, vary_percent: float = 0.0, used: Counter[Path] | None
     """A clip, or the clips of a folder in order of their names. Raises CannotStart."""
     if not path.is_dir():
         return Clips(path, (read_clip(path),), vary_percent, Counter() if used is None else used)
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_TYPES and file.is_file())
+    try:
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_TYPES and file.is_file())
+    except OSError as error:
+        raise CannotStart(f"{path} cannot be read as audio ({error}). Check it with: file {path}") from None
     if not files:
         raise CannotStart(f"Folder {path} holds no clip: none of its files ends in {' '.join(AUDIO_TYPES)}")
     return Clips(path, tuple(map(read_clip, files)), vary_percent, Counter() if used is None else used)
@@ -4535,6 +4538,25 @@ class RampProgress:
             return False  # that is what we are waiting to end
 
 
+def loaded_size(test: StressTest, progress: RampProgress) -> int | None:
+    """How many concurrent tasks the loaded cycles take if the ramp left memory behind: high-water mark or leak?
+
+    That is where any role holds more at rest than `--delta-limit-mb` above what it held after its first use.
+    """
+    first = [r for r in test.log.results if r.phase == "leak" and r.cycle == 0]
+    if not first or not progress.confirmed:
+        return None
+    held = {role: m.private_after_mb if m.private_after_mb is not None else m.after_mb
+            for role, m in first[-1].memory.items()}
+    now = {**progress.before.rss, **progress.before.private}
+    grown = {role: now[role] - mb for role, mb in held.items() if mb is not None and role in now}
+    over = [role for role, mb in grown.items() if mb > test.settings.delta_limit_mb]
+    for role in over:
+        test.screen.event(f"after the ramp the {role} holds {grown[role]:,.0f} MB more than after its first use: a "
+                          "high-water mark or a leak? Loaded cycles will show")
+    return (test.settings.at_once or progress.good[-1]) if over else None
+
+
 # ================================================================================================ the terminal
 
 
@@ -4649,25 +4671,6 @@ def ramp_seconds_left(took: float, size: int, rtf: float | None, s: Settings) ->
 
 
 # ======================================================================================================== main
-
-
-def loaded_size(test: StressTest, progress: RampProgress) -> int | None:
-    """How many concurrent tasks the loaded cycles take if the ramp left memory behind: high-water mark or leak?
-
-    That is where any role holds more at rest than `--delta-limit-mb` above what it held after its first use.
-    """
-    first = [r for r in test.log.results if r.phase == "leak" and r.cycle == 0]
-    if not first or not progress.confirmed:
-        return None
-    held = {role: m.private_after_mb if m.private_after_mb is not None else m.after_mb
-            for role, m in first[-1].memory.items()}
-    now = {**progress.before.rss, **progress.before.private}
-    grown = {role: now[role] - mb for role, mb in held.items() if mb is not None and role in now}
-    over = [role for role, mb in grown.items() if mb > test.settings.delta_limit_mb]
-    for role in over:
-        test.screen.event(f"after the ramp the {role} holds {grown[role]:,.0f} MB more than after its first use: a "
-                          "high-water mark or a leak? Loaded cycles will show")
-    return (test.settings.at_once or progress.good[-1]) if over else None
 
 
 FAULT_HINT = ("This is a fault of this tool and says nothing about the service: please report the lines above. What "

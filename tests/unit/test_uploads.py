@@ -204,6 +204,15 @@ def test_a_folder_without_clips_is_one_sentence(tmp_path: Path) -> None:
         read_clips(tmp_path)
 
 
+def test_a_folder_that_cannot_be_listed_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may list any folder
+    with pytest.raises(CannotStart, match=r"cannot be read as audio \(.*Permission denied"):
+        read_clips(tmp_path)
+
+
 def test_one_file_as_short_and_as_long_clip_is_never_sent_twice(tmp_path: Path) -> None:
     path, used = folder_of(tmp_path, "a.wav") / "a.wav", Counter[Path]()
     short, long = (read_clips(path, 0.0, used) for _ in range(2))
