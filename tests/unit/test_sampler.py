@@ -658,8 +658,11 @@ def test_a_process_that_ends_before_its_row_loses_only_its_own_row(child: Child,
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_told_and_memory_is_measured_all_the_same(child: Child) -> None:
-    with Sampler(table_of(worker=child.pid), Path("/dev/full"), 0.2) as sampler:
+def test_a_full_disk_is_told_and_memory_is_measured_all_the_same(
+    child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instrument, "create", lambda *_: os.open("/dev/full", os.O_WRONLY))  # a file on a full disk
+    with Sampler(table_of(worker=child.pid), tmp_path / "system_resources.csv", 0.2) as sampler:
         until(lambda: sampler.failure)
         assert "the CSV ends early" in str(sampler.failure)
         assert "No space left" in str(sampler.failure)
