@@ -2009,7 +2009,8 @@ class Peer:
 def same_broker(api: Collection[Peer], worker: Collection[Peer] | None) -> str:
     """Whether a worker talks to the API's broker: same, other, maybe; hidden, none and unknown where it is not seen.
 
-    hidden: the worker's sockets may not be looked at; none: it has no connection yet; unknown: the API has none.
+    hidden: the worker's sockets may not be looked at; none: it has no connection to a broker yet; unknown: the API has
+    no connection.
     """
     if worker is None:
         return "hidden"
@@ -2020,7 +2021,7 @@ def same_broker(api: Collection[Peer], worker: Collection[Peer] | None) -> str:
         return "maybe" if any(a.may_be_same(b) for a in ours for b in theirs) else "other"
     if any(a.is_same(b) for a in api for b in worker if a.port not in NO_BROKER_PORTS):
         return "same"
-    return "unknown" if not api else "maybe" if worker else "none"
+    return "unknown" if not api else "none" if ours or not worker else "maybe"
 
 
 @dataclass(frozen=True)

@@ -699,9 +699,9 @@ def calls(pid: int, port: int) -> bool:
     return any(c.raddr and c.raddr.port == port for process in tree for c in process.net_connections("tcp"))
 
 
-def watched_of(service: Service, pids: Mapping[str, int], *arguments: str) -> dict[str, str]:
+def watched_of(service: Service, pids: Mapping[str, int]) -> dict[str, str]:
     """name -> role of those that are watched when this service is tested."""
-    table = scanned("--url", f"http://127.0.0.1:{service.port}", *arguments)
+    table = instrument.look_around(parse_command_line(["--url", f"http://127.0.0.1:{service.port}"]))
     return {name: table.alive[pid].role for name, pid in pids.items() if pid in table.alive}
 
 
@@ -733,11 +733,19 @@ def test_where_our_queue_has_another_name_the_broker_decides(house: House, two: 
 
 def test_only_a_staging_copys_worker_is_no_worker_of_ours(house: House, two: tuple[Service, Service]) -> None:
     ours, theirs = two
-    with running(house, staging=rq(theirs, "asr-queue")), pytest.raises(instrument.CannotStart) as refused:
-        instrument.find_processes(parse_command_line(["--url", f"http://127.0.0.1:{ours.port}"]))
-    said = str(refused.value)
-    assert said.startswith("Worker not found among this machine's processes (passed over: ")
-    assert "asr-queue) talks to another broker (127.0.0.1:" in said  # of those other tests have started, too
+    said: list[str] = []
+
+    def is_refused() -> bool:
+        try:
+            instrument.find_processes(parse_command_line(["--url", f"http://127.0.0.1:{ours.port}"]))
+        except instrument.CannotStart as refused:
+            said.append(str(refused))
+        return bool(said)
+
+    with running(house, staging=rq(theirs, "asr-queue")):
+        until(is_refused)  # a worker of another test may have no broker at this moment
+    assert said[0].startswith("Worker not found among this machine's processes (passed over: ")
+    assert "asr-queue) talks to another broker (127.0.0.1:" in said[0]
 
 
 QUEUES: dict[str, list[str | Path]] = {

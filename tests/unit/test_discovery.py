@@ -203,6 +203,7 @@ CLOUD, CLOUD_TOO = Peer("20.0.0.1", 6379, None, False), Peer("20.0.0.2", 6379, N
     ({Peer("127.0.0.1", 6379, None, True)}, {IN_CONTAINER}, "maybe"),  # a container's port and its published one
     ({PUBLISHED}, {PUBLISHED}, "same"),
     ({OURS}, set(), "none"),
+    ({OURS}, {STORE}, "none"),  # it fetches its model, or its own Redis has only started
     (set(), {OURS}, "unknown"),
     (set(), set(), "unknown"),
     ({OURS}, None, "hidden"),
