@@ -70,8 +70,8 @@ if typing.TYPE_CHECKING:
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
-    "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
-    "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
+    "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "LoadHost", "Settings", "SCHEMA",
+    "CSV_COLUMNS", "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR", "IDENTICAL",
     "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth",
@@ -152,6 +152,22 @@ class Death:
     oom_kill: bool | None = None  # the kernel killed a process for lack of memory in the same batch
 
 
+OPTIONAL: Mapping[str, bool] = {"optional": True}  # of a field that lines written by earlier versions do not have
+
+
+@dataclass(frozen=True)
+class LoadHost:
+    """One process that made load during a level run, where several did (Locust): was it the limit?"""
+
+    name: str  # host name and number of the process
+    tasks: int
+    cpu_percent: float | None = None  # of one core
+    ticker_late_ms: float | None = None  # longest oversleeping of its 20 ms ticker
+    clock_error_ms: float | None = None  # half of the shortest message round trip: its clock is known no better
+    clock_offset_ms: float | None = None  # its wall clock less that of the machine that records
+    limit: str | None = None  # lost | late | overloaded: why the level run shows nothing of the service
+
+
 @dataclass
 class LevelFacts:
     """What is true of a whole level run of the ramp: this tool's own figures, the machine's, and why the ramp ended."""
@@ -163,6 +179,7 @@ class LevelFacts:
     oom_kills: int | None = None  # processes the kernel killed for lack of memory meanwhile
     host_available_min_mb: float | None = None  # MiB
     stop_reason: str | None = None  # why the ramp ended with this level run
+    load_hosts: list[LoadHost] = field(default_factory=list, metadata=OPTIONAL)
 
 
 @dataclass
@@ -195,6 +212,7 @@ class TaskResult:
     queue_time: float | None = None  # from its acceptance until first seen processing
     time_error: float | None = None  # between the last poll that saw it unfinished and the one that saw it done
     submit_offset: float | None = None  # from the common release to its first byte
+    load_host: str | None = field(default=None, metadata=OPTIONAL)  # where several machines made the load
     rtf: float | None = None  # processing_time / audio_seconds
     empty_text: bool | None = None  # done, but without a word: a silent failure some services show; None: no text field
     service_seconds: float | None = None  # length of the audio, as the service says
@@ -810,6 +828,7 @@ class Recording:
     parts: tuple[Part, ...]
     seconds: float  # really sent
     upload: str  # DISTINCT from all before, IDENTICAL with them, or a REPEAT on purpose
+    number: int = 0  # how often its clip went out before
 
     @property
     def size_bytes(self) -> int:
@@ -835,7 +854,8 @@ class Clips:
             return dataclasses.replace(self.last, upload=REPEAT)
         clip = self.clips[self.turn % len(self.clips)]
         self.turn += 1
-        self.last = recording(clip, self.used[clip.path], self.seed, self.vary_percent)
+        number = self.used[clip.path]
+        self.last = dataclasses.replace(recording(clip, number, self.seed, self.vary_percent), number=number)
         self.used[clip.path] += 1
         return self.last
 
@@ -1012,7 +1032,8 @@ POLLS_PER_SECOND = 400  # of all tasks together; one client tops out near 700-90
 POLL_DOUBLINGS = 4  # a failed poll doubles the wait, so often at most: 16 times the floor is near the ceiling
 TIMEOUTS = ("task_timeout", "submit_timeout", "stalled")  # kinds of failure whose status is "timeout"
 TOOL_FAULT = "tool_fault"
-NOT_THE_SERVICES = ("interrupted", TOOL_FAULT)  # kinds of failure that say nothing of the service
+LOAD_HOST_LOST = "load_host_lost"  # a machine that made load has gone, or could not send its tasks
+NOT_THE_SERVICES = ("interrupted", TOOL_FAULT, LOAD_HOST_LOST)  # kinds of failure that say nothing of the service
 BUSY = ("submit_http_429", "submit_http_503")  # kinds of failure that ask to come back later
 TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
@@ -1460,6 +1481,7 @@ class Outcome:
     empty_text: bool | None = None
     service_seconds: float | None = None
     reopened: bool = False  # the service had closed its connection before the upload, or a poll, began
+    load_host: str | None = None  # that ran it, where there are several
 
     def failed(self, kind: str, words: str = "", facts: Mapping[str, Any] | None = None) -> None:
         """The task ended without success."""
@@ -1478,7 +1500,7 @@ class Batch:
     """Tasks released together: what their threads share with the one that waits for them."""
 
     client: ApiClient
-    uploads: Sequence[requests.PreparedRequest]  # one per task
+    uploads: Mapping[int, requests.PreparedRequest]  # one per task, by its number
     task_timeout: float
     given_up: Callable[[float], TaskError | None]  # given the time of the last progress: why waiting is pointless
     aborted: threading.Event  # the user interrupts
@@ -1497,16 +1519,24 @@ class Batch:
         """Open every connection, then release all tasks together. Raises EndsEarly where threads are short."""
         try:
             for number in range(self.size):
-                threading.Thread(target=self._task_thread, args=(number,), name=f"task-{number}", daemon=True).start()
+                threading.Thread(target=self.run, args=(number,), name=f"task-{number}", daemon=True).start()
         except RuntimeError:
             self.called_off = True
             self.released.set()
             raise EndsEarly(f"the test ends early: the system gives this tool no more threads for {self.size} tasks at "
                             "once. What was recorded is kept; raise the limit with: ulimit -u") from None
+        self.wait_until_open()
+        self.release(time.monotonic())
+
+    def wait_until_open(self) -> None:
+        """Wait until every task's connection is open or cannot be, at most OPEN_S."""
         end = time.monotonic() + OPEN_S
-        while len(self.opened) < self.size and time.monotonic() < end and not self.aborted.wait(OPENED_LOOK_S):
+        while len(self.opened) < len(self.uploads) and time.monotonic() < end and not self.aborted.wait(OPENED_LOOK_S):
             pass
-        self.release_at = self.last_progress = time.monotonic()
+
+    def release(self, at: float) -> None:
+        """Let all tasks go; their times count from `at` (monotonic), the moment they are due."""
+        self.release_at = self.last_progress = at
         self.released.set()
 
     def ends(self, outcomes: Iterable[Outcome]) -> list[float]:
@@ -1514,7 +1544,12 @@ class Batch:
         return [math.inf if o.processing_time is None else self.release_at + o.processing_time - (o.time_error or 0.0)
                 for o in outcomes]
 
-    def _task_thread(self, number: int) -> None:
+    def level_facts(self, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:
+        """What is known of this tool itself when all tasks have ended."""
+        return meter.level_facts(outcomes)
+
+    def run(self, number: int) -> Outcome:
+        """One task in a thread of its own: open its connection, wait for the release, follow it to its end."""
         outcome = Outcome(number, "failed")
         with self.client.session() as session:
             # Opens the connection. In trouble the submission meets it too and reports it.
@@ -1523,7 +1558,7 @@ class Batch:
             self.opened.append(number)
             self.released.wait()
             if self.called_off:
-                return
+                return outcome
             try:
                 run_task(self, session, outcome)
             except TaskError as error:
@@ -1532,6 +1567,7 @@ class Batch:
                 outcome.failed(TOOL_FAULT, without_secrets(traceback.format_exc()[-TRACEBACK_LIMIT:]))
             outcome.reopened = typing.cast(Punctual, session.get_adapter(self.client.url)).reopened > 0
         self.outcomes.put(outcome)
+        return outcome
 
 
 @dataclass(frozen=True)
@@ -3984,8 +4020,7 @@ class StressTest:
         self.log.release()
         self.batches += 1
         recordings = [clips.take() for _ in range(size)]
-        tasks = Batch(self.client, [self.client.prepare(one) for one in recordings], self.settings.task_timeout,
-                      self.given_up, self.aborted)
+        tasks = self.tasks(recordings)
         if self.sampler:
             self.sampler.open_window()
         cpu = [self.sampler.cpu_usage()] if self.sampler else []
@@ -4000,7 +4035,7 @@ class StressTest:
             self.screen.status(done=f"{len(results)} of {size} done")
             if outcome.error_kind:
                 self.screen.event(f"{results[-1].test_id} {outcome.status}: {outcome.words}")
-        level = meter.level_facts(outcomes) if place.phase == "concurrency" else None
+        level = tasks.level_facts(meter, outcomes) if place.phase == "concurrency" else None
         if again := sum(outcome.reopened for outcome in outcomes):
             self.screen.event(f"the service closed {again} of {size} kept connections before anything was sent: opened "
                               "anew")
@@ -4012,6 +4047,16 @@ class StressTest:
         if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
             raise ToolFault(fault.error)
         return results, after
+
+    def tasks(self, recordings: Sequence[Recording]) -> Batch:
+        """The tasks that submit these recordings, not started yet."""
+        uploads = {number: self.client.prepare(one) for number, one in enumerate(recordings)}
+        return Batch(self.client, uploads, self.settings.task_timeout, self.given_up, self.aborted)
+
+    def connections(self) -> float:
+        """How many this tool can hold at a time."""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return math.inf if files == resource.RLIM_INFINITY else files - OWN_FILES
 
     def _collect(self, tasks: Batch, meter: ClientMeter) -> Iterator[Outcome]:
         """Outcomes as they come. Those that do not come in time, or within a moment of an interruption, are made up."""
@@ -4055,7 +4100,8 @@ class StressTest:
             task_id=outcome.task_id and shortened(outcome.task_id), error_kind=outcome.error_kind, error=outcome.error,
             error_facts=outcome.error_facts, processing_time=rounded(finished), queue_time=rounded(outcome.queue_time),
             time_error=rounded(outcome.time_error), submit_offset=rounded(outcome.submit_offset, 4),
-            empty_text=outcome.empty_text, service_seconds=rounded(outcome.service_seconds),
+            load_host=outcome.load_host, empty_text=outcome.empty_text,
+            service_seconds=rounded(outcome.service_seconds),
             rtf=rounded(finished / sent.seconds, 4) if finished is not None and outcome.status == "success" else None,
             worker_rss_before_mb=rounded(before.rss.get("worker")), settings=self.settings.for_record(),
             host=self.host)
@@ -4482,10 +4528,9 @@ class RampProgress:
         test = self.test
         if test.aborted.is_set():
             return "interrupted"
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        if files != resource.RLIM_INFINITY and size + OWN_FILES > files:
-            test.screen.event(f"ramp ends: {size} connections need more open files than this shell allows ({files}); "
-                             f"raise it with: ulimit -n {2 * (size + OWN_FILES)}")
+        if size > (most := test.connections()):
+            test.screen.event(f"ramp ends: {size} connections need more open files than this shell allows (enough for "
+                             f"{most:.0f}); raise it with: ulimit -n {2 * (size + OWN_FILES)}")
             return "client_limited"
         available = self.last[0].level.host_available_min_mb if self.last and self.last[0].level else None
         if available is None:
@@ -4682,10 +4727,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     usable_streams()
     settings = parse_command_line(argv)
+    if settings.list:
+        return exit_status(settings, list_processes)
+    return exit_status(settings, (lambda _: self_check()) if settings.self_check else run_test)
+
+
+def exit_status(settings: Settings, run: Callable[[Settings], int]) -> int:
+    """The exit status of a run; of what keeps it from its end one sentence, and the status that means it."""
     try:
-        if settings.list:
-            return list_processes(settings)
-        return self_check() if settings.self_check else run_test(settings)
+        return run(settings)
     except CannotStart as error:
         say_error(f"Cannot start: {error}")
         return EXIT_NO_START
@@ -4698,8 +4748,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INCONCLUSIVE
 
 
-def run_test(s: Settings) -> int:
-    """The whole test: check, watch, run the phases, report."""
+def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> int:
+    """The whole test: check, watch, run the phases, report. `test_of`: makes the test from what it works with."""
     client = ApiClient(s.url, s.api, checked_token(), s.ca_bundle)
     loads = s.phase != "monitor"
     used = Counter[Path]()
@@ -4714,14 +4764,15 @@ def run_test(s: Settings) -> int:
         warnings += probe(client, clips[0].clips[0], s.task_timeout)
     jsonl, resources = new_files(s.results_dir)
     aborted = client.aborted
-    end_with_signals(aborted)
+    if threading.current_thread() is threading.main_thread():  # else the program around it takes the signals
+        end_with_signals(aborted)
     sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table), folder) if table else None
     cut_short = False
     with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
             log = ResultLog(jsonl, folder)
-            test = StressTest(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), unused)
+            test = test_of(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), unused)
             try:
                 run_phases(test)
             except EndsEarly as error:
@@ -4849,7 +4900,7 @@ def probe(client: ApiClient, clip: Clip, timeout: float) -> list[str]:
 
 def first_task(client: ApiClient, sent: Recording, timeout: float) -> TaskState:
     """One task on its own, followed to its end. Raises TaskError."""
-    tasks = Batch(client, [client.prepare(sent)], timeout, lambda _: None, threading.Event())
+    tasks = Batch(client, {0: client.prepare(sent)}, timeout, lambda _: None, threading.Event())
     tasks.release_at, useless = time.monotonic(), 0
     with client.session() as session:
         for sight in exchange(tasks, session, Outcome(0, "failed")):

@@ -75,7 +75,7 @@ async def receive() -> None:
 
 def send_with_instrument(url: str, clip: Path, tasks: int) -> list[float | None]:
     client, recordings = ApiClient(url, APIS["asr-queue"]), read_clips(clip)
-    uploads = [client.prepare(recordings.take()) for _ in range(tasks)]
+    uploads = {number: client.prepare(recordings.take()) for number in range(tasks)}
     batch = Batch(client, uploads, 120.0, lambda _: None, threading.Event())
     batch.start()
     outcomes = [batch.outcomes.get(timeout=120) for _ in range(tasks)]

@@ -505,25 +505,26 @@ def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> 
     `whole`: it was written with every field, so that one which is not there was lost.
     """
     values = {}
-    for name, hint, simple, required in fields_of(kind):
+    for name, hint, simple, required, optional in fields_of(kind):
         if name in content:
             value = content[name]
             kind_of_value = type(value)
             if kind_of_value is float and not -SANE <= value <= SANE:
                 raise BadLine("range", name=name)
             values[name] = value if kind_of_value in simple else checked(name, hint, value, whole=whole)
-        elif required or whole:
+        elif required or (whole and not optional):
             raise BadLine("missing", name=name)
     return kind(**values)
 
 
 @functools.cache  # working the types out takes longer than all the rest of reading a line
-def fields_of(kind: Any) -> list[tuple[str, Any, frozenset[Any], bool]]:
-    """Name, type, the types of values that need no look inside, and "is required" of a record's fields."""
+def fields_of(kind: Any) -> list[tuple[str, Any, frozenset[Any], bool, bool]]:
+    """Name, type, the types of values that need no look inside, "is required", "may be left out" of its fields."""
     hints = get_type_hints(kind)
     options = {name: frozenset(get_args(h)) if type(None) in get_args(h) else {h} for name, h in hints.items()}
     return [(f.name, hints[f.name], frozenset({str, int, float, bool, type(None)}.intersection(options[f.name])),
-             f.default is f.default_factory is dataclasses.MISSING) for f in dataclasses.fields(kind)]
+             f.default is f.default_factory is dataclasses.MISSING, "optional" in f.metadata)
+            for f in dataclasses.fields(kind)]
 
 
 def checked(name: str, hint: Any, value: Any, *, whole: bool = False) -> Any:

@@ -157,7 +157,7 @@ def clip(tmp_path: Path) -> Clips:
 def batch_of(url: str, clip: Clips, size: int = 1, api: str = "asr-queue", **more: Any) -> Batch:
     client = ApiClient(url, APIS[api])
     options: dict[str, Any] = {"task_timeout": WAIT_S, "given_up": lambda _: None, "aborted": threading.Event()} | more
-    return Batch(client, [client.prepare(clip.take()) for _ in range(size)], **options)
+    return Batch(client, {n: client.prepare(clip.take()) for n in range(size)}, **options)
 
 
 def outcomes_of(batch: Batch) -> list[Outcome]:
@@ -388,10 +388,10 @@ def test_a_redirect_to_another_host_carries_nothing_there(
     service.submit = service.health = away
     service.polls = [away]
     client = ApiClient(service.url, APIS["asr-queue"], "s3cr3t")
-    batch = Batch(client, [client.prepare(clip.take())], 2.0, lambda _: None, threading.Event())
+    batch = Batch(client, {0: client.prepare(clip.take())}, 2.0, lambda _: None, threading.Event())
     assert outcomes_of(batch)[0].error_kind == f"submit_http_{code}"
     service.submit = ACCEPTED
-    batch = Batch(client, [client.prepare(clip.take())], 1.0, lambda _: None, threading.Event())
+    batch = Batch(client, {0: client.prepare(clip.take())}, 1.0, lambda _: None, threading.Event())
     assert outcomes_of(batch)[0].error_kind == "task_timeout"
     with client.session() as session:
         assert client.workers(session) is None
@@ -468,7 +468,7 @@ def test_https_with_a_private_authority_works_when_its_certificates_are_named(
         s = parse_command_line(["--url", private.url, *options])
         assert s.ca_bundle == AUTHORITY
         client = ApiClient(s.url, s.api, None, s.ca_bundle)
-        batch = Batch(client, [client.prepare(clip.take())], WAIT_S, lambda _: None, threading.Event())
+        batch = Batch(client, {0: client.prepare(clip.take())}, WAIT_S, lambda _: None, threading.Event())
         assert outcomes_of(batch)[0].status == "success"
     assert clip.path.read_bytes()[44:][-900:] in b"".join(body for _, _, _, body in private.seen)
 

@@ -164,7 +164,7 @@ def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def one_task(url: str, clip: Clips, limit_s: float = 2 * LIMIT_S, **more: Any) -> Outcome:
     client = ApiClient(url, APIS["asr-queue"])
-    batch = Batch(client, [client.prepare(clip.take())], limit_s, lambda _: None, client.aborted)
+    batch = Batch(client, {0: client.prepare(clip.take())}, limit_s, lambda _: None, client.aborted)
     began = time.monotonic()
     batch.start()
     outcome = batch.outcomes.get(timeout=10)
@@ -238,7 +238,7 @@ def test_an_interruption_ends_any_exchange_within_a_second(slow: str, page: str,
     for name in ("POLL_TIMEOUT_S", "SUBMIT_TIMEOUT_S"):
         monkeypatch.setattr(instrument, name, 60.0)
     client = ApiClient(hostile({page: SLOW[slow]}).url, APIS["asr-queue"])
-    batch = Batch(client, [client.prepare(clip.take())], 60.0, lambda _: None, client.aborted)
+    batch = Batch(client, {0: client.prepare(clip.take())}, 60.0, lambda _: None, client.aborted)
     threading.Timer(0.05, client.aborted.set).start()
     began = time.monotonic()
     batch.start()
