@@ -550,8 +550,8 @@ class Parser(argparse.ArgumentParser):
         super().error(printable(without_secrets(message, command=True)))
 
 
-def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
-    """Read the command line; a wrong one ends the program with status 2 and one sentence."""
+def command_line() -> Parser:
+    """The options and their defaults."""
     p = Parser(
         prog="memory_leak_stress_test.py",
         usage="%(prog)s [options]",
@@ -629,6 +629,12 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     out.add_argument("--version", action="version", version=VERSION)
     out.add_argument("--self-check", action="store_true", help="only check that this machine detects a planted leak")
 
+    return p
+
+
+def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
+    """Read the command line; a wrong one ends the program with status 2 and one sentence."""
+    p = command_line()
     args = vars(p.parse_args(argv))
     if args["max_concurrency"] < args["start"]:
         p.error(f"--max-concurrency {args['max_concurrency']} is below --start {args['start']}: change one of them")
@@ -1507,6 +1513,7 @@ class Batch:
     outcomes: queue.Queue[Outcome] = field(default_factory=queue.Queue)
     release_at: float = 0.0
     last_progress: float = 0.0  # any task of the batch changed its state
+    begun: dict[int, Outcome] = field(default_factory=dict)  # by number
     opened: list[int] = field(default_factory=list)  # numbers of the tasks whose connection is open, or cannot be
     released: threading.Event = field(default_factory=threading.Event)
     called_off: bool = False
@@ -1550,7 +1557,7 @@ class Batch:
 
     def run(self, number: int) -> Outcome:
         """One task in a thread of its own: open its connection, wait for the release, follow it to its end."""
-        outcome = Outcome(number, "failed")
+        outcome = self.begun[number] = Outcome(number, "failed")
         with self.client.session() as session:
             # Opens the connection. In trouble the submission meets it too and reports it.
             with contextlib.suppress(Exception):
@@ -5157,7 +5164,7 @@ def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], c
     """What is tested and what is watched, so that a person sees at a glance whether it is right."""
     for warning in warnings:
         screen.event(warning)
-    for clip in (clip for option in clips for clip in option.clips):
+    for clip in dict.fromkeys(clip for option in clips for clip in option.clips):
         screen.event(f"clip {clip.path}: {clip.seconds:.1f} s, {clip.size_bytes / 1e6:.1f} MB")
     watched = sampler.watched() if sampler else []
     for w in (w for w in watched if w.root):
