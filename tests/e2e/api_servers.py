@@ -49,6 +49,7 @@ class Task:
     number: int
     polls: int = 0
     seconds: float = 0.0
+    ends: float = 0.0  # monotonic; for a service of a known limit
 
 
 @dataclass
@@ -76,7 +77,7 @@ def take(request: Request, file: UploadFile, **fields: str | None) -> Arrived:
         seconds = frames / audio.getframerate()
     given = {key: value for key, value in fields.items() if value is not None} | dict(request.query_params)
     digest = hashlib.sha256(content).hexdigest()
-    known = state.faults.get("caches") and digest in state.cached
+    known = (state.faults.get("caches") and digest in state.cached) or state.faults.get("most")
     time.sleep(0 if known else state.faults.get("task_s", TASK_S))
     state.cached.add(digest)
     arrived = Arrived(request.url.path, file.filename or "", file.content_type, digest, seconds, given,
@@ -159,9 +160,20 @@ def polled(name: str) -> Task | None:
     return task
 
 
+def unfinished() -> int:
+    return sum(task.ends > time.monotonic() for task in state.tasks.values())
+
+
 @app.post("/api/v1/asr/submit")
 def asr_queue(request: Request, audio: UploadFile) -> Response:
-    return JSONResponse({"task_id": accepted(take(request, audio)), "status": "queued", "position": 1})
+    """`most`: so many tasks at a time, each of which takes `task_s`; more are refused."""
+    arrived, most = take(request, audio), state.faults.get("most")
+    with state.one_at_a_time:
+        if most and unfinished() >= most:
+            return JSONResponse({"detail": f"{most} tasks at work"}, 503)
+        name = accepted(arrived)
+        state.tasks[name].ends = time.monotonic() + state.faults["task_s"] if most else 0.0
+    return JSONResponse({"task_id": name, "status": "queued", "position": 1})
 
 
 @app.get("/api/v1/health")
@@ -175,6 +187,8 @@ def asr_queue_result(name: str) -> Response:
     if task is None:
         return JSONResponse({"detail": "no such task"}, 404)
     status = ("queued", "processing", "done")[min(task.polls, 3) - 1]
+    if state.faults.get("most"):
+        status = "processing" if task.ends > time.monotonic() else "done"
     return JSONResponse({"task_id": name, "status": status, "duration": 0,
                          "text": "some speech" if status == "done" else None, "error": None})
 
@@ -221,6 +235,11 @@ def seen() -> list[Arrived]:
     return arrived
 
 
+@app.get("/unfinished")
+def count_unfinished() -> int:
+    return unfinished()
+
+
 @app.put("/faults")
 async def faults(request: Request) -> None:
     state.faults = await request.json()
@@ -246,10 +265,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[Server]:
+def running_server(address: str = "127.0.0.1") -> Iterator[Server]:
     """All shapes at one URL, until the block ends."""
     environment = os.environ | {"PYTHONPATH": str(TESTS)}
-    command = [sys.executable, "-m", "uvicorn", "e2e.api_servers:app", "--port", "0", "--no-access-log"]
+    command = [sys.executable, "-m", "uvicorn", "e2e.api_servers:app", "--host", address, "--port", "0",
+               "--no-access-log"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None

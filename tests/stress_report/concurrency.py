@@ -19,7 +19,7 @@ from memory_leak_stress_test import (
     median,
     poll_wait,
 )
-from stress_report.findings import MOST_WORDS, Failure, Knee, Level, Ramp, plain
+from stress_report.findings import MOST_WORDS, Failure, Knee, Level, Note, Ramp, plain
 from stress_report.recording import RecordedRun
 
 REAL_TIME = 1.0  # RTF from which a task takes longer than its recording
@@ -31,6 +31,8 @@ FAILING_RUNS = 2  # of the level that failed: it is run once more
 COARSE = 0.1  # of the turnaround: polls that err by more say so
 SLOW_POLLS = 2.0  # a timing error of so many planned waits is not the plan's, but the answers'
 SLOW_POLLS_S = 0.3
+LOAD_LIMITS = ("lost", "late", "overloaded")
+CLOCK_OFF_MS = 50.0  # a load machine's wall clock that is further off is said
 CONFIDENCE = 0.05  # no failure in n tasks bounds the failure rate by 1 - 0.05^(1/n), with 95 % confidence
 LevelRuns = Sequence[tuple[LevelRun, list[TaskResult]]]
 
@@ -50,7 +52,7 @@ def judge_ramp(run: RecordedRun) -> Ramp:
                 find_knee(levels, by_level) if slow is None else Knee(None, "slow_polls"),
                 effective_parallelism(levels) if slow is None else None, stop_reason(run, judged),
                 first_breach(judged), failure_bound(tasks), tasks, run.legacy or is_confirmed(levels, good, by_level),
-                poll_error(judged), slow)
+                poll_error(judged), slow, load_notes([r for _, results in judged for r in results]))
 
 
 def judged_runs(run: RecordedRun) -> LevelRuns:
@@ -264,6 +266,30 @@ def throughput(results: Sequence[TaskResult], corrected: bool = False) -> float 
     if not pairs or len(pairs) < len(done):
         return None
     return sum(audio for audio, _ in pairs) / max(taken for _, taken in pairs)
+
+
+def load_notes(results: Sequence[TaskResult]) -> list[Note]:
+    """Which machines made the load, and which of them were the limit of a level run."""
+    runs = {(r.concurrency, r.level_run): r.level.load_hosts for r in results if r.level and r.level.load_hosts}
+    hosts = [host for of_run in runs.values() for host in of_run]
+    if not hosts:
+        return []
+    machines = Counter(name.rpartition("#")[0] for name in {host.name for host in hosts})
+    errors = [host.clock_error_ms for host in hosts if host.clock_error_ms is not None and host.limit is None]
+    notes = [Note("load_hosts", {
+        "tasks": sum(host.tasks for host in hosts), "count": machines.total(), "machines": len(machines),
+        "names": tuple(f"{plain(name)} ×{count}" for name, count in sorted(machines.items())),
+        "error": max(errors, default=0.0)})]
+    limited: dict[tuple[str, str], list[str]] = {}
+    for (size, _), of_run in runs.items():
+        for host in of_run:
+            if host.limit in LOAD_LIMITS:
+                limited.setdefault((host.limit, host.name), []).append(str(size))
+    notes += [Note(f"load_{limit}", {"name": plain(name), "levels": tuple(levels)})
+              for (limit, name), levels in limited.items()]
+    offsets = {host.name: host.clock_offset_ms for host in hosts if host.clock_offset_ms is not None}
+    return notes + [Note("load_clock", {"name": plain(name), "offset": ms / 1000})
+                    for name, ms in sorted(offsets.items()) if abs(ms) > CLOCK_OFF_MS]
 
 
 STOPS = ("failure", "worker_died", "rtf_limit", "memory_reserve", "max_concurrency", "client_limited", "interrupted")

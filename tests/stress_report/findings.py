@@ -104,3 +104,4 @@ class Ramp:
     confirmed: bool  # max_stable, and the level that failed above it, have the runs that the rules ask for
     poll_error: float | None  # of the turnaround at the lowest level: how coarsely the polls show when a task was done
     slow_page_s: float | None  # how long the result page took to answer, where that is what makes the polls coarse
+    load: list[Note] = field(default_factory=list)  # of the machines that made the load, where there were several

@@ -407,6 +407,7 @@ def ramp_lines(ramp: Ramp, say: Words) -> Iterator[str]:
                   observed=say.observed(breach), limit=say.limit(breach))
     else:
         yield say("no_breach")
+    yield from map(say.note, ramp.load)
     if incomplete := [str(level.concurrency) for level in ramp.levels if not level.complete]:
         yield say("incomplete_levels", levels=say.join(incomplete))
 

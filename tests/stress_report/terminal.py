@@ -46,7 +46,7 @@ def lines_below(judged: Judged, before: Judged | None, say: Words) -> list[Line]
         fix, _, unlike = compare(before, judged)
         lines.append((plain(say.note(fix), 2 * MOST_WORDS), "bold"))
         lines += [(plain(say.note(note)), "") for note in unlike]
-    lines += [(plain(say.note(note)), "dim") for note in judged.run.notes]
+    lines += [(plain(say.note(note)), "dim") for note in (*judged.ramp.load, *judged.run.notes)]
     if judged.run.skipped:
         skipped = say("read_skipped", count=judged.run.skipped.total(), why=tuple(judged.run.skipped))
         lines.append((plain(skipped), "yellow"))

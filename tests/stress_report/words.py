@@ -528,6 +528,25 @@ WORDS: dict[str, tuple[str, str]] = {
     "ramp_parallel": ("Effective parallelism (highest throughput over that of one task): {value}",
         "有效并行度（最高吞吐与单任务吞吐之比）：{value}"),
     "no_level_one": ("not measured: level 1 was not run or has no throughput", "未测量（没有并发 1 的有效数据）"),
+    "load_hosts": ("{tasks} tasks were sent by {count} {count:|process|processes} on {machines} "
+        "{machines:|machine|machines} ({names}), those of a level from one moment on, which is known within "
+        "{error:.1f} ms in the clock of each",
+        "{tasks} 个任务由 {machines} 台压测机的 {count} 个进程发送（{names}）；同一级别的任务在同一时刻开始，该时刻在各"
+        "压测机时钟上的误差不超过 {error:.1f} ms"),
+    "load_lost": ("{name} was lost at level {levels}: that run shows nothing of the service and was not counted",
+        "压测机 {name} 在并发级别 {levels} 失联：那一次运行不能说明服务的情况，不予计入"),
+    "load_late": ("{name} did not begin with the others at level {levels} (its clock was not known within 50 ms, or "
+        "it began later than that): that run shows nothing of the service and was not counted",
+        "压测机 {name} 在并发级别 {levels} 没有与其他压测机同时开始（时钟误差或迟到超过 50 ms）：那一次运行不能说明服务"
+        "的情况，不予计入"),
+    "load_overloaded": ("{name} was itself the limit at level {levels} (its CPU, or its tasks did not begin "
+        "together): that run shows nothing of the service and was not counted; add load processes or machines",
+        "压测机 {name} 在并发级别 {levels} 自身成为瓶颈（CPU 占满，或任务没有同时开始）：那一次运行不能说明服务的情况，"
+        "不予计入；请增加压测进程或压测机"),
+    "load_clock": ("the wall clock of {name} is {offset:+.3f} s off that of the machine that records; no time in "
+        "this report depends on it, but that machine's own logs do",
+        "压测机 {name} 的系统时钟与主控机相差 {offset:+.3f} s；本报告中的时间不受影响，但那台机器的日志时间会有同样的"
+        "偏差"),
     "incomplete_levels": ("Incomplete levels: {levels}. Tasks without a line may have been refused; such a level is "
         "not called stable.",
         "不完整的级别：{levels}。缺少记录的任务可能是被拒绝了，这样的级别不能算稳定。"),
@@ -555,6 +574,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind_rtf_limit": ("RTF reached its limit", "RTF 达到上限"),
     "kind_incomplete": ("results missing", "结果不完整"),
     "kind_tool_fault": ("fault of the test tool", "测试工具自身出错"),
+    "kind_load_host_lost": ("load machine lost", "压测机失联"),
     "no_reason": ("the service gives no reason", "服务没有给出原因"),
     "fact_stalled_idle_s": ("no progress for {idle_s} s while every worker was idle (if a worker may wait so long for "
         "another machine, raise --stall-timeout)",
@@ -569,6 +589,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "fact_sent_true": ("the test was interrupted before this task ended", "测试在此任务结束之前被中断"),
     "fact_task_lost_task_id": ("accepted as {task_id}, which the service no longer knows (404)",
         "已受理为 {task_id}，但服务已查无此任务（404）"),
+    "fact_why_lost": ("its load machine was lost", "负责此任务的压测机失联"),
+    "fact_why_no_user": ("its load machine had no user for it", "压测机上没有可用的用户来发送此任务"),
     "fact_problem": ("{problem}", "{problem}"),
     "problem_not JSON": ("the answer is not JSON", "答复不是 JSON"),
     "problem_not a JSON object": ("the answer is not a JSON object", "答复不是 JSON 对象"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from memory_leak_stress_test import GrowthVerdict, ProcessMemory, TaskResult
+from memory_leak_stress_test import GrowthVerdict, LoadHost, ProcessMemory, TaskResult
 from stress_report import markdown
 from stress_report.charts import write_charts
 from stress_report.findings import Note
@@ -159,6 +159,11 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     "lost": lambda: failed("task_lost", task_id="a1"),
     "interrupted": lambda: failed("interrupted", sent=True),
     "a fault of the tool": lambda: failed("tool_fault"),
+    "a load machine was lost": lambda: failed("load_host_lost", why="lost"),
+    "a load machine had no user": lambda: failed("load_host_lost", why="no_user"),
+    "from several machines": lambda: ramp(level(1), level(2, facts={"client_limited": True, "load_hosts": [
+        LoadHost("a#1", 1, clock_error_ms=0.2, clock_offset_ms=3000.0),
+        *(LoadHost(f"b#{n}", 1, limit=limit) for n, limit in enumerate(("lost", "late", "overloaded")))]})),
     "without a reason": lambda: failed("task_failed"),
 } | {kind: functools.partial(failed, kind) for kind in ("submit_timeout", "submit_reset", "submit_http_503")} | {
     f"an answer: {problem}": functools.partial(failed, "bad_response", problem=problem)

@@ -1,0 +1,233 @@
+"""The ramp on Locust, from several processes and from two hosts, on services of a known limit."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from asr_service.audio import build_clip
+from e2e.api_servers import Server, running_server
+from e2e.service import wait_for
+
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(importlib.util.find_spec("locust") is None,
+                       reason="Locust is not installed: it needs Python 3.11 or later"),
+]
+
+TESTS = Path(__file__).resolve().parents[1]
+MOST = 3  # tasks at a time that the services take
+RAMP = ["--max-concurrency", "6", "--rtf-limit", "0", "--no-report"]
+RUN_TIMEOUT_S = 120.0
+WALL_SHIFT_S, MONOTONIC_SHIFT_S = 3.0, 5000
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run and what the reader makes of it."""
+
+    status: int
+    output: str
+    lines: list[dict[str, Any]]
+    summary: dict[str, Any]
+    said: str  # by the reader
+    digests: list[str]  # of what the service got
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """What the ramp found, without what differs from run to run."""
+        ramp = self.summary["concurrency"]
+        breach = {name: ramp["first_breach"][name] for name in ("concurrency", "what", "observed")}
+        levels = [{name: level[name] for name in ("concurrency", "runs", "submitted", "succeeded", "stable")}
+                  for level in ramp["levels"]]
+        return {"max_stable": ramp["max_stable"], "stop_reason": ramp["stop_reason"], "breach": breach,
+                "levels": levels}
+
+    def level(self, size: int, run: int) -> list[dict[str, Any]]:
+        return [line for line in self.lines if (line["concurrency"], line["level_run"]) == (size, run)]
+
+    def assert_one_line_per_task(self) -> None:
+        runs = Counter((line["concurrency"], line["level_run"]) for line in self.lines if line["level_run"])
+        assert all(count == size for (size, _), count in runs.items()), runs
+        assert len({line["test_id"] for line in self.lines}) == len(self.lines)
+        assert self.lines[-1]["end"]
+
+
+def locust(*options: str) -> list[str]:
+    file = str(TESTS / "locustfile.py")
+    return [sys.executable, "-m", "locust", "-f", file, "--headless", "--only-summary", *options]
+
+
+@contextlib.contextmanager
+def started(command: list[str], environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A process in a group of its own, which ends with the block."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                          env=os.environ | dict(environment or {})) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def finished(process: subprocess.Popen[str], folder: Path, server: Server) -> Recorded:
+    output, _ = process.communicate(timeout=RUN_TIMEOUT_S)
+    jsonl = next(folder.glob("*.jsonl"), None)
+    assert jsonl, output
+    reader = [sys.executable, str(TESTS / "analyze_stress_test.py"), str(jsonl), "--no-charts", "--output"]
+    summary = subprocess.run([*reader, os.devnull, "--json"], capture_output=True, text=True, check=False).stdout
+    subprocess.run([*reader, str(folder / "report.md")], capture_output=True, check=False)
+    return Recorded(process.returncode, output, [json.loads(line) for line in jsonl.read_text().splitlines()],
+                    json.loads(summary), (folder / "report.md").read_text(), [s["digest"] for s in server.seen()])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# ------------------------------------------------------------------------------------------------- what is run
+
+
+def run_script(folder: Path) -> Recorded:
+    with running_server() as server, server.faults(most=MOST, task_s=0.6):
+        clip = str(build_clip(folder / "clip.wav", 1.0))
+        command = [sys.executable, str(TESTS / "memory_leak_stress_test.py"), "--url", server.url, "--no-watch",
+                   "--phase", "concurrency", "--short-audio", clip, "--long-audio", clip, "--results-dir", str(folder)]
+        with started([*command, *RAMP]) as process:
+            return finished(process, folder, server)
+
+
+def run_processes(folder: Path) -> Recorded:
+    """One machine, two processes."""
+    with running_server() as server, server.faults(most=MOST, task_s=0.6):
+        options = ["--processes", "2", "--master-bind-port", str(port := free_port()), "--master-port", str(port),
+                   "--host", server.url, "--short-audio", str(build_clip(folder / "clip.wav", 1.0))]
+        with started(locust(*options, "--results-dir", str(folder), *RAMP)) as process:
+            return finished(process, folder, server)
+
+
+@dataclass(frozen=True)
+class OtherHost:
+    """How to run a command on a host that is not this one, and this one's address there."""
+
+    prefix: list[str]
+    environment: dict[str, str]
+    address: str
+
+
+@contextlib.contextmanager
+def other_host(folder: Path) -> Iterator[OtherHost]:
+    """A network of its own behind a virtual cable, a monotonic clock and a wall clock that are off.
+
+    Where this machine lets nobody make such a host, only the wall clock is off.
+    """
+    (folder / "sitecustomize.py").write_text(
+        f"import time\nright = time.time\ntime.time = lambda: right() + {WALL_SHIFT_S}\n")
+    environment, name = {"PYTHONPATH": str(folder)}, f"asr{secrets.token_hex(3)}"
+    network = f"10.{secrets.randbelow(250)}.{secrets.randbelow(250)}"
+    clock = ["unshare", "--time", "--monotonic", str(MONOTONIC_SHIFT_S), "--fork", "--kill-child"]
+    make = [f"ip netns add {name}", f"ip link add {name}a type veth peer name {name}b netns {name}",
+            f"ip addr add {network}.1/30 dev {name}a", f"ip link set {name}a up",
+            f"ip -n {name} addr add {network}.2/30 dev {name}b", f"ip -n {name} link set {name}b up",
+            " ".join([*clock, "true"])]
+    if all(subprocess.run(command.split(), capture_output=True, check=False).returncode == 0 for command in make):
+        host = OtherHost(["ip", "netns", "exec", name, *clock], environment, f"{network}.1")
+    else:
+        host = OtherHost([], environment, "127.0.0.1")
+    try:
+        yield host
+    finally:
+        for command in (f"ip link del {name}a", f"ip netns del {name}"):
+            subprocess.run(command.split(), capture_output=True, check=False)
+
+
+def run_hosts(folder: Path) -> Recorded:
+    """A master and two workers, one of them on another host, which is lost at level 2; a third one joins then."""
+    with contextlib.ExitStack() as stack:
+        host = stack.enter_context(other_host(folder))
+        server = stack.enter_context(running_server(host.address))
+        stack.enter_context(server.faults(most=MOST, task_s=1.0))
+        port = str(free_port())
+        worker = locust("--worker", "--master-host", host.address, "--master-port", port)
+        options = ["--host", server.url, "--short-audio", str(build_clip(folder / "clip.wav", 1.0)), *RAMP]
+        master = stack.enter_context(started(locust(
+            "--master", "--master-bind-host", host.address, "--master-bind-port", port, "--expect-workers", "2",
+            "--results-dir", str(folder), *options)))
+        stack.enter_context(started(worker))
+        lost = stack.enter_context(started([*host.prefix, *worker], host.environment))
+        wait_for(lambda: requests.get(f"{server.url}/unfinished", timeout=10).json() == 2, 60, "two tasks at work")
+        os.killpg(lost.pid, signal.SIGKILL)
+        stack.enter_context(started(worker))
+        return finished(master, folder, server)
+
+
+Runs = dict[str, Future[Recorded]]
+SCENARIOS: dict[str, Callable[[Path], Recorded]] = {
+    "script": run_script, "processes": run_processes, "hosts": run_hosts}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """All runs beside each other: they mostly wait."""
+    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
+        yield {name: pool.submit(run, tmp_path_factory.mktemp(name)) for name, run in SCENARIOS.items()}
+
+
+# ------------------------------------------------------------------------------------------------ what they show
+
+
+def test_locust_finds_what_the_script_finds(runs: Runs) -> None:
+    script, processes = runs["script"].result(), runs["processes"].result()
+    assert processes.answer == script.answer, processes.output
+    assert processes.answer["max_stable"] == MOST
+    assert processes.answer["breach"]["what"] == "submit_http_503"
+    assert processes.status == script.status
+    processes.assert_one_line_per_task()
+    assert len({line["load_host"] for line in processes.lines}) == 2
+    assert len(set(processes.digests)) == len(processes.digests) == len(processes.lines) + 1, "distinct, from both"
+    together = [line for line in processes.lines if line["level"] and line["concurrency"] > 1]
+    assert all(line["level"]["submit_spread_s"] < 0.3 for line in together)
+    assert "clip.wav submit_http_503" in processes.output, "Locust's own table names clip and kind"
+
+
+def test_a_machine_with_other_clocks_begins_with_the_others_and_one_that_is_lost_is_not_the_services_limit(
+    runs: Runs,
+) -> None:
+    run = runs["hosts"].result()
+    run.assert_one_line_per_task()
+    spoilt = run.level(2, 1)
+    assert sorted(str(line["error_kind"]) for line in spoilt) == ["None", "load_host_lost"], run.output
+    assert spoilt[-1]["level"]["client_limited"]
+    begun = [line["submit_offset"] for line in spoilt if line["submit_offset"] is not None]
+    assert begun
+    assert all(0 <= offset < 0.3 for offset in begun)
+    assert {line["status"] for line in run.level(2, 2)} == {"success"}, "once more, on those that are left"
+    assert run.answer["max_stable"] == MOST
+    assert run.answer["breach"] == {"concurrency": MOST + 1, "what": "submit_http_503",
+                                    "observed": f"{MOST} tasks at work"}
+    assert run.answer["stop_reason"] == "failure"
+    hosts = {line["load_host"] for line in run.level(MOST, 3)}
+    assert len(hosts) == 2
+    assert not hosts <= {line["load_host"] for line in spoilt}, "who joined late sends its share"
+    offsets = [host["clock_offset_ms"] for host in spoilt[-1]["level"]["load_hosts"]]
+    assert max(offsets) == pytest.approx(1000 * WALL_SHIFT_S, abs=200)
+    assert "was lost at level 2" in run.said
+    assert "+3.0" in run.said
