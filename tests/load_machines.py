@@ -365,6 +365,8 @@ class Fleet:
 
         Empty where the test is aborted. Raises EndsEarly.
         """
+        if size == self.wanted and sum(self.present().values()) != size:
+            self.asked += 1  # users that went with a lost machine come back when they are asked for again
         self.wanted = size
         end, ask_again = time.monotonic() + GATHER_S, time.monotonic() + ASK_AGAIN_S
         while not aborted.is_set():
@@ -375,7 +377,7 @@ class Fleet:
                 users = {m: self.machines[m].users for m in present}
                 if sum(users.values()) == size and all(self.machines[m].clock for m in present):
                     return users
-            if time.monotonic() > ask_again:  # users that went with a lost machine come back when asked for again
+            if time.monotonic() > ask_again:
                 self.asked += 1
                 ask_again = time.monotonic() + ASK_AGAIN_S
             if time.monotonic() > end:
