@@ -495,7 +495,7 @@ class LevelLoad(Batch):
         while self.missing and self.fleet.load is self:
             for machine, numbers in self.shares.items():
                 left = [number for number in numbers if number in self.missing]
-                if left and self.fleet.is_lost(machine):
+                if left and self.fleet.is_lost(machine) and not self.aborted.is_set():
                     for number in left:
                         self._ended(machine, lost(number, "lost", self.accepted.get(number)))
             if self.aborted.is_set() and not told:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import signal
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -198,6 +199,9 @@ def on_init(environment: Environment, runner: MasterRunner | LocalRunner | Worke
     if not isinstance(runner, WorkerRunner):
         usable_streams()
         settings_of(environment)
+        for sign in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, which Locust passes on while a test runs
+            if signal.getsignal(sign) is not signal.SIG_IGN:
+                signal.signal(sign, signal.default_int_handler)
         AsrRamp.master = Master(environment, runner)
     if not isinstance(runner, MasterRunner):
         machine = AsrUser.machine = LoadMachine(
