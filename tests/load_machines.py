@@ -312,9 +312,9 @@ def limit_of(facts: Mapping[str, Any] | None, clock: Clock) -> str | None:
 
 
 def merged(level: LevelFacts, hosts: Sequence[LoadHost]) -> LevelFacts:
-    """Facts of a level run: those of the machine that records, or of one that sent tasks where that did worse."""
-    cpu = [percent for percent in (level.client_cpu_percent, *(h.cpu_percent for h in hosts)) if percent is not None]
-    late = [ms for ms in (level.ticker_late_ms, *(h.ticker_late_ms for h in hosts)) if ms is not None]
+    """Facts of a level run: its spread is that of all tasks, CPU and ticker are those of the machine that did worst."""
+    cpu = [host.cpu_percent for host in hosts if host.cpu_percent is not None]
+    late = [host.ticker_late_ms for host in hosts if host.ticker_late_ms is not None]
     return dataclasses.replace(
         level, client_cpu_percent=max(cpu, default=None), ticker_late_ms=max(late, default=None),
         client_limited=level.client_limited or any(h.limit for h in hosts), load_hosts=list(hosts))
@@ -505,10 +505,10 @@ class LevelLoad(Batch):
             time.sleep(LOOK_S)
 
     def level_facts(self, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:
-        """The spread is that of all tasks, since all count from the common release; the rest is the worst machine's."""
+        """A new meter in place of this machine's: it takes no times, so its own load spoils none."""
         hosts = [self._host(machine, self.fleet.machines[machine].name, len(numbers))
                  for machine, numbers in self.shares.items()]
-        return merged(meter.level_facts(outcomes), hosts)
+        return merged(ClientMeter().level_facts(outcomes), hosts)
 
     def _host(self, machine: str, name: str, tasks: int) -> LoadHost:
         facts, clock = self.facts.get(machine), self.clocks[machine]

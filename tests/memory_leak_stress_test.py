@@ -1026,7 +1026,7 @@ def tagged_seconds(path: Path) -> float:
 SUBMIT_TIMEOUT_S = 120.0  # the whole answer to a submission: a busy service that takes longer refuses in effect
 POLL_TIMEOUT_S = 10.0  # the whole answer to one poll; a slow one is asked again
 LOOK_UP_S = 0.2  # so soon an exchange notices that the user ends the test
-WIRE_CHUNK = 1 << 20  # bytes given to the system at a time
+WIRE_CHUNK = 1 << 18  # bytes given to the system at a time
 OPENED_LOOK_S = 0.005
 OPEN_S = 2 * POLL_TIMEOUT_S  # tasks whose connection is not open by then start without it: a name may take its time
 ANSWER_LIMIT = 4_000_000  # bytes read of one answer: an hour of transcript is about 60 kB
@@ -1141,7 +1141,7 @@ class TaskState:
     words: str = ""  # why it failed
     empty_text: bool | None = None  # done without a word; None where the answer holds no text field, or it is null
     seconds: float | None = None  # length of the audio, as the service says
-    answer: str = ""  # of a task that has ended
+    answer: Answer | None = None  # of a task that has ended; put into words only where it is shown
 
 
 @dataclass(frozen=True)
@@ -1182,6 +1182,7 @@ class Wire:
         left = memoryview(data)
         while len(left):
             left = left[self._in_time(lambda now: self.sock.send(now), left[:WIRE_CHUNK]) :]
+            time.sleep(0)  # the others' turn: under Locust all tasks of a process share one thread
 
     def recv_into(self, buffer: Any) -> int:
         return self._in_time(self.sock.recv_into, buffer)
@@ -1404,7 +1405,7 @@ class ApiClient:
         said = " ".join(map(spoken, text)) if isinstance(text, list) else spoken(text)
         return TaskState(state, "" if error is None else spoken(error),
                          not said.strip() if state == "done" and text is not None else None,
-                         seconds_in(found(content, api.duration), api.duration_unit), shortened(answer.words))
+                         seconds_in(found(content, api.duration), api.duration_unit), answer)
 
 
 def fetch(session: requests.Session, request: requests.PreparedRequest, timeout: float) -> Answer:
@@ -4915,7 +4916,7 @@ def first_task(client: ApiClient, sent: Recording, timeout: float) -> TaskState:
             if useless == PROBE_POLLS:
                 raise TaskError("bad_response", sight.trouble, field="status" if "unknown" in sight.trouble else "poll")
             if sight.state and sight.state.state == "failed":
-                raise TaskError("task_failed", sight.state.words or sight.state.answer)
+                raise TaskError("task_failed", sight.state.words or answered(sight.state))
             if sight.state and sight.state.state == "done":
                 return sight.state
     raise AssertionError("a service that is asked again and again ends with an error")
@@ -4950,15 +4951,20 @@ def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStar
                        f"Look at the field {look}")
 
 
+def answered(seen: TaskState) -> str:
+    """The answer that a state was read from, for the screen."""
+    return shortened(seen.answer.words) if seen.answer else ""
+
+
 def doubts(api: ApiDescription, sent: Recording, seen: TaskState) -> list[str]:
     """Warnings of what a first task that is done shows."""
     lines = []
     if api.text and seen.empty_text is not False:
         what = "is empty" if seen.empty_text else "is not in the answer"
-        lines.append(f"WARNING the text of the first task {what} (field text: {api.text}): {seen.answer}")
+        lines.append(f"WARNING the text of the first task {what} (field text: {api.text}): {answered(seen)}")
     if seen.seconds and not 1 / DURATION_FACTOR < seen.seconds / sent.seconds < DURATION_FACTOR:
         lines.append(f"WARNING the service says that {sent.seconds:.1f} s of audio were {seen.seconds:.1f} s (fields "
-                     f"duration: {api.duration}, duration_unit: {api.duration_unit}): {seen.answer}")
+                     f"duration: {api.duration}, duration_unit: {api.duration_unit}): {answered(seen)}")
     return lines
 
 
