@@ -213,7 +213,8 @@ class LoadMachine:
             if outcome_or_none:
                 missing.discard(outcome_or_none.number)
                 outcomes.append(outcome_or_none)
-                facts = {} if missing else {"facts": own_facts(meter.level_facts(outcomes), late_s)}
+                facts = {} if missing else {
+                    "facts": own_facts(meter.level_facts(outcomes), late_s, len(share.dropped))}
                 self.send({"kind": "outcome", "batch": share.batch, "outcome": dataclasses.asdict(outcome_or_none),
                            **facts})
             if time.monotonic() >= next_report:
@@ -223,10 +224,13 @@ class LoadMachine:
                 said |= new
 
 
-def own_facts(level: LevelFacts, late_s: float) -> dict[str, Any]:
-    """How a machine did in a level run: its self-check is that of a single one, for its own tasks."""
+def own_facts(level: LevelFacts, late_s: float, dropped: int = 0) -> dict[str, Any]:
+    """How a machine did in a level run: its self-check is that of a single one, for its own tasks.
+
+    `late_s`: seconds by which it began late; `dropped`: tasks for which it had no user.
+    """
     return {"cpu_percent": level.client_cpu_percent, "ticker_late_ms": level.ticker_late_ms,
-            "overloaded": level.client_limited, "late_s": late_s}
+            "overloaded": level.client_limited, "late_s": late_s, "dropped": dropped}
 
 
 def digest_of(clip: Clip) -> str:
@@ -304,7 +308,7 @@ def divide(users: Mapping[str, int], size: int) -> dict[str, list[int]]:
 
 def limit_of(facts: Mapping[str, Any] | None, clock: Clock) -> str | None:
     """Why a machine, and not the service, was the limit of a level run. `facts`: see own_facts(); None: it was lost."""
-    if facts is None:
+    if facts is None or facts["dropped"]:
         return "lost"
     if clock.error > CLOCK_S or facts["late_s"] > CLOCK_S:
         return "late"

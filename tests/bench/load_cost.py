@@ -145,8 +145,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         seen = arrivals(options.clip, options.tasks, processes)
         kept = kept and seen["arrival_s"] < SPREAD_LIMIT_S
         limited = ", itself the limit" if seen["limited"] else ""
-        print(f"  from {processes}: spread of arrival {seen['arrival_s']:.2f} s (by its own record {seen['own_s']:.2f}), "
-              f"peak RSS of a process {seen['peak_mb']:.0f} MiB, CPU {seen['cpu']:.0f} % of a core, ticker late "
+        print(f"  from {processes}: spread of arrival {seen['arrival_s']:.2f} s (its own record: {seen['own_s']:.2f}),"
+              f" peak RSS of a process {seen['peak_mb']:.0f} MiB, CPU {seen['cpu']:.0f} % of a core, ticker late "
               f"{seen['late_ms']:.0f} ms{limited}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         cost = cost_of_an_outcome(Path(folder), options.clip)
