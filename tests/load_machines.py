@@ -358,9 +358,9 @@ class Fleet:
         elif message["kind"] == "ready":
             host = shortened(message["host"], NAME_LIMIT)
             number = 1 + sum(m.name.rpartition("#")[0] == host for m in self.machines.values() if m is not known)
-            known.name = known.name or f"{host}#{number}"
             known.connections = math.inf if message["connections"] < 0 else message["connections"]
             known.trouble = shortened(message["trouble"])
+            known.name = known.name or f"{host}#{number}"
         elif self.load and self.load.batch == message["batch"]:
             self.load.receive(machine, message)
 
@@ -376,7 +376,8 @@ class Fleet:
         while not aborted.is_set():
             present = self.present()
             self._prepare(present)
-            if present and sum(present.values()) == size and all(self.machines[m].name for m in present):
+            ready = all(self.machines[m].name and not self.machines[m].trouble for m in present)
+            if ready and present and sum(present.values()) == size:
                 self.measure_clocks(present, aborted)
                 users = {m: self.machines[m].users for m in present}
                 if sum(users.values()) == size and all(self.machines[m].clock for m in present):
