@@ -411,9 +411,9 @@ class Fleet:
         while waiting and time.monotonic() < end and not aborted.is_set():
             for machine, sent in list(waiting.items()):
                 back = len(self.machines[machine].trips)
-                if back == TRIPS:
+                if back >= TRIPS:
                     del waiting[machine]
-                elif back == sent:
+                elif back >= sent:
                     waiting[machine] += 1
                     self.send(machine, {"kind": "ping", "sent": time.monotonic()})
             aborted.wait(LOOK_S / 10)

@@ -66,7 +66,7 @@ def settings_of(environment: Environment) -> Settings:
         else:
             words += [word for one in (value if isinstance(value, list) else [value]) if one for word in (name, one)]
     host = ["--url", environment.host] if environment.host else []
-    settings = parse_command_line([*host, *words, "--phase", "concurrency", "--no-watch"])
+    settings = parse_command_line([*host, *words, "--phase", "concurrency", "--no-watch"], command_line("locust"))
     return dataclasses.replace(settings, long_audio=settings.short_audio)
 
 

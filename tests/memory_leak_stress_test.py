@@ -550,10 +550,10 @@ class Parser(argparse.ArgumentParser):
         super().error(printable(without_secrets(message, command=True)))
 
 
-def command_line() -> Parser:
+def command_line(prog: str = "memory_leak_stress_test.py") -> Parser:
     """The options and their defaults."""
     p = Parser(
-        prog="memory_leak_stress_test.py",
+        prog=prog,
         usage="%(prog)s [options]",
         description="Tests whether the memory leak of a speech-recognition service is gone and how many "
         "concurrent tasks it handles. Run it on the machine that runs the service.",
@@ -632,9 +632,9 @@ def command_line() -> Parser:
     return p
 
 
-def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
+def parse_command_line(argv: Sequence[str] | None = None, p: Parser | None = None) -> Settings:
     """Read the command line; a wrong one ends the program with status 2 and one sentence."""
-    p = command_line()
+    p = p or command_line()
     args = vars(p.parse_args(argv))
     if args["max_concurrency"] < args["start"]:
         p.error(f"--max-concurrency {args['max_concurrency']} is below --start {args['start']}: change one of them")
