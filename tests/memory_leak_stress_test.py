@@ -161,8 +161,15 @@ class LevelFacts:
     ticker_late_ms: float | None = None  # longest oversleeping of this tool's 20 ms ticker
     client_limited: bool = False  # this tool, and not the service, was the limit
     oom_kills: int | None = None  # processes the kernel killed for lack of memory meanwhile
-    host_available_min_mb: float | None = None  # MiB
-    stop_reason: str | None = None  # why the ramp ended with this level run
+    host_available_min_mb: float | None = None  # RAM that was free at the lowest while tasks ran, MiB
+    reserve_mb: float | None = None  # RAM that was to stay free, MiB
+    stop_reason: str | None = None  # why the ramp, or another phase before its end, ended with this batch
+
+    @property
+    def below_reserve(self) -> bool:
+        """Whether less memory was free than was to stay so."""
+        return None not in (self.host_available_min_mb, self.reserve_mb) and (
+            self.host_available_min_mb or 0.0) < (self.reserve_mb or 0.0)
 
 
 @dataclass
@@ -590,7 +597,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     ramp.add_argument("--stall-timeout", type=positive, metavar="S",
                       help="a task without progress while every worker is idle has stalled (default %(default)s)")
     ramp.add_argument("--memory-reserve", type=number(float, 0, 100), metavar="PERCENT",
-                      help="RAM kept free, otherwise the ramp ends (default %(default)s)")
+                      help="memory kept free, otherwise no more tasks are sent (default %(default)s)")
 
     what = p.add_argument_group("watched processes")
     what.add_argument("--watch", type=role_and(regex), action="append", metavar="ROLE=REGEX",
@@ -2612,7 +2619,6 @@ class Observed:
     peaks: Mapping[str, float]  # role -> highest sum of RSS over its trees
     endings: tuple[Ending, ...]
     not_replaced: frozenset[str]  # roles that fewer processes serve than when the window opened
-    available_min: float  # of free memory on the host
     oom_kills: int | None  # processes the kernel killed for lack of memory
     longest_gap: float  # seconds between two looks at the processes
 
@@ -2635,7 +2641,6 @@ class Window:
     endings: list[Ending] = field(default_factory=list)
     reported: int = 0  # of them, the first so many
     serving: Counter[str] = field(default_factory=Counter)  # processes that served each role when it opened
-    available_min: float = math.inf
     oom_kills: int | None = None  # the kernel's count when the window opened
     longest_gap: float = 0.0
 
@@ -2756,7 +2761,6 @@ class Sampler:
         rss, private, peaks = role_sums(alive)
         for role, peak in peaks.items():
             self._window.peaks[role] = max(peak, self._window.peaks.get(role, 0.0))
-        self._window.available_min = min(self._window.available_min, psutil.virtual_memory().available / MIB)
         if scan and self._busy([w for w in alive if w.role == self.works]):
             self._last_busy = now
         self._latest = Reading(now, rss, private, frozenset(self.table.alive))
@@ -2887,8 +2891,7 @@ class Sampler:
                 w.resident = True
                 reset_high_water(w.process.pid)
             unreported = self._window.endings[self._window.reported :]
-            self._window = Window(endings=unreported, oom_kills=oom_kills(),
-                                  available_min=psutil.virtual_memory().available / MIB)
+            self._window = Window(endings=unreported, oom_kills=oom_kills())
             self._window.serving = self.table.serving()
             self._window.serving.update(e.role for e in unreported)
             self._read(time.monotonic())
@@ -2906,7 +2909,7 @@ class Sampler:
             for w in (*window.ended, *self.table.alive.values()):
                 processes[w.role] = (*processes.get(w.role, ()), w.for_record())
             fewer = frozenset((window.serving - self.table.serving()).keys())
-            return Observed(processes, dict(window.peaks), tuple(window.endings), fewer, window.available_min,
+            return Observed(processes, dict(window.peaks), tuple(window.endings), fewer,
                             None if kills is None or window.oom_kills is None else kills - window.oom_kills,
                             window.longest_gap)
 
@@ -3922,6 +3925,70 @@ MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it ha
 MOST_WARM_UP = 16  # concurrent tasks in the warm-up round, however many workers the service says it has
 
 
+class MemoryShort(EndsEarly):
+    """Another batch would take the memory that is to stay free; `why` says it of the batch, the message of the test."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the test ends early: {why}. What was recorded is kept")
+        self.why = why
+
+
+def memory_available() -> tuple[float, float]:
+    """Memory that can be given out now, and all there is, MiB."""
+    host = psutil.virtual_memory()
+    return host.available / MIB, host.total / MIB
+
+
+@dataclass
+class Reserve:
+    """The memory that is to stay free (--memory-reserve), and what the last batch took of it. MiB."""
+
+    keep: float
+    size: int = 1  # tasks of the last batch
+    before: float = 0.0  # free before it; 0 where it may have loaded models, which the next one finds loaded
+    lowest: float = math.inf  # free while it ran
+    broken_at: int | None = None  # fewest concurrent tasks that left less than is to stay free
+
+    @classmethod
+    def for_settings(cls, s: Settings) -> Reserve:
+        """Raises CannotStart where less than the reserve is free before anything is sent."""
+        free, total = memory_available()
+        keep = s.memory_reserve / 100 * total
+        if free < keep:
+            raise CannotStart(f"Only {free:,.0f} MB of memory are free, less than the reserve of {keep:,.0f} MB; free "
+                              f"some, or lower --memory-reserve (now {s.memory_reserve:g} % of all)")
+        return cls(keep)
+
+    def why_not(self, size: int) -> str | None:
+        """Why so many tasks must not be sent: they took the reserve already, or would, as the last batch shows."""
+        if self.broken_at and size >= self.broken_at:
+            return (f"{self.broken_at} concurrent task{'s' * (self.broken_at > 1)} left less memory free than the "
+                    f"reserve of {self.keep:,.0f} MB (--memory-reserve)")
+        now, _ = memory_available()
+        # What a batch has kept, the next one of its size uses again; a larger one keeps more in proportion.
+        rest = max(now, self.before) if size > self.size else now
+        left = now - max(0.0, rest - self.lowest) * size / self.size
+        if left >= self.keep:
+            return None
+        return (f"{size} concurrent task{'s' * (size > 1)} would leave about {max(0.0, left):,.0f} MB of memory free, "
+                f"less than the reserve of {self.keep:,.0f} MB (--memory-reserve)")
+
+    def begin(self, size: int, *, loads_models: bool) -> None:
+        """A batch begins."""
+        self.size, self.lowest = size, memory_available()[0]
+        self.before = 0.0 if loads_models else self.lowest
+
+    def look(self) -> str | None:
+        """Look while a batch runs; the first time in it that the reserve is broken, the sentence that says so."""
+        was, (now, _) = self.lowest, memory_available()
+        self.lowest = min(was, now)
+        if now >= self.keep or was < self.keep:
+            return None
+        self.broken_at = min(self.broken_at or self.size, self.size)
+        return (f"only {now:,.0f} MB of memory are free, less than the reserve of {self.keep:,.0f} MB "
+                "(--memory-reserve): no more tasks are sent")
+
+
 class ToolFault(Exception):
     """A task thread of this tool broke: what was recorded is kept, and the run ends."""
 
@@ -3933,6 +4000,10 @@ class Place:
     phase: str  # leak | concurrency
     cycle: int | None = None  # leak phase: 0 is the warm-up round
     level_run: int | None = None  # ramp: 0 is a warm-up task
+
+    @property
+    def warms_up(self) -> bool:
+        return 0 in (self.cycle, self.level_run)
 
 
 @dataclass
@@ -3948,6 +4019,7 @@ class StressTest:
     screen: Screen
     aborted: threading.Event
     host: dict[str, Any]
+    reserve: Reserve
     unused: Reading | None = None  # before the first task of all, which may load the model
     drained: bool = True  # nothing of the last batch is unfinished
     batches: int = 0
@@ -3979,8 +4051,10 @@ class StressTest:
         """Run `size` tasks released together; their results and the reading at rest after them.
 
         All results are on disk; the last one is held by the log until the next batch begins or the run ends. Raises
-        EndsEarly and ToolFault.
+        EndsEarly (MemoryShort where nothing is sent) and ToolFault.
         """
+        if why := self.reserve.why_not(size):
+            raise MemoryShort(why)
         self.log.release()
         self.batches += 1
         recordings = [clips.take() for _ in range(size)]
@@ -3990,6 +4064,7 @@ class StressTest:
             self.sampler.open_window()
         cpu = [self.sampler.cpu_usage()] if self.sampler else []
         meter = ClientMeter()
+        self.reserve.begin(size, loads_models=place.warms_up)
         tasks.start()
         results: list[TaskResult] = []
         outcomes: list[Outcome] = []
@@ -4000,7 +4075,7 @@ class StressTest:
             self.screen.status(done=f"{len(results)} of {size} done")
             if outcome.error_kind:
                 self.screen.event(f"{results[-1].test_id} {outcome.status}: {outcome.words}")
-        level = meter.level_facts(outcomes) if place.phase == "concurrency" else None
+        level = self._level_facts(meter, outcomes) if place.phase == "concurrency" else None
         if again := sum(outcome.reopened for outcome in outcomes):
             self.screen.event(f"the service closed {again} of {size} kept connections before anything was sent: opened "
                               "anew")
@@ -4012,6 +4087,22 @@ class StressTest:
         if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
             raise ToolFault(fault.error)
         return results, after
+
+    def _level_facts(self, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:
+        return dataclasses.replace(meter.level_facts(outcomes), host_available_min_mb=rounded(self.reserve.lowest),
+                                   reserve_mb=rounded(self.reserve.keep))
+
+    def stop(self, reason: str) -> None:
+        """Record with the last result, whose line is still held, why its phase ended with it."""
+        if self.log.results:
+            last = self.log.results[-1]
+            last.level = dataclasses.replace(last.level or LevelFacts(), stop_reason=reason)
+            self.log.hold(last)
+
+    def look_at_memory(self) -> None:
+        """Say when less memory is free than is to stay so."""
+        if broken := self.reserve.look():
+            self.screen.event(f"WARNING {broken}")
 
     def _collect(self, tasks: Batch, meter: ClientMeter) -> Iterator[Outcome]:
         """Outcomes as they come. Those that do not come in time, or within a moment of an interruption, are made up."""
@@ -4034,6 +4125,7 @@ class StressTest:
                     yield outcome
                 return
             outcome_or_none = meter.wait_for(tasks.outcomes)
+            self.look_at_memory()
             if outcome_or_none:
                 missing.discard(outcome_or_none.number)
                 yield outcome_or_none
@@ -4072,7 +4164,7 @@ class StressTest:
             seen = self.sampler.observed()
             memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_usage()])
             if level:
-                level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
+                level.oom_kills = seen.oom_kills
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
             deaths = [e.as_death(sum(end > e.at for end in ends), e.role not in seen.not_replaced, oom_kill)
                       for e in seen.endings]
@@ -4100,6 +4192,7 @@ class StressTest:
                 if waited or idle >= limit or not (left or (nameless and self.sampler and idle < NAMELESS_IDLE_S)):
                     return
                 self.screen.status(doing="waiting for abandoned tasks")
+                self.look_at_memory()
                 self.aborted.wait(POLL_CEILING_S / 2)
 
 
@@ -4210,7 +4303,8 @@ def count_workers(test: StressTest) -> int:
 
 BASE_RUNS = 3  # level 1 is the base of every ratio
 CONFIRM_RUNS = 3  # n tasks without failure prove a failure rate below 1 - 0.05^(1/n): 8 tasks < 31 %, 24 < 12 %
-STOP_REASONS = {"worker_died": "worker_died", "process_died": "worker_died", "rtf_limit": "rtf_limit"}  # by breach
+STOP_REASONS = {"worker_died": "worker_died", "process_died": "worker_died", "rtf_limit": "rtf_limit",
+                "memory_reserve": "memory_reserve"}  # by breach
 FAILURES = ("failure", "worker_died")
 CLIENT_SPREAD = 0.10  # submit offsets beyond this share of the median turnaround: the tasks were not together
 SPREAD_FLOOR_S = 0.05  # ... unless below what a busy host's scheduler makes of any two threads
@@ -4267,8 +4361,8 @@ class Breach:
 
     concurrency: int
     test_id: str | None
-    what: str  # an error_kind, worker_died, process_died, rtf_limit or incomplete
-    observed: float | None = None  # RTF; or lines, where some are missing
+    what: str  # an error_kind, worker_died, process_died, memory_reserve, rtf_limit or incomplete
+    observed: float | None = None  # RTF; MiB of memory that were free; or lines, where some are missing
     limit: float | None = None
     words: str | None = None  # the service's own
     facts: Mapping[str, Any] = field(default_factory=dict)  # what this tool knows of the failed task
@@ -4290,6 +4384,7 @@ class LevelRun:
     interrupted: bool  # by the user or a fault of this tool, before anything failed: it shows nothing of the service
     rtf_max: float | None
     breach: Breach | None
+    below_reserve: bool = False  # less memory was free than was to stay so
 
 
 def was_recycled(death: Death, batch: Sequence[TaskResult], known: Collection[str] = ()) -> bool:
@@ -4331,13 +4426,14 @@ def judge_level_run(results: Sequence[TaskResult], rtf_limit: float, recycled: C
     return LevelRun(size, number, len(results), len(succeeded), complete,
                     stable=complete and len(succeeded) == size and not deaths, client_limited=level.client_limited,
                     interrupted=interrupted and not failed, rtf_max=max(rtfs, default=None),
-                    breach=find_breach(results, failed, deaths, level.oom_kills or 0, rtf_limit))
+                    breach=find_breach(results, failed, deaths, level, rtf_limit),
+                    below_reserve=level.below_reserve)
 
 
-def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], deaths: Sequence[Death], oom_kills: int,
-                rtf_limit: float) -> Breach | None:
-    """The first of: a dead process, a failed task, a missing line, an RTF at its limit."""
-    size = results[0].concurrency
+def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], deaths: Sequence[Death],
+                level: LevelFacts, rtf_limit: float) -> Breach | None:
+    """The first of: a dead process, a failed task, a missing line, memory below the reserve, an RTF at its limit."""
+    size, oom_kills = results[0].concurrency, level.oom_kills or 0
     victim = next((r for r in failed if r.error_kind == "worker_died"), failed[0] if failed else None)
     of_victim: dict[str, Any] = {"test_id": victim.test_id, "words": victim.error, "facts": victim.error_facts} if (
         victim) else {"test_id": None}
@@ -4349,6 +4445,8 @@ def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], dea
         return Breach(size, what=victim.error_kind or victim.status, oom_kills=oom_kills, **of_victim)
     if len(results) != size:
         return Breach(size, None, "incomplete", len(results), size)
+    if level.below_reserve:
+        return Breach(size, None, "memory_reserve", level.host_available_min_mb, level.reserve_mb)
     slowest = max((r for r in results if r.rtf is not None), key=lambda r: r.rtf or 0.0, default=None)
     if slowest and rtf_limit and (slowest.rtf or 0.0) >= rtf_limit:
         return Breach(size, slowest.test_id, "rtf_limit", slowest.rtf, rtf_limit)
@@ -4451,7 +4549,11 @@ class RampProgress:
         while self.runs.get(size, 0) < wanted:
             if reason := self.blocked(size):
                 return reason
-            judged = self._run_once(size, rtf_limit)
+            try:
+                judged = self._run_once(size, rtf_limit)
+            except MemoryShort as short:
+                self.test.screen.event(short.why)
+                return "memory_reserve"
             if self.test.aborted.is_set():
                 return "interrupted"
             if judged.client_limited:
@@ -4478,7 +4580,7 @@ class RampProgress:
         return judged
 
     def blocked(self, size: int) -> str | None:
-        """Why a level must not start: the user interrupts, this tool cannot do it, or memory would run short."""
+        """Why a level must not start: the user interrupts, or this tool cannot do it."""
         test = self.test
         if test.aborted.is_set():
             return "interrupted"
@@ -4487,25 +4589,11 @@ class RampProgress:
             test.screen.event(f"ramp ends: {size} connections need more open files than this shell allows ({files}); "
                              f"raise it with: ulimit -n {2 * (size + OWN_FILES)}")
             return "client_limited"
-        available = self.last[0].level.host_available_min_mb if self.last and self.last[0].level else None
-        if available is None:
-            return None
-        host = psutil.virtual_memory()
-        # Free memory at rest less what the last level took at its peak, scaled to this one's tasks.
-        taken = max(0.0, host.available / MIB - available)
-        predicted = host.available / MIB - taken * size / self.last[0].concurrency
-        reserve = test.settings.memory_reserve / 100 * host.total / MIB
-        if predicted >= reserve:
-            return None
-        test.screen.event(f"{size} concurrent tasks would leave about {max(0, predicted):.0f} MB of RAM free, less "
-                         f"than the reserve of {reserve:.0f} MB (--memory-reserve)")
-        return "memory_reserve"
+        return None
 
     def stop(self, reason: str) -> None:
-        """Record with the last level run, whose last line is still held, that the ramp ended with it, and why."""
-        if self.last and self.last[-1].level:
-            self.last[-1].level.stop_reason = reason
-            self.test.log.hold(self.last[-1])
+        """The ramp ends with the last level run."""
+        self.test.stop(reason)
         self.test.screen.event(f"ramp ends: {reason}")
 
     def recovered(self) -> bool:
@@ -4704,6 +4792,7 @@ def run_test(s: Settings) -> int:
     loads = s.phase != "monitor"
     used = Counter[Path]()
     clips = [read_clips(path, s.vary_length, used) for path in (s.short_audio, s.long_audio)] if loads else []
+    reserve = Reserve.for_settings(s) if loads else Reserve(0.0)
     warnings = [check_api(client), too_few_cycles(s), not_varied(s, clips)] if loads else []
     table = None if s.no_watch else find_processes(s)
     unused = table.reading() if table else None
@@ -4721,7 +4810,8 @@ def run_test(s: Settings) -> int:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
             log = ResultLog(jsonl, folder)
-            test = StressTest(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), unused)
+            test = StressTest(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), reserve,
+                              unused)
             try:
                 run_phases(test)
             except EndsEarly as error:
@@ -4770,6 +4860,9 @@ def run_phases(test: StressTest) -> None:
         if size and not test.aborted.is_set():
             loaded_phase(test, size)
         test.log.release(end=not test.aborted.is_set())
+    except MemoryShort:
+        test.stop("memory_reserve")
+        raise
     finally:
         test.log.release()
         test.log.close()

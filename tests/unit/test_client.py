@@ -28,6 +28,7 @@ from memory_leak_stress_test import (
     Clips,
     Health,
     Outcome,
+    Reserve,
     Settings,
     StressTest,
     TaskError,
@@ -299,7 +300,7 @@ def test_a_synchronous_service_that_idles_has_stalled(service: Service, clip: Cl
     idle = itertools.chain([1.0, 2.0], itertools.repeat(130.0))
     sampler = SimpleNamespace(works="api", endings=lambda: (), idle_seconds=lambda: next(idle))
     test = StressTest(Settings(stall_timeout=0.2), batch.client, clip, clip, cast(Any, sampler), cast(Any, None),
-                      cast(Any, None), threading.Event(), {})
+                      cast(Any, None), threading.Event(), {}, Reserve(0.0))
     outcomes = list(test._collect(batch, instrument.ClientMeter()))
     assert [(o.status, o.error_kind) for o in outcomes] == [("timeout", "stalled")] * 2
 
@@ -439,7 +440,7 @@ def test_a_task_id_that_holds_the_token_is_recorded_without_it(
     outcome = outcome_of(service, clip)
     assert service.seen[-1][1] == "/api/v1/asr/result/for-s3cr3t-1", "it is asked for by its real name"
     test = StressTest(Settings(), cast(Any, None), clip, clip, None, cast(Any, SimpleNamespace(results=[])),
-                      cast(Any, None), threading.Event(), {})
+                      cast(Any, None), threading.Event(), {}, Reserve(0.0))
     reading = instrument.Reading(0.0, {}, {}, frozenset())
     line = test._result(outcome, clip.take(), 1, reading, instrument.Place("leak")).to_json()
     assert '"task_id": "for-***-1"' in line
@@ -633,7 +634,7 @@ def test_a_thread_that_never_comes_back_still_has_its_result(
     batch.release_at = time.monotonic()
     batch.outcomes.put(Outcome(1, "success"))
     test = StressTest(Settings(), cast(Any, None), clip, clip, None, cast(Any, None), cast(Any, None),
-                      threading.Event(), {})
+                      threading.Event(), {}, Reserve(0.0))
     outcomes = list(test._collect(batch, instrument.ClientMeter()))
     assert [(o.number, o.error_kind) for o in outcomes] == [(1, None), (0, "task_timeout")]
 
@@ -735,7 +736,8 @@ def test_tasks_given_up_are_waited_for_until_they_end(
 
     service.polls = [STATES["processing"], STATES[state]]
     client, settings = ApiClient(service.url, APIS["asr-queue"]), Settings(stall_timeout=wait_s)
-    test = StressTest(settings, client, clip, clip, None, cast(Any, None), cast(Any, Quiet()), threading.Event(), {})
+    test = StressTest(settings, client, clip, clip, None, cast(Any, None), cast(Any, Quiet()), threading.Event(), {},
+                      Reserve(0.0))
     test._drain([Outcome(0, "timeout", "task_timeout", task_id="t"), Outcome(1, "failed", "task_lost", task_id="u"),
                  Outcome(2, "success", task_id="v", processing_time=1.0)])
     assert test.drained is drained
