@@ -807,6 +807,16 @@ class Clip:
     seconds: float
     content: memoryview = field(default=memoryview(b""), repr=False, compare=False)  # the file's, mapped
     wav: WavLayout | None = None
+    file: os.stat_result | None = field(default=None, repr=False, compare=False)
+
+    def changed(self) -> bool:
+        """Whether the file is written over in its place. One that is deleted or replaced stays as it was mapped."""
+        try:
+            now = self.path.stat()
+        except OSError:
+            return False
+        then = self.file or now
+        return now.st_ino == then.st_ino and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -837,10 +847,13 @@ class Clips:
     repeats: bool = False
 
     def take(self) -> Recording:
-        """The next upload."""
+        """The next upload. Raises EndsEarly."""
+        clip = self.last.clip if self.repeats and self.last else self.clips[self.turn % len(self.clips)]
+        if clip.changed():  # what is mapped is another recording now, or its end is missing, which kills who reads it
+            raise EndsEarly(f"the test ends early: {clip.path} was changed while the test ran. What was recorded is "
+                            "kept; run it again with clips that stay as they are")
         if self.repeats and self.last:
             return dataclasses.replace(self.last, upload=REPEAT)
-        clip = self.clips[self.turn % len(self.clips)]
         self.turn += 1
         self.last = recording(clip, self.used[clip.path], self.seed, self.vary_percent)
         self.used[clip.path] += 1
@@ -951,7 +964,8 @@ def read_clip(path: Path) -> Clip:
         raise CannotStart(f"{path} must end in one of {' '.join(AUDIO_TYPES)}: the service goes by the file name.")
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            stat = os.fstat(file.fileno())
+            size = stat.st_size
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         content = memoryview(mapped)
         wav = wav_layout(content) if path.suffix.lower() == ".wav" else None
@@ -964,7 +978,7 @@ def read_clip(path: Path) -> Clip:
     if not seconds > 0:
         raise CannotStart(f"{path} holds no sound (length 0 s). Check it with: file {path}")
     varies = wav and 0 < wav.frame <= wav.end - wav.begin and size <= LARGEST_WAV
-    return Clip(path, size, seconds, content, wav if varies else None)
+    return Clip(path, size, seconds, content, wav if varies else None, stat)
 
 
 def wav_layout(content: memoryview) -> WavLayout:
@@ -1023,12 +1037,21 @@ NOT_THE_SERVICES = ("interrupted", TOOL_FAULT)  # kinds of failure that say noth
 BUSY = ("submit_http_429", "submit_http_503")  # kinds of failure that ask to come back later
 TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
+MORE_THREADS = "raise the limit: ulimit -u, in a container --pids-limit, in a systemd unit TasksMax="
 ENDED = ("done", "failed")  # states
 HORSE_DIED = re.compile(r"work-?horse\b.{0,20}\bterminated|AbandonedJobError", re.I)  # RQ's words for a killed child
 
 
 class EndsEarly(Exception):
     """The test cannot go on; the message is one sentence for a person."""
+
+
+class CannotSend(EndsEarly):
+    """So many tasks cannot be sent, and none was; `why` says it of them, `stop_reason` is that of a ramp."""
+
+    def __init__(self, why: str, stop_reason: str) -> None:
+        super().__init__(f"the test ends early: {why}. What was recorded is kept")
+        self.why, self.stop_reason = why, stop_reason
 
 
 class TaskError(Exception):
@@ -1053,6 +1076,13 @@ class BadAnswer(ValueError):
 
 class Interrupted(requests.RequestException):
     """The user ends the test in the middle of an exchange."""
+
+
+class TooLong(BadAnswer):
+    """An answer of more than ANSWER_LIMIT bytes: of a service that goes wrong, and no shorter when asked for again."""
+
+    def __init__(self) -> None:
+        super().__init__(f"longer than {ANSWER_LIMIT} bytes")
 
 
 class PollFailed(Exception):
@@ -1104,7 +1134,7 @@ class Answer:
     def facts(self) -> dict[str, Any]:
         """How long the service asks the client to wait, in seconds: it says so as a number or as a date."""
         said = self.retry_after or ""
-        if said.isdecimal():
+        if said.isdecimal() and math.isfinite(float(said)):
             return {"retry_after_s": float(said)}
         try:
             wait = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
@@ -1296,7 +1326,7 @@ class ApiClient:
         content = answer.json()
         word = spoken(found(content, self.api.health_status))
         well = word in self.api.healthy if self.api.healthy else word not in self.api.unhealthy
-        return Health(word not in self.api.unhealthy, word, "" if well else shortened(json.dumps(content)))
+        return Health(word not in self.api.unhealthy, shortened(word), "" if well else shortened(json.dumps(content)))
 
     def workers(self, session: requests.Session) -> int | None:
         """How many workers the service says it has; None where it does not say."""
@@ -1355,14 +1385,17 @@ class ApiClient:
         return self.get((self.api.poll or "").replace("{id}", quote(task_id, safe="")))
 
     def poll(self, session: requests.Session, question: requests.PreparedRequest) -> TaskState | None:
-        """The task's state, None where the service says it does not know it (404). Raises PollFailed."""
+        """The task's state, None where the service says it does not know it (404). Raises PollFailed and TaskError."""
         try:
             answer = fetch(session, question, POLL_TIMEOUT_S)
             if answer.code == 404 and 404 not in self.api.codes:
                 return None
             if answer.code != 200 and answer.code not in self.api.codes:
-                raise PollFailed(f"HTTP {answer.code}: {shortened(answer.words)}")
+                later = told(answer.facts())
+                raise PollFailed(f"HTTP {answer.code}{', ' * bool(later)}{later}: {shortened(answer.words)}")
             return self.read_state(answer)
+        except TooLong as error:
+            raise TaskError("bad_response", problem=error.problem) from None
         except (requests.RequestException, ValueError) as error:
             raise PollFailed(shortened(str(error))) from None
 
@@ -1418,7 +1451,9 @@ def read_answer(adapter: Punctual, request: requests.PreparedRequest, timeout: f
             while chunk := response.raw.read1(65536, decode_content=True):
                 body += chunk
                 if len(body) > ANSWER_LIMIT:
-                    raise BadAnswer(f"longer than {ANSWER_LIMIT} bytes")
+                    if response.status_code < 300:
+                        raise TooLong
+                    break  # of an error the code and its first words are enough
             return Answer(response.status_code, bytes(body), response.headers.get("Location"),
                           response.headers.get("Retry-After"))
     except urllib3.exceptions.DecodeError as error:
@@ -1476,8 +1511,13 @@ class Outcome:
     @property
     def words(self) -> str:
         """Why it failed, for the screen: its kind, what this tool knows, the words of the service."""
-        known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.error_facts.items())
-        return ": ".join(part for part in (self.error_kind, known, self.error) if part)
+        return ": ".join(part for part in (self.error_kind, told(self.error_facts), self.error) if part)
+
+
+def told(facts: Mapping[str, Any]) -> str:
+    """What this tool knows of a failure, for the screen: `retry after 7 s, problem not JSON`."""
+    return ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {value:g} s" if name.endswith("_s") else
+                     f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
 
 
 @dataclass
@@ -1500,16 +1540,19 @@ class Batch:
     def size(self) -> int:
         return len(self.uploads)
 
-    def start(self) -> None:
-        """Open every connection, then release all tasks together. Raises EndsEarly where threads are short."""
+    def connect(self) -> None:
+        """Begin to open a connection for every task. Raises CannotSend where threads are short."""
         try:
             for number in range(self.size):
                 threading.Thread(target=self._task_thread, args=(number,), name=f"task-{number}", daemon=True).start()
         except RuntimeError:
             self.called_off = True
             self.released.set()
-            raise EndsEarly(f"the test ends early: the system gives this tool no more threads for {self.size} tasks at "
-                            "once. What was recorded is kept; raise the limit with: ulimit -u") from None
+            raise CannotSend(f"the system gives this tool too few threads for {self.size} concurrent "
+                             f"task{'s' * (self.size > 1)} ({MORE_THREADS})", "client_limited") from None
+
+    def release(self) -> None:
+        """Release all tasks together when every connection is open."""
         end = time.monotonic() + OPEN_S
         while len(self.opened) < self.size and time.monotonic() < end and not self.aborted.wait(OPENED_LOOK_S):
             pass
@@ -1728,6 +1771,7 @@ class MemorySample:
     high_water: float | None
 
 
+NAME_LIMIT = 100  # characters kept of a process's name
 STATUS_KIB = re.compile(rb"^(VmRSS|VmHWM|RssAnon|RssShmem|VmSwap):\s*(\d+)", re.M)
 
 
@@ -1750,6 +1794,11 @@ def read_rss(process: psutil.Process) -> MemorySample | None:
         return MemorySample(process.memory_info().rss / MIB, None, None)
     except psutil.Error:
         return None
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its name for the record. It may have given itself any. Raises psutil.Error."""
+    return printable(process.name()[:NAME_LIMIT])
 
 
 def reset_high_water(pid: int) -> None:
@@ -2494,7 +2543,7 @@ class ProcessTable:
             self._forget(pid)  # started by the API, and known for a worker only now
         try:
             process = psutil.Process(pid)
-            argv, started, name = process.cmdline(), process.create_time(), printable(process.name())
+            argv, started, name = process.cmdline(), process.create_time(), name_of(process)
             below: list[psutil.Process] = []
             if parent is None:  # a match below a watched process (a work-horse, a scheduler) is part of its tree
                 below = process.children(recursive=True)
@@ -2724,7 +2773,10 @@ class Sampler:
     def __enter__(self) -> Sampler:
         if self._rows:
             self._rows.writerow(CSV_COLUMNS)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            raise CannotStart(f"The system gives this tool no thread to watch processes with; {MORE_THREADS}") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -2970,7 +3022,7 @@ def busiest_other(before: CpuUsage, after: CpuUsage) -> Busy | None:
         if used[pid] <= 0:
             return None
         with contextlib.suppress(psutil.Error):  # it has just ended: the next one will do
-            return Busy(pid, printable(psutil.Process(pid).name()), round(used[pid], 2))
+            return Busy(pid, name_of(psutil.Process(pid)), round(used[pid], 2))
     return None
 
 
@@ -3925,14 +3977,6 @@ MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it ha
 MOST_WARM_UP = 16  # concurrent tasks in the warm-up round, however many workers the service says it has
 
 
-class MemoryShort(EndsEarly):
-    """Another batch would take the memory that is to stay free; `why` says it of the batch, the message of the test."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"the test ends early: {why}. What was recorded is kept")
-        self.why = why
-
-
 def memory_available() -> tuple[float, float]:
     """Memory that can be given out now, and all there is, MiB."""
     host = psutil.virtual_memory()
@@ -4051,21 +4095,22 @@ class StressTest:
         """Run `size` tasks released together; their results and the reading at rest after them.
 
         All results are on disk; the last one is held by the log until the next batch begins or the run ends. Raises
-        EndsEarly (MemoryShort where nothing is sent) and ToolFault.
+        EndsEarly (CannotSend where nothing is sent) and ToolFault.
         """
         if why := self.reserve.why_not(size):
-            raise MemoryShort(why)
-        self.log.release()
-        self.batches += 1
+            raise CannotSend(why, "memory_reserve")
         recordings = [clips.take() for _ in range(size)]
         tasks = Batch(self.client, [self.client.prepare(one) for one in recordings], self.settings.task_timeout,
                       self.given_up, self.aborted)
+        tasks.connect()
+        self.log.release()
+        self.batches += 1
         if self.sampler:
             self.sampler.open_window()
         cpu = [self.sampler.cpu_usage()] if self.sampler else []
         meter = ClientMeter()
         self.reserve.begin(size, loads_models=place.warms_up)
-        tasks.start()
+        tasks.release()
         results: list[TaskResult] = []
         outcomes: list[Outcome] = []
         for outcome in self._collect(tasks, meter):
@@ -4209,6 +4254,8 @@ def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> boo
         seen = client.poll(session, client.question(task_id))
     except PollFailed:
         return False
+    except TaskError:  # an answer without end: of a transcript or an error, and not of a task that waits
+        return True
     return seen is None or seen.state in ENDED
 
 
@@ -4551,9 +4598,9 @@ class RampProgress:
                 return reason
             try:
                 judged = self._run_once(size, rtf_limit)
-            except MemoryShort as short:
-                self.test.screen.event(short.why)
-                return "memory_reserve"
+            except CannotSend as limit:
+                self.test.screen.event(limit.why)
+                return limit.stop_reason
             if self.test.aborted.is_set():
                 return "interrupted"
             if judged.client_limited:
@@ -4661,7 +4708,12 @@ class Screen:
 
     def __enter__(self) -> Screen:
         if self.live:
-            self.live.start()
+            try:
+                self.live.start()
+            except RuntimeError:  # no thread is left to draw with: events are printed all the same
+                live, self.live = self.live, None
+                with contextlib.suppress(RuntimeError):
+                    live.stop()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -4860,8 +4912,8 @@ def run_phases(test: StressTest) -> None:
         if size and not test.aborted.is_set():
             loaded_phase(test, size)
         test.log.release(end=not test.aborted.is_set())
-    except MemoryShort:
-        test.stop("memory_reserve")
+    except CannotSend as limit:
+        test.stop(limit.stop_reason)
         raise
     finally:
         test.log.release()
@@ -4936,7 +4988,8 @@ def probe(client: ApiClient, clip: Clip, timeout: float) -> list[str]:
             return [f"first task: {sent.seconds:.1f} s of {clip.path.name}, done in {time.monotonic() - began:.1f} s",
                     *doubts(client.api, sent, seen)]
     if failure.kind in BUSY:
-        return [f"WARNING the service refused a first task ({failure.kind}: {failure}); is it busy with others' work?"]
+        said = ": ".join(part for part in (failure.kind, told(failure.facts), str(failure)) if part)
+        return [f"WARNING the service refused a first task ({said}); is it busy with others' work?"]
     raise misfit(client, sent, failure)
 
 
@@ -5233,7 +5286,13 @@ def report(s: Settings, folder: int, jsonl: Path | None, resources: Path | None,
     if s.no_report:
         command += ["--no-charts", "--output", os.devnull]
     finished = False
-    with subprocess.Popen(command) as reading:
+    try:
+        started = subprocess.Popen(command)
+    except OSError as error:  # no more processes, or no memory for one
+        say(f"Recorded but not judged: the report's process cannot be started ({error.strerror}). Make it with: "
+            f"{shlex.join(command)}")
+        return EXIT_INCONCLUSIVE
+    with started as reading:
         try:
             while not finished and (before or not aborted.is_set()):
                 with contextlib.suppress(subprocess.TimeoutExpired):

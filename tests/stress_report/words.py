@@ -570,6 +570,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "fact_worker_died_pid": ("worker process {pid} ({name}) ended", "worker 进程 {pid}（{name}）退出"),
     "fact_worker_died_idle_s": ("no progress for {idle_s} s since", "此后 {idle_s} 秒没有任何进展"),
     "fact_workers_left_0": ("no worker is left", "已没有 worker"),
+    "fact_retry_after_s": ("asks to come back after {retry_after_s} s", "要求 {retry_after_s} 秒后再来"),
     "fact_limit_s": ("not done after {limit_s} s", "{limit_s} 秒后仍未完成"),
     "fact_last_seen": ("last seen {last_seen}", "最后一次查询时状态为 {last_seen}"),
     "fact_exchange_ended_false": ("the exchange with the API never ended", "与 API 的通信始终没有结束"),

@@ -162,7 +162,8 @@ def batch_of(url: str, clip: Clips, size: int = 1, api: str = "asr-queue", **mor
 
 
 def outcomes_of(batch: Batch) -> list[Outcome]:
-    batch.start()
+    batch.connect()
+    batch.release()
     return [batch.outcomes.get(timeout=WAIT_S) for _ in range(batch.size)]
 
 
@@ -237,11 +238,17 @@ def test_a_broken_health_page_holds_up_nobody(health: Reply, service: Service, c
     assert {o.status for o in outcomes_of(batch_of(service.url, clip, size=3))} == {"success"}
 
 
-def test_a_refusal_keeps_the_words_and_how_long_to_stay_away(service: Service, clip: Clips) -> None:
-    service.submit = answer({"error": {"message": "too many", "type": "requests"}}, 429, Retry_After="7")
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_refusal_keeps_the_words_and_how_long_to_stay_away(code: int, service: Service, clip: Clips) -> None:
+    service.submit = answer({"error": {"message": "too many", "type": "requests"}}, code, Retry_After="7")
     outcome = outcome_of(service, clip)
-    assert (outcome.status, outcome.error_kind, outcome.error) == ("failed", "submit_http_429", "too many")
+    assert (outcome.status, outcome.error_kind, outcome.error) == ("failed", f"submit_http_{code}", "too many")
     assert outcome.error_facts == {"retry_after_s": 7.0}
+    assert probe(ApiClient(service.url, APIS["asr-queue"]), clip.clips[0], 5.0) == [
+        f"WARNING the service refused a first task (submit_http_{code}: retry after 7 s: too many); is it busy with "
+        "others' work?"]
+    service.submit, service.polls = ACCEPTED, [answer(b"busy", code, Retry_After="7")]
+    assert outcome_of(service, clip, task_timeout=0.3).error == f"HTTP {code}, retry after 7 s: busy"
 
 
 # ------------------------------------------------------------------------------------------- the answer is the result
@@ -296,7 +303,8 @@ def test_a_synchronous_service_that_idles_has_stalled(service: Service, clip: Cl
     """Nobody polls it: who collects the outcomes looks whether its processes still work."""
     service.submit = slow(5.0, answer({"text": "late"}))
     batch = batch_of(service.url, clip, size=2, api="openai")
-    batch.start()
+    batch.connect()
+    batch.release()
     idle = itertools.chain([1.0, 2.0], itertools.repeat(130.0))
     sampler = SimpleNamespace(works="api", endings=lambda: (), idle_seconds=lambda: next(idle))
     test = StressTest(Settings(stall_timeout=0.2), batch.client, clip, clip, cast(Any, sampler), cast(Any, None),
@@ -621,7 +629,8 @@ def test_a_fault_of_the_tool_is_a_result_of_its_own_kind_with_its_traceback(
 def test_an_interruption_ends_tasks_that_wait(service: Service, clip: Clips) -> None:
     service.polls = [STATES["processing"]]
     batch = batch_of(service.url, clip, size=2)
-    batch.start()
+    batch.connect()
+    batch.release()
     batch.aborted.set()
     assert {batch.outcomes.get(timeout=WAIT_S).error_kind for _ in range(2)} == {"interrupted"}
 

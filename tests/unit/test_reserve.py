@@ -18,7 +18,6 @@ from memory_leak_stress_test import (
     ApiClient,
     EndsEarly,
     LevelFacts,
-    MemoryShort,
     Reserve,
     ResultLog,
     Screen,
@@ -179,11 +178,6 @@ def test_models_that_a_warm_up_loads_do_not_count_for_each_task(machine: MakeMac
     on = machine(lambda running, ended: (3_000.0 if ended or running else 0.0) + 100.0 * running)
     said, run = run_on(tmp_path, on, phase="concurrency", start=6, max_concurrency=6)
     assert (on.most, run.ramp.max_stable) == (6, 6), said
-
-
-def test_the_reason_goes_no_further_than_the_test() -> None:
-    with pytest.raises(EndsEarly, match="the test ends early: why. What was recorded is kept"):
-        raise MemoryShort("why")
 
 
 @pytest.mark.parametrize(("stop", "ended", "verdict"), [

@@ -156,6 +156,7 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     "a work-horse died": lambda: failed("worker_died", pid=7, name="rq", workers_left=0),
     "a worker died and nothing moved": lambda: failed("worker_died", pid=7, name="rq", idle_s=9),
     "stalled": lambda: failed("stalled", idle_s=9),
+    "busy": lambda: failed("submit_http_503", retry_after_s=30.0),
     "timed out": lambda: failed("task_timeout", limit_s=9.0, last_seen="queued"),
     "never came back": lambda: failed("task_timeout", limit_s=9.0, exchange_ended=False),
     "lost": lambda: failed("task_lost", task_id="a1"),
