@@ -6,6 +6,7 @@ UPLOAD_MB=1000 .venv/bin/python -m pytest tests/unit/test_own_memory.py -s     w
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import socket
@@ -15,7 +16,14 @@ import sys
 import threading
 import time
 import wave
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import memory_leak_stress_test as instrument
+from memory_leak_stress_test import ProcessTable, Sampler
 
 TESTS = Path(__file__).resolve().parents[1]
 UPLOAD_MB = int(os.environ.get("UPLOAD_MB", "200"))  # of 10^6 bytes
@@ -93,3 +101,44 @@ def test_a_large_clip_is_sent_from_a_mapping(tmp_path: Path) -> None:
     assert max(own) < min(OWN_LIMIT_MB, UPLOAD_MB / 2)
 
 
+
+
+@pytest.fixture
+def busy_parent() -> Iterator[int]:
+    """A process that starts a short-lived child again and again, as a worker that forks for each job."""
+    program = "import subprocess\nwhile True: subprocess.run(['sleep', '0.01'])"
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_nothing_is_kept_of_a_sample(busy_parent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a hundred times the usual rate, and as --phase monitor does, which may go on for a night."""
+    for name in ("TICK_S", "SCAN_S"):
+        monkeypatch.setattr(instrument, name, getattr(instrument, name) / 100)
+    table = ProcessTable({}, {"worker": (busy_parent,)}, 0, set())
+    looks = [0]
+    with Sampler(table, tmp_path / "r.csv", 0.01) as sampler:
+        see = sampler._look
+
+        def count(*how: Any) -> None:
+            looks[0] += 1
+            see(*how)
+
+        monkeypatch.setattr(sampler, "_look", count)
+
+        def blocks_after(more: int) -> int:
+            end = looks[0] + more
+            while looks[0] < end:
+                time.sleep(0.05)
+                sampler.open_window()
+            gc.collect()
+            return sys.getallocatedblocks()
+
+        first = blocks_after(50)
+        files, grown = len(os.listdir("/proc/self/fd")), blocks_after(250) - first
+        print(grown, "objects more")
+        assert sampler.failure is None
+        assert len(os.listdir("/proc/self/fd")) < files + 5, "it may be looking just now"
+        assert grown < 250, "less than one object per look"
+        assert len(cast(Any, table).alive) < 5
