@@ -42,7 +42,7 @@ FAST = """
 import sys
 import memory_leak_stress_test as test
 
-test.SETTLE_S, test.TICK_S, test.SCAN_S, test.POLL_FLOOR_S = 0.1, 0.02, 0.1, 0.01
+test.SETTLE_S, test.TICK_S, test.SCAN_S, test.POLL_FLOOR_S = 0.1, 0.02, 0.5, 0.01
 sys.exit(test.main())
 """
 WORKER = """
