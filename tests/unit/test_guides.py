@@ -171,14 +171,17 @@ def field_names(kind: Any) -> list[str]:
 def test_every_field_of_the_results_is_explained_and_no_other(guide: Path) -> None:
     written = [*field_names(TaskResult), *field_names(RoleMemory), *field_names(ProcessMemory),
                *field_names(LevelFacts)]
-    explained = section(guide, RESULTS).keys
+    explained = section(guide, RESULTS).names
     assert Counter(explained) == Counter(written) - Counter(["peak_mb"])  # of a role and of a process: one row for both
 
 
 @both
-def test_every_recorded_setting_and_host_fact_is_named(guide: Path) -> None:
-    for title, keys in (("settings", instrument.Settings().for_record()), ("host", instrument.host_facts())):
-        assert set(guides.SPAN.findall(paragraph(guide, title))) - {title} == set(keys)
+def test_every_recorded_setting_is_an_option_and_every_host_fact_is_named(guide: Path) -> None:
+    """The guide says so instead of a list of them."""
+    options = {name.removeprefix("--").replace("-", "_") for name in section(guide, OPTIONS).keys}
+    assert set(instrument.Settings().for_record()) <= options
+    assert guides.SPAN.findall(paragraph(guide, "settings")) == ["settings", "short_audio", "--short-audio"]
+    assert set(guides.SPAN.findall(paragraph(guide, "host"))) - {"host"} == set(instrument.host_facts())
 
 
 @both
