@@ -21,7 +21,7 @@ import analyze_stress_test as reader
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import LevelFacts, ProcessMemory, RoleMemory, TaskResult
 from stress_report import findings
-from stress_report.concurrency import COARSE, KNEE_LEVELS, KNEE_SHARE, STOPS, judge_ramp
+from stress_report.concurrency import KNEE_LEVELS, KNEE_SHARE, STOPS, judge_ramp
 from stress_report.judging import DELTA_BAD_MB, GOOD_LEVEL, NEEDED_LEVEL, judge
 from stress_report.recording import OF_A_BATCH, read_run, result_from_json
 from stress_report.saying import Words
@@ -413,18 +413,13 @@ def recorded(folder: Path) -> Path:
 
 CONSTANTS = [  # what the guides' sentences quote, and where
     (LEAK, f"{instrument.MOST_WARM_UP}", ("at most {}", "最多 {}")),
-    (LEAK, f"{instrument.MORE_WARM_UPS}", ("up to {} rounds more", "最多再补 {} 次")),
     (LEAK, f"{instrument.SETTLE_MB:g}", ("within {} MB", "不超过 {} MB")),
     (LEAK, f"{instrument.SETTLE_S:g}", ("for {} s", "在 {} 秒内")),
     (LEAK, f"{instrument.GIVE_UP_CYCLES}", ("after {} cycles in a row", "连续 {} 轮")),
-    (RULE, f"{instrument.WINDOW}", ("at least {} of them", "至少需要 {} 个")),
     (RULE, f"{instrument.LEAK_CYCLES}", ("**from {} cycles on**", "**{} 轮起**")),
     (RULE, f"{instrument.MIN_CYCLES}", ("**from {} cycles on** (or `--min-cycles`", "**{} 轮起**（`--min-cycles`")),
-    (RULE, f"{100 * instrument.KEEPS_UP:g}", ("at {} % or more", "增速不低于前一窗口的 {}%")),
     (RULE, f"{instrument.SURE_TOLERANCES}", ("surely by {} times the tolerance", "容差的 {} 倍")),
     (RULE, f"{100 * instrument.CALM_SHARE:g}", ("over the last {} % of the readings", "最近 {}% 的读数")),
-    (RULE, f"{100 * instrument.CHANCE:g}", ("below {} %", "须低于 {}%")),
-    (RULE, f"{100 * instrument.CHANCE_OF_ONE:g}", ("({} % for a single jump)", "只有一次跳增时为 {}%")),
     (RESULTS, f"{instrument.SETTLE_S:g}", ("over the last {} s before", "最后 {} 秒内")),
     (RAMP, f"{instrument.BASE_RUNS}", ("1 task {} times", "跑 {} 次单任务")),
     (RAMP, f"{instrument.CONFIRM_RUNS}", ("until it has {} runs", "补足 {} 次")),
@@ -435,7 +430,6 @@ CONSTANTS = [  # what the guides' sentences quote, and where
     (READING, f"{instrument.Settings.delta_limit_mb:g}", ("under {} MB is good", "低于 {} MB 良好")),
     (READING, f"{100 * KNEE_SHARE:g}", ("with {} % of", "吞吐量 {}%")),
     (READING, f"{KNEE_LEVELS}", ("not among fewer than {};", "不足 {} 级")),
-    (READING, f"{100 * COARSE:g}", ("by more than {} % of a task", "任务耗时的 {}%")),
     (KINDS, f"{instrument.SUBMIT_TIMEOUT_S:g}", ("({} s)", "（{} 秒）")),
     (KINDS, f"{instrument.LOST_AFTER}", ("{} times in a row", "连续 {} 次")),
     (OPTIONS, f"{instrument.Settings.max_cycles}", ("without it {}, or", "不写时为 {}，若")),
