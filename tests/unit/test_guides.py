@@ -33,9 +33,9 @@ from unit.test_growth_simulation import SCENARIOS
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
 # Sections by their place, which is the same in both guides: numbers of headings in the document, the title is 0.
-(TITLE, PURPOSE, FILES, RESULTS, KINDS, COLUMNS, BEFORE, WATCHED, RUNNING, OPTIONS, APIS, DESCRIPTION, UPLOADS, PHASES,
- LEAK, RULE, RAMP, LOADED, READING, CRASH, REPORT, READER_OPTIONS, SUMMARY, COMPARING, TROUBLE, NO_START, USAGE,
- MEANWHILE, INCONCLUSIVE, OTHER, CRITERIA, STATUSES) = range(32)
+(TITLE, PURPOSE, BEFORE, WATCHED, RUNNING, PHASES, LEAK, RAMP, LOADED, RULE, UPLOADS, READING, CRITERIA, REPORT,
+ COMPARING, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE, OTHER, STATUSES, FILES, RESULTS, KINDS, COLUMNS, CRASH,
+ SUMMARY, OF_BOTH, OPTIONS, READER_OPTIONS, APIS, DESCRIPTION) = PLACES = range(33)
 
 
 def section(guide: Path, place: int) -> Section:
@@ -54,16 +54,16 @@ def sources() -> list[ast.Module]:
 def test_both_guides_have_the_same_sections() -> None:
     english, chinese = (guides.sections(guide) for guide in GUIDES)
     assert [s.level for s in english] == [s.level for s in chinese]
-    assert len(english) == STATUSES + 1
+    assert len(english) == len(PLACES)
 
 
-@pytest.mark.parametrize("place", range(STATUSES + 1))
+@pytest.mark.parametrize("place", PLACES)
 def test_both_guides_name_the_same_options_fields_and_files(place: int) -> None:
     english, chinese = (Counter(section(guide, place).spans) for guide in GUIDES)
     assert english - chinese == Counter() == chinese - english
 
 
-@pytest.mark.parametrize("place", range(STATUSES + 1))
+@pytest.mark.parametrize("place", PLACES)
 def test_both_guides_give_the_same_numbers(place: int) -> None:
     def numbers(guide: Path) -> list[str]:
         prose = re.sub(r"\]\(.+?\)", "]", guides.SPAN.sub("", section(guide, place).text))
@@ -72,12 +72,22 @@ def test_both_guides_give_the_same_numbers(place: int) -> None:
     assert numbers(ENGLISH) == numbers(CHINESE)
 
 
-@pytest.mark.parametrize("place", range(STATUSES + 1))
+@pytest.mark.parametrize("place", PLACES)
 def test_both_guides_show_the_same_blocks_and_table_rows(place: int) -> None:
     english, chinese = (section(guide, place) for guide in GUIDES)
     assert english.blocks == chinese.blocks
     assert len(english.rows) == len(chinese.rows)
     assert [len(row) for row in english.rows] == [len(row) for row in chinese.rows]
+
+
+@pytest.mark.parametrize("path", [README, *GUIDES], ids=lambda path: path.name)
+def test_every_row_of_a_table_has_a_cell_for_each_column(path: Path) -> None:
+    """Else GitHub drops what is too much, and shows an empty cell for what is missing."""
+    tables = re.findall(r"(?:^\|.*\n)+", path.read_text(encoding="utf-8"), re.M)
+    assert len(tables) > 0
+    for table in tables:
+        head, *rows = [line.count("|") for line in table.splitlines()]
+        assert rows == [head] * len(rows), table
 
 
 def test_each_guide_leads_to_the_other_at_its_top() -> None:
