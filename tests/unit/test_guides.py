@@ -439,7 +439,7 @@ CONSTANTS = [  # what the guides' sentences quote, and where
     (CRITERIA, f"{DELTA_BAD_MB:g}", ("above {} MB bad", "超过 {} MB 严重")),
     (CRITERIA, f"{instrument.Settings.delta_limit_mb:g}", ("under {} MB is good", "低于 {} MB 良好")),
     (READING, f"{100 * KNEE_SHARE:g}", ("with {} % of", "吞吐量 {}%")),
-    (READING, f"{KNEE_LEVELS}", ("not among fewer than {};", "不足 {} 级")),
+    (READING, f"{KNEE_LEVELS}", ("none among fewer than {}", "不足 {} 级")),
     (KINDS, f"{instrument.SUBMIT_TIMEOUT_S:g}", ("({} s)", "（{} 秒）")),
     (KINDS, f"{instrument.LOST_AFTER}", ("{} times in a row", "连续 {} 次")),
     (OPTIONS, f"{instrument.Settings.max_cycles}", ("without it {}, or", "不写时为 {}，若")),
