@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -602,7 +603,7 @@ def test_the_engine_of_a_server_serves_though_it_does_not_listen(house: House) -
     try:
         until(lambda: answers(port), what=lambda: house.log("engine"))
         [engine] = descendants(pid)
-        until(lambda: psutil.Process(engine).cmdline()[0].startswith("VLLM::"))
+        until(lambda: "".join(psutil.Process(engine).cmdline()).startswith("VLLM::"))
         table = scanned("--url", f"http://127.0.0.1:{port}")
         assert roots(of_tree(table, pid)) == {pid}
         assert table.serving()["api"] == 2
@@ -695,8 +696,15 @@ def running(house: House, **workers: tuple[Service, list[str | Path]]) -> Iterat
 
 
 def calls(pid: int, port: int) -> bool:
-    tree = [psutil.Process(each) for each in (pid, *descendants(pid))]
-    return any(c.raddr and c.raddr.port == port for process in tree for c in process.net_connections("tcp"))
+    return any(c.raddr and c.raddr.port == port for each in (pid, *descendants(pid)) for c in connections(each))
+
+
+def connections(pid: int) -> list[Any]:
+    """None where it has just ended: a program may start others while it starts."""
+    try:
+        return psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return []
 
 
 def watched_of(service: Service, pids: Mapping[str, int]) -> dict[str, str]:
