@@ -198,7 +198,7 @@ class LoadMachine:
         due = min(share.due, time.monotonic())
         late_s = time.monotonic() - due
         dropped = share.drop_untaken()
-        share.release(due)
+        share.begin(due)
         self._report(share, dropped, late_s)
 
     def _report(self, share: Share, dropped: Iterable[Outcome], late_s: float) -> None:
@@ -448,8 +448,8 @@ class LevelLoad(Batch):
     def size(self) -> int:
         return len(self.recordings)
 
-    def start(self) -> None:
-        """Give every machine its share; when all connections are open, say when all tasks begin. Raises EndsEarly."""
+    def connect(self) -> None:
+        """Give every machine its share, whose connections it begins to open. Raises EndsEarly."""
         fleet, self.missing = self.fleet, set(range(self.size))
         self.shares = divide(fleet.gather(self.size, self.aborted), self.size)
         fleet.load = self
@@ -458,12 +458,15 @@ class LevelLoad(Batch):
             fleet.machines[machine].heard = time.monotonic()
             tasks = [(n, str(self.recordings[n].clip.path), self.recordings[n].number) for n in numbers]
             fleet.send(machine, {"kind": "share", "batch": self.batch, "size": self.size, "tasks": tasks})
+
+    def release(self) -> None:
+        """Tell every machine in its own clock when all tasks begin, when all connections are open."""
         self._wait_for_machines()
         at = time.monotonic() + LEAD_S + 8 * max((clock.error for clock in self.clocks.values()), default=0.0)
         for machine in self.shares:
-            fleet.send(machine, {"kind": "release", "batch": self.batch, "at": at + self.clocks[machine].offset})
+            self.fleet.send(machine, {"kind": "release", "batch": self.batch, "at": at + self.clocks[machine].offset})
         self.aborted.wait(max(0.0, at - time.monotonic()))
-        self.release(at)
+        self.begin(at)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _wait_for_machines(self) -> None:
@@ -546,7 +549,7 @@ class FleetTest(StressTest):
 
     def tasks(self, recordings: Sequence[Recording]) -> Batch:
         return LevelLoad(self.client, {}, self.settings.task_timeout, self.given_up, self.aborted, fleet=self.fleet,
-                         batch=self.batches, recordings=recordings)
+                         batch=self.batches + 1, recordings=recordings)
 
     def connections(self) -> float:
         return self.fleet.connections()

@@ -38,6 +38,7 @@ from memory_leak_stress_test import (
     Outcome,
     Place,
     Reading,
+    Reserve,
     ResultLog,
     Settings,
     StressTest,
@@ -85,7 +86,7 @@ def cost_of_an_outcome(folder: Path, clip: Path) -> dict[str, float]:
     client, clips = ApiClient("http://127.0.0.1:9", APIS["asr-queue"]), read_clips(clip)
     log = ResultLog(folder / "run.jsonl")
     test = StressTest(Settings(no_watch=True), client, clips, clips, None, log, None, client.aborted,  # type: ignore[arg-type]
-                      host_facts())
+                      host_facts(), Reserve(0.0))
     fleet = Fleet(lambda machine, message: None, lambda: {})
     fleet.machines["m"] = Machine("host#1", clock=Clock(0.0, 0.0, 0.001))
     recordings = [clips.take() for _ in range(LEVEL)]

@@ -36,6 +36,7 @@ from memory_leak_stress_test import (
     LoadHost,
     Place,
     Reading,
+    Reserve,
     ResultLog,
     Settings,
     TaskResult,
@@ -173,7 +174,7 @@ def make(service: Service, clip: Clips, tmp_path: Path, monkeypatch: pytest.Monk
                                          stall_timeout=0.2), **settings)
         client = ApiClient(s.url, APIS["asr-queue"])
         made.append(FleetTest(s, client, clip, clip, None, ResultLog(next(names)), cast(Any, QuietScreen()),
-                              client.aborted, {}, fleet=carrier.fleet))
+                              client.aborted, {}, Reserve(0.0), fleet=carrier.fleet))
         return made[-1]
 
     yield build
