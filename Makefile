@@ -9,18 +9,21 @@ API ?= asr-queue
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audio service examples bench-arrival bench-report bench-results bench-long clean
+.PHONY: help demo demo-scale test lint audio service examples bench-arrival bench-load bench-report bench-results \
+	bench-long clean
 
 help:  ## show this list
 	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
 	@echo "make demo LEAK_MB=60    the same on a service that leaks 60 MB per task: see the leak being found"
 	@echo "make demo API=openai    the same through the service's OpenAI-compatible API"
+	@echo "make demo-scale         the ramp from two Locust processes, with a monitor, in one report (needs Python 3.11)"
 	@echo "make service            only the service, until Ctrl-C   (WORKERS=2, ARGS='--port 8000 --leak-mb 60')"
 	@echo "make audio              the standard clips of speech, 147 s and 735 s, into tests/audio"
 	@echo "make test               the project's own tests   (ARGS='-k name')"
 	@echo "make lint               ruff and mypy"
 	@echo "make examples           record the demo twice and write tests/examples and the README's excerpt (6 minutes)"
 	@echo "make bench-arrival      how close together tasks arrive that are released together, against plain threads"
+	@echo "make bench-load         the same sent by Locust, and what the machine that records spends on a task"
 	@echo "make bench-report       seconds and memory of the reader on a million samples"
 	@echo "make bench-results      what one result costs on disk, after 100 and after 10,000 of them"
 	@echo "make bench-long         the tool's own memory and files in what stands for a night (5 minutes)"
@@ -28,6 +31,9 @@ help:  ## show this list
 
 demo: $(VENV)/.installed
 	@$(BIN)/python tests/support/demo.py --workers $(WORKERS) --leak-mb $(LEAK_MB) --api $(API) $(ARGS)
+
+demo-scale: $(VENV)/.installed-locust
+	@$(BIN)/python tests/support/demo_scale.py --workers $(WORKERS) $(ARGS)
 
 service: $(VENV)/.installed
 	@$(BIN)/python tests/asr_service --workers $(WORKERS) $(ARGS)
@@ -57,6 +63,9 @@ bench-results: $(VENV)/.installed
 bench-arrival: $(VENV)/.installed
 	@$(BIN)/python tests/bench/arrival_spread.py $(ARGS)
 
+bench-load: $(VENV)/.installed-locust
+	@PYTHONPATH=tests $(BIN)/python tests/bench/load_cost.py $(ARGS)
+
 bench-long: $(VENV)/.installed
 	@$(BIN)/python tests/bench/long_run.py $(ARGS)
 
@@ -82,7 +91,15 @@ $(VENV)/.installed: requirements.txt tests/asr_service/requirements.txt $(VENV)/
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt -r tests/asr_service/requirements.txt
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+$(VENV)/.installed-locust: tests/requirements-locust.txt $(VENV)/.installed
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Locust needs Python 3.11 or later, and $(VENV) is of $$($(BIN)/python --version): run make clean," \
+			"then make demo-scale PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "installing Locust (once)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r tests/requirements-locust.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt tests/requirements-locust.txt $(VENV)/.installed
 	@echo "installing what the project's own tests need (once)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
