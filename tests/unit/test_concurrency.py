@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from memory_leak_stress_test import LevelFacts, Settings, TaskResult
+from memory_leak_stress_test import LevelFacts, LoadHost, Settings, TaskResult
 from stress_report.concurrency import failure_kinds, highest_but_outliers, judge_ramp, throughput
 from stress_report.findings import Failure, Knee, Ramp
 from unit.reader_runs import (
@@ -148,3 +149,29 @@ def test_a_level_with_a_missing_line_is_incomplete_and_never_stable() -> None:
 )
 def test_a_lucky_run_is_no_plateau(speeds: list[tuple[float, int]], highest: float) -> None:
     assert highest_but_outliers(speeds) == highest
+
+
+HOSTS = [LoadHost("a#1", 2, 10.0, 5.0, 0.2, 0.0), LoadHost("a#2", 1, 10.0, 5.0, 0.4, 3000.0)]
+
+
+def loaded_by(*limits: str | None) -> dict[str, Any]:
+    """Facts of a level run whose machines were so limited."""
+    hosts = [dataclasses.replace(host, limit=limit) for host, limit in zip(HOSTS, limits, strict=True)]
+    return {"load_hosts": hosts, "client_limited": any(limits)}
+
+
+def test_a_run_that_a_load_machine_spoilt_counts_neither_for_nor_against_the_service(tmp_path: Path) -> None:
+    lost = level(3, 1, facts=loaded_by(None, "lost"))
+    lost[0].status, lost[0].error_kind, lost[0].rtf = "failed", "load_host_lost", None
+    fine = [level(size, number, facts=loaded_by(None, None)) for size, number in ((1, 1), (2, 1), (3, 2))]
+    run = judged(tmp_path, ramp(*fine[:2], lost, fine[2])).ramp
+    assert (run.max_stable, run.first_breach, run.levels[2].client_limited) == (3, None, False)
+    assert [(note.key, note.facts.get("name"), note.facts.get("levels")) for note in run.load] == [
+        ("load_hosts", None, None), ("load_lost", "a#2", ("3",)), ("load_clock", "a#2", None)]
+    assert run.load[0].facts == {"tasks": 12, "count": 2, "machines": 1, "names": ("a ×2",), "error": 0.4}
+    spoilt = judged(tmp_path, ramp(*fine[:2], lost, stop="client_limited")).ramp
+    assert (spoilt.max_stable, spoilt.first_breach, spoilt.stop_reason) == (2, None, "client_limited")
+
+
+def test_of_one_machine_alone_nothing_is_said(tmp_path: Path) -> None:
+    assert judged(tmp_path, ramp(level(1), level(2))).ramp.load == []

@@ -404,3 +404,16 @@ def test_a_jump_of_the_clock_moves_no_sample(tmp_path: Path, jump: int) -> None:
     end = recording.wall_seconds(after[-1][:23])
     assert end is not None
     assert found.at_wall(end) == pytest.approx(19)
+
+
+def test_a_line_from_before_load_came_from_several_machines_is_read(tmp_path: Path) -> None:
+    """Fields that were added to schema 2 later may be missing; of the others each one that is missing was lost."""
+    lines = [json.loads(line) for line in LINES]
+    for line in lines:
+        del line["load_host"]
+        if line["level"]:
+            del line["level"]["load_hosts"]
+    old = "".join(json.dumps(line) + "\n" for line in lines)
+    assert read(tmp_path, old).results == read(tmp_path, "".join(LINES)).results
+    del lines[0]["submit_offset"]
+    assert read(tmp_path, "".join(json.dumps(line) + "\n" for line in lines)).lost == 1
