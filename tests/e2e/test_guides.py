@@ -9,6 +9,7 @@ parsed by the programs that they call. A command that is of none of these kinds 
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -45,6 +46,7 @@ KINDS = {
     "make": of_kind(r"^make "),
     "the service": of_kind(r"^(rq|uvicorn) "),
     "curl": of_kind(r"^curl "),
+    "Locust": of_kind(r"^locust "),
     "set-up": of_kind(r"venv( |/bin/(activate|pip))|^pip "),
 }
 
@@ -197,3 +199,11 @@ def test_set_up_names_files_that_exist(line: str) -> None:
             assert words[3:] == [".venv"]
         else:
             assert words == [".", ".venv/bin/activate"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("locust") is None, reason="Locust needs Python 3.11 or later")
+@pytest.mark.parametrize("line", KINDS["Locust"])
+def test_commands_of_locust_are_understood(line: str) -> None:
+    done = shell(f"{shlex.quote(sys.executable)} -m {line} --list")  # reads all options, then names the users, and ends
+    assert done.returncode == 0, done.stderr
+    assert "AsrUser" in done.stdout

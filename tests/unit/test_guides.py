@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import analyze_stress_test as reader
+import load_machines
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import LevelFacts, ProcessMemory, RoleMemory, TaskResult
 from stress_report import findings
@@ -33,9 +34,12 @@ from unit.test_growth_simulation import SCENARIOS
 both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
 # Sections by their place, which is the same in both guides: numbers of headings in the document, the title is 0.
-(TITLE, PURPOSE, BEFORE, WATCHED, RUNNING, PHASES, LEAK, RAMP, LOADED, RULE, UPLOADS, READING, CRITERIA, REPORT,
- COMPARING, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE, OTHER, STATUSES, FILES, RESULTS, KINDS, COLUMNS, CRASH,
- SUMMARY, OF_BOTH, OPTIONS, READER_OPTIONS, APIS, DESCRIPTION) = PLACES = range(33)
+(TITLE, PURPOSE, BEFORE, WATCHED, RUNNING, PHASES, LEAK, RAMP, LOADED, RULE, UPLOADS, SEVERAL, READING, CRITERIA,
+ REPORT, COMPARING, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE, OTHER, STATUSES, FILES, RESULTS, KINDS, COLUMNS,
+ CRASH, SUMMARY, OF_BOTH, OPTIONS, READER_OPTIONS, APIS, DESCRIPTION) = PLACES = range(34)
+
+
+LOAD_MACHINES = ast.parse(Path(load_machines.__file__).read_text(encoding="utf-8"))
 
 
 def section(guide: Path, place: int) -> Section:
@@ -155,7 +159,9 @@ def test_every_option_is_explained_with_its_default(
 def test_every_option_named_anywhere_exists(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {*options_of(instrument, monkeypatch), *options_of(reader, monkeypatch)}
     foreign = {"--help", "--host", "--port", "--workers",  # argparse's own; uvicorn's, and the embedded service's
-               "--max-jobs", "--max-requests", "--max-tasks-per-child"}  # of rq, gunicorn and celery
+               "--max-jobs", "--max-requests", "--max-tasks-per-child",  # of rq, gunicorn and celery
+               "--headless", "--processes", "--master", "--master-host", "--worker", "--expect-workers",  # Locust's
+               "--network", "--ulimit"}  # of docker
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", path.read_text(encoding="utf-8"))) - known <= foreign
 
 
@@ -267,7 +273,7 @@ def test_every_column_of_the_csv_is_explained_in_order(guide: Path) -> None:
 
 @both
 def test_every_kind_of_failure_is_explained(guide: Path) -> None:
-    kinds = set(error_kinds(sources()[0]))
+    kinds = {kind for tree in (sources()[0], LOAD_MACHINES) for kind in error_kinds(tree)}
     assert instrument.TOOL_FAULT in kinds
     assert set(section(guide, KINDS).keys) == kinds
     assert all(Words("en").kind(kind) != kind for kind in kinds), "a report says what each means"
@@ -278,7 +284,7 @@ def test_every_fact_of_a_failure_is_named_with_its_kind(guide: Path) -> None:
     named = {kind: set(guides.SPAN.findall(row[-1])) for kind, row in zip(section(guide, KINDS).keys,
                                                                          section(guide, KINDS).rows, strict=True)}
     written: dict[str, set[str]] = {kind: set() for kind in named}
-    for node in ast.walk(sources()[0]):
+    for node in (*ast.walk(sources()[0]), *ast.walk(LOAD_MACHINES)):
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in ("TaskError", "outcome.failed"):
             for kind in strings(node.args[0]):
                 written[kind] |= set(facts_given(node))
