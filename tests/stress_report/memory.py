@@ -438,14 +438,19 @@ NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "ap
 
 def series_of_roles(run: RecordedRun, samples: Samples) -> list[RoleSeries]:
     """The CSV by role, or by process name where the results do not say the role; the known roles first."""
-    by_pid = {p.pid: role for r in run.results for role, m in r.memory.items() for p in m.processes}
+    by_pid = samples.roles or {p.pid: role for r in run.results for role, m in r.memory.items() for p in m.processes}
     by_name = dict(NAMES) | {p.name: by_pid[p.pid] for p in samples.processes if p.pid in by_pid}
     by_role: dict[str, list[Process]] = {}
     for process in samples.processes:
         role = by_pid.get(process.pid) or by_name.get(process.name, process.name)
         by_role.setdefault(role, []).append(process)
     order = sorted(by_role, key=lambda role: (ROLES.index(role) if role in ROLES else len(ROLES), role))
-    return [summed(role, by_role[role], len(samples.elapsed)) for role in order]
+    return [summed(at_host(role, samples.host), by_role[role], len(samples.elapsed)) for role in order]
+
+
+def at_host(role: str, host: str) -> str:
+    """A role, and of which host, where there is more than one."""
+    return f"{role}@{host}" if host else role
 
 
 def summed(role: str, processes: list[Process], samples: int) -> RoleSeries:

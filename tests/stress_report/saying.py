@@ -9,7 +9,17 @@ from typing import Any
 
 from memory_leak_stress_test import Breach, Death, GrowthVerdict
 from stress_report.concurrency import failure_kinds, work_together
-from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Failure, Note, Ramp, plain
+from stress_report.findings import (
+    MEMORY_CRITERIA,
+    MOST_WORDS,
+    OF_RECORDING,
+    Criterion,
+    Failure,
+    Note,
+    Ramp,
+    plain,
+)
+from stress_report.hosts import Host
 from stress_report.judging import Judged, gave_up, memory_missing, ramp_missing
 from stress_report.memory import RoleFindings, growth_over_ramp
 from stress_report.words import LANGUAGES, WORDS
@@ -137,23 +147,32 @@ def num(value: float | None, digits: int = 1, sign: bool = False) -> str:
     return text[1:] if text.startswith(("-0", "+0")) and not text.strip("-+0.") else text
 
 
+IN_MB = (*MEMORY_CRITERIA, OF_RECORDING)
+
+
+def shown_criteria(judged: Judged) -> list[Criterion]:
+    """The rows of the table: of a recording without tasks only what can be said of one."""
+    return judged.criteria if judged.run.results else [c for c in judged.criteria if c.id == OF_RECORDING]
+
+
 def observed_text(c: Criterion) -> str:
-    unit = " MB" if c.id in MEMORY_CRITERIA and c.observed is not None else ""
+    unit = " MB" if c.id in IN_MB and c.observed is not None else ""
     digits = {"min_concurrency": 0, "no_worker_crash": 0, "rtf_under_load": 2}.get(c.id, 1)
-    return num(c.observed, digits, sign=c.id in MEMORY_CRITERIA) + unit
+    return num(c.observed, digits, sign=c.id in IN_MB) + unit
 
 
 def limit_text(c: Criterion, say: Words) -> str:
     if c.id == "no_worker_crash":
         return say("limit_none")
-    unit = " MB" if c.id in MEMORY_CRITERIA else ""
+    unit = " MB" if c.id in IN_MB else ""
     return say("limit_least" if c.id == "min_concurrency" else "limit_below", limit=f"{c.limit:g}{unit}")
 
 
 def headline(judged: Judged, say: Words) -> str:
     """The verdict for somebody who reads one line."""
     if not judged.run.results:
-        return say("head_resources")
+        grown = [each.role for each in judged.hourly if each.status == "fail"]
+        return say(f"head_recording_{judged.verdict}", roles=say.join(grown))
     missing = names_of(judged, WANTING[judged.verdict], True, say)
     untested = names_of(judged, ("not_measured",), False, say)
     said = [lead(judged, say), head(judged, missing, untested, say)]
@@ -229,6 +248,18 @@ def ramp_lead(ramp: Ramp, say: Words) -> str:
     return say("lead_queued" if work_together(ramp) == "not" else "lead_stands", stable=stable)
 
 
+def clock_sentences(host: Host, say: Words) -> list[str]:
+    """How far a host's clock was off the load's, how sure that is, and what was done about it."""
+    clock = host.clock
+    key = "agrees" if clock.how == "work" and not clock.offset_s else clock.how
+    said = [say(f"clock_{key}", host=host.name, offset=clock.offset_s, error=clock.error_s)]
+    if clock.kept is False:
+        said.append(say("clock_not_kept"))
+    if clock.zone_s:
+        said.append(say("clock_zone", hours=clock.zone_s / 3600))
+    return said
+
+
 EXPLAINED = ("delta_mapped", "baseline_mapped", "baseline_high_water")  # passed, though the figure is above its limit
 
 
@@ -246,6 +277,8 @@ def three_sentences(judged: Judged, say: Words) -> list[str]:
 
 def memory_sentence(judged: Judged, say: Words) -> str:
     """What leaks, else why that is not known, else how sure it is that nothing does."""
+    if judged.hourly:
+        return say("memory_hourly", roles=judged.criteria[0].text)
     roles, hidden = judged.roles, judged.evidence.hidden if judged.evidence else []
     if leaking := [v for v in roles.values() if v.growth.verdict == "LEAK"]:
         return leaks(leaking, say)
@@ -368,7 +401,7 @@ def undecided_growth(judged: Judged) -> GrowthVerdict | None:
 
 
 def leaks_in(role: str) -> Callable[[Judged], bool]:
-    return lambda judged: (found := first_leaking(judged)) is not None and found.role == role
+    return lambda judged: (found := first_leaking(judged)) is not None and found.role.partition("@")[0] == role
 
 
 def failed(*names: str) -> Callable[[Judged], bool]:
@@ -398,6 +431,7 @@ def ramp_left_doubt(judged: Judged) -> bool:
 # What to do next; the first row that holds. The order is the policy: fix what failed, else make the run whole, else
 # keep it.
 ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
+    (lambda judged: not judged.run.results and judged.verdict == "fail", "next_recording_grew"),
     (lambda judged: not judged.run.results, "next_results"),
     (leaks_in("backend"), "next_leak_go"),
     (lambda judged: first_leaking(judged) is not None, "next_leak"),
