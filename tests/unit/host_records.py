@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Process:
 
 @dataclass(frozen=True)
 class MadeUp:
-    """A host: its processes, and what is odd about its record. Its clock is `ahead` of the load's by so many seconds."""
+    """A host, its processes, and what is odd about its record; its clock is `ahead` of the load's by so many seconds."""
 
     name: str
     processes: Sequence[Process]
@@ -92,7 +92,7 @@ class MadeUp:
                           p.mb(part[-1])) for p in seen])
 
 
-def unwatched(cycles: int, **changes: Any) -> list[TaskResult]:
+def unwatched(cycles: int, pause_s: float = PAUSE_S, **changes: Any) -> list[TaskResult]:
     """A leak phase whose load came from elsewhere: a warm-up and one short and one long task per cycle."""
     results, at = [], FIRST_S
     for cycle in range(cycles + 1):
@@ -100,7 +100,7 @@ def unwatched(cycles: int, **changes: Any) -> list[TaskResult]:
             at += seconds
             results.append(task(at, "leak", clip, {}, cycle=cycle, processing_time=seconds, settled=None,
                                 sample_gap_s=None, **changes))
-            at += PAUSE_S
+            at += pause_s
     return numbered(with_settings(results, no_watch=True, phase="leak"))
 
 
@@ -111,8 +111,11 @@ def windows(results: Sequence[TaskResult]) -> list[tuple[float, float]]:
 
 
 def moment_s(stamp: str) -> float:
-    from datetime import datetime
     return (datetime.fromisoformat(stamp) - BEGIN).total_seconds()
+
+
+def worker(works: Sequence[tuple[float, float]], keeps_mb: float, **odd: Any) -> Process:
+    return Process("worker", 100, keeps(works, keeps_mb), works, **odd)
 
 
 def keeps(works: Sequence[tuple[float, float]], mb: float, start: float = 300.0, model: float = 400.0) -> Level:
