@@ -85,7 +85,7 @@ def conclude(role: str, levels: Sequence[float], hours: float, worked: float, fa
     tolerance = TOLERANCE_MB_PER_DAY / 24
     growth = judge_growth(levels, tolerance_mb=tolerance / per_hour)
     slope = growth.facts["slope"] * per_hour
-    margin = (growth.facts["slope"] - growth.facts["low"]) * per_hour * widening(levels)
+    margin = (growth.facts["slope"] - growth.facts["low"]) * per_hour * widening(levels, growth.facts["sd"])
     low, high = slope - margin, slope + margin
     verdict, reason = verdict_of(growth, low, high, tolerance)
     facts = facts | {
@@ -126,10 +126,12 @@ def lowest_held(mb: Sequence[float]) -> float | None:
     return min(held, default=None)
 
 
-def widening(levels: Sequence[float]) -> float:
-    """By how much the error of a slope is larger than for independent levels: their correlation r makes it
-    sqrt((1 + r) / (1 - r)) as large. It is estimated from the residuals of a line, which show (2 + 4 r) / n too little
-    of it (Marriott and Pope 1954, Kendall 1954).
+def widening(levels: Sequence[float], sd: float) -> float:
+    """By how much the error of a slope is larger than for independent levels of this sd, MB.
+
+    The correlation r of neighbours makes it sqrt((1 + r) / (1 - r)) as large. It is estimated from the residuals of a
+    line, which show (2 + 4 r) / n too little of it (Marriott and Pope 1954, Kendall 1954). Where they are smaller than
+    the growth rule ever takes them to be, that allows for it already.
     """
     n = len(levels)
     middle, mean = (n - 1) / 2, sum(levels) / n
@@ -138,7 +140,8 @@ def widening(levels: Sequence[float]) -> float:
     squares = sum(each * each for each in residuals)
     seen = sum(a * b for a, b in itertools.pairwise(residuals)) / squares if squares else 0.0
     r = min(MOST_CORRELATED, max(0.0, seen + (2 + 4 * seen) / n))
-    return math.sqrt((1 + r) / (1 - r))
+    widened = math.sqrt((1 + r) / (1 - r))
+    return max(1.0, min(1.0, math.sqrt(squares / (n - 2)) / sd) * widened)
 
 
 def breaks_of(series: RoleSeries, samples: Samples) -> list[float]:

@@ -203,7 +203,7 @@ WRITERS = {"x.csv": csv_of, "activity.txt": psrecord_of, "docker_stats.csv": doc
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize(("rate", "cpu", "status", "verdict", "said"), [
     (30.0, 60.0, 1, "GROWS", "grew 30.0 MB per hour (at least 29"),
-    (3.0, 60.0, 0, "GROWS", "grew 3.0 MB per hour (at least 1."),
+    (3.0, 60.0, 0, "GROWS", "grew 3.0 MB per hour (at least 2."),
     (0.0, 60.0, 0, "FLAT", "flat within 0."),
     (0.0, 0.1, 3, "FLAT", "but it worked in 0 % of the time only"),
 ])
