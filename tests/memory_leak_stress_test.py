@@ -3992,7 +3992,7 @@ def work_horse(result: TaskResult) -> ProcessMemory | None:
 # =============================================================================================== the leak phase
 
 GIVE_UP_CYCLES = 3  # so many cycles in a row without a success: the service is broken, more of them show nothing new
-UNSEEN_REST_S = 2 * SETTLE_S  # with --no-watch, for the monitors on the service's hosts to see memory at rest
+UNSEEN_REST_S = SETTLE_S + 1.5 * SCAN_S  # with --no-watch: monitors on the service's hosts read once a second
 MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it had had no task
 MOST_WARM_UP = 16  # concurrent tasks in the warm-up round, however many workers the service says it has
 

@@ -48,7 +48,7 @@ MOST_OFFSET_S = 60.0  # clocks further apart are not compared: one of them is wr
 OFFSET_STEP_S = 0.25
 FITS_SHARE = 0.98  # of the best: an offset by which so much of the host's work falls into tasks fits as well
 UNSURE_S = 5.0  # clocks that fit over a wider span than twice this are not compared
-FEWEST_TASKS, LEAST_WORK_S = 3, 1.0  # to compare clocks by: tasks, CPU seconds
+FEWEST_TASKS, LEAST_WORK_S = 3, 0.5  # to compare clocks by: tasks, CPU seconds
 MOST_WINDOWS = 300  # that clocks are compared by
 NTP_ERROR_S = 1.0  # clocks that NTP keeps better than this are taken as they are
 
@@ -545,7 +545,7 @@ def of_host(host: Host, phase: str) -> dict[str, RoleFindings]:
     for role, v in roles.items():
         if v.growth.reason == "not_measured":
             roles[role] = dataclasses.replace(v, growth=GrowthVerdict("NOT MEASURED", "no_rest", {}, None, None, 0))
-        elif role != "redis" and (idle := idle_in_samples(host.run, role, tasks)):
+        elif role != "redis" and v.growth.verdict != "LEAK" and (idle := idle_in_samples(host.run, role, tasks)):
             growth = GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0)
             roles[role] = dataclasses.replace(v, growth=growth, rates=None, pid=None, follows=None)
     return roles

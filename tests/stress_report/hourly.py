@@ -25,6 +25,7 @@ BLOCKS = 24  # enough for the growth rule; each long enough (20 min of a night) 
 HELD = 3  # samples in a row that make a level: a dip between two processes is none
 SAMPLES_PER_BLOCK = 2 * HELD
 LEAST_HOURS = 1 / 6  # a first use takes minutes
+CALM_HOURS = 1.0  # memory that is flat for less proves nothing of a night
 RESIDENT_SHARE = 0.1  # of the recording: a process that lived for so long is no work-horse, and its end is a break
 WORKING_CPU = 10.0  # percent of a core in a sample: a task; an idle worker takes 0.2
 WORKED_SHARE = 0.5  # of the blocks in which a role worked, or its flat memory proves nothing
@@ -95,6 +96,9 @@ def conclude(role: str, levels: Sequence[float], hours: float, worked: float, fa
         "hours_per_gb": 1024 / slope if slope > 0 else None,
         "enough": hours * max(2.0, margin / (tolerance - slope)) if slope < tolerance else 2 * hours}
     status = {"grew": "fail", "grew_slowly": "pass", "flat": "pass", "fell": "pass"}.get(reason, "inconclusive")
+    if status == "pass" and hours < CALM_HOURS:
+        facts |= {"minutes": 60 * hours, "least": 60 * CALM_HOURS}
+        return Hourly(role, "INCONCLUSIVE", "too_short", "inconclusive", slope, low, high, hours, worked, facts)
     if status == "pass" and worked < WORKED_SHARE:
         status = "inconclusive"
     return Hourly(role, verdict, reason, status, slope, low, high, hours, worked, facts)

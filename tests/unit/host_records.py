@@ -34,7 +34,7 @@ class Process:
 
 @dataclass(frozen=True)
 class MadeUp:
-    """A host, its processes, and what is odd about its record; its clock is `ahead` of the load's by so many seconds."""
+    """A host, its processes, and what is odd about its record; its clock is so many seconds `ahead` of the load's."""
 
     name: str
     processes: Sequence[Process]
@@ -53,6 +53,7 @@ class MadeUp:
         rows = [f"{self.moment(t)},{t - self.begin:.2f},{p.name},{p.pid},{self.cpu(p, t)},{p.mb(t) + 30:.2f},1.0\n"
                 for t in times for p in self.processes if p.begin <= t < p.end]
         path.write_text(CSV_HEAD + "".join(rows), encoding="utf-8")
+        path.with_name(f"host_{stamp}.jsonl").unlink(missing_ok=True)
         if lines:
             head = {"schema": 2, "timestamp": self.moment(self.begin), "elapsed_seconds": 0.0, "limits": {},
                     "host": {"name": self.name, "cpus": 4, "memory_mb": 16000, "clock": {

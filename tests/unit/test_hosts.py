@@ -1,4 +1,4 @@
-"""Hosts that were watched for themselves, joined with a run whose load came from elsewhere: made up, the truth known."""
+"""Hosts that were watched for themselves, joined with a run whose load came from elsewhere: made up, truth known."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ def test_clocks_that_ntp_keeps_are_taken_as_they_are(tmp_path: Path) -> None:
     load = WITH_ZONE | {"clock": {"utc_offset_s": 0.0, **kept}}
     late = [(begin + 2.0, end + 2.0) for begin, end in WORK]  # it goes on for a while after each task
     found = joined(tmp_path, host("asr-1", worker(late, 0.0), clock=kept), host=load)
-    assert (found.hosts[0].clock.how, found.hosts[0].clock.error_s) == ("ntp", pytest.approx(0.04))
+    assert found.hosts[0].clock.how == "ntp"
+    assert found.hosts[0].clock.error_s == pytest.approx(0.04)
 
 
 def test_without_work_clocks_cannot_be_compared(tmp_path: Path) -> None:
@@ -155,10 +156,14 @@ def test_a_worker_that_does_not_work_proves_nothing(tmp_path: Path) -> None:
     assert statuses(found)["no_cumulative_growth"] == "inconclusive"
 
 
-def test_tasks_without_a_pause_leave_no_reading_at_rest(tmp_path: Path) -> None:
+def without_a_pause(folder: Path) -> Judged:
     tasks = unwatched(13, pause_s=0.2)
     work = windows(tasks)
-    found = joined(tmp_path, MadeUp("asr-1", [worker(work, 0.0)], work[-1][0] + 5.0, begin=19.0), tasks=tasks)
+    return joined(folder, MadeUp("asr-1", [worker(work, 0.0)], work[-1][0] + 5.0, begin=19.0), tasks=tasks)
+
+
+def test_tasks_without_a_pause_leave_no_reading_at_rest(tmp_path: Path) -> None:
+    found = without_a_pause(tmp_path)
     assert growth(found) == ("NOT MEASURED", "no_rest")
     assert found.verdict == "inconclusive"
 
@@ -168,7 +173,7 @@ def test_memory_that_moves_between_tasks_is_not_settled(tmp_path: Path) -> None:
     assert growth(joined(tmp_path, host("asr-1", restless))) == ("INCONCLUSIVE", "unsettled")
 
 
-# --------------------------------------------------------------------------------------------- records that are not whole
+# ------------------------------------------------------------------------------------------ records that are not whole
 
 
 def test_a_host_without_its_lines_is_judged_by_rss(tmp_path: Path) -> None:

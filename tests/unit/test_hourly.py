@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import pytest
 
 import analyze_stress_test as reader
+from memory_leak_stress_test import EXIT_FAIL
 from stress_report import markdown
-from stress_report.hourly import Hourly, Track, judge_hours
+from stress_report.hourly import BLOCKS, Hourly, Track, conclude, judge_hours
 from stress_report.judging import judge
 from stress_report.memory import RoleSeries
 from stress_report.recording import Process, Samples, Unreadable, read_run
@@ -46,7 +47,7 @@ def judged(mb: list[float], *, cpu: list[float] | None = None, step_s: float = S
 
 def night(level: Level, rng: random.Random, *, sd: float = 3.0, hours_alike: float = 1 / 6, busy: float = 0.3,
           by_day: bool = False) -> list[float]:
-    """Memory of a service at work: its level at rest, noise that stays alike for a while, and tasks that come and go."""
+    """Memory of a service at work: its level at rest, noise that stays alike for a while, tasks that come and go."""
     kept, noise, task, mb = math.exp(-STEP_S / 3600 / hours_alike), 0.0, False, []
     for number in range(int(NIGHT_H * 3600 / STEP_S)):
         hour = number * STEP_S / 3600
@@ -141,7 +142,31 @@ def test_the_rate_lies_between_its_bounds(rate: float) -> None:
     assert right >= 0.93 * SERIES
 
 
-# -------------------------------------------------------------------------------------------------- what it is judged by
+# ------------------------------------------------------------------------------------------------ what it is judged by
+
+HOURS = [n / 3 for n in range(BLOCKS)]
+KNOWN = {"role": "worker", "replaced": 0, "measure": "rss", "tolerance": 200 / 24, "hours": 8.0}
+REASONS: list[tuple[str, list[float]]] = [  # of the lowest levels of 24 blocks in 8 h
+    ("grew", [700 + 30 * hour for hour in HOURS]),
+    ("grew_slowly", [700 + 3 * hour for hour in HOURS]),
+    ("flat", [700.0 + number % 2 for number in range(BLOCKS)]),
+    ("fell", [700 - 20 * hour for hour in HOURS]),
+    ("too_noisy", [700.0 + 60 * (number % 2) for number in range(BLOCKS)]),
+    ("one_jump", [700.0 + 150 * (number > 20) for number in range(BLOCKS)]),
+    ("swings", [700.0 + 20 * (number % 9) for number in range(BLOCKS)]),
+    ("slowing_down", [700 + 300 * (1 - math.exp(-hour / 3)) for hour in HOURS]),
+    ("unconfirmed", [700 + 20 * max(0.0, number - 19) + 2 * (number % 3) for number in range(BLOCKS)]),
+    ("rises_not_over", [700.0 + 150 * (number > 13) for number in range(BLOCKS)]),
+]
+
+
+def concluded(levels: list[float], worked: float = 1.0) -> Hourly:
+    return conclude("worker", levels, 8.0, worked, KNOWN)
+
+
+@pytest.mark.parametrize(("reason", "levels"), REASONS, ids=[reason for reason, _ in REASONS])
+def test_a_recording_is_judged_for_the_right_reason(reason: str, levels: list[float]) -> None:
+    assert concluded(levels).reason == reason
 
 
 def flat(samples: int = 1440) -> list[float]:
@@ -156,6 +181,8 @@ def test_a_service_at_rest_proves_nothing() -> None:
 def test_a_recording_of_minutes_is_too_short() -> None:
     assert judged(flat(300), step_s=1.0).reason == "too_short"
     assert judged(flat(100)).reason == "too_few_samples"
+    assert judged(flat(1800), step_s=1.0).reason == "too_short", "flat for half an hour proves nothing of a night"
+    assert judged([700.0 + n / 10 for n in range(1800)], step_s=1.0).status == "fail"
 
 
 def test_a_replaced_process_begins_anew() -> None:
@@ -173,7 +200,7 @@ def test_work_horses_that_come_and_go_are_no_break() -> None:
     assert (found.verdict, found.facts["replaced"]) == ("FLAT", 0)
 
 
-# ------------------------------------------------------------------------------------------------------- files, statuses
+# ---------------------------------------------------------------------------------------------------- files, statuses
 
 
 def csv_of(path: Path, level: Level, cpu: float = 60.0) -> Path:
@@ -225,7 +252,7 @@ def test_the_terminal_shows_one_row_and_the_report_says_that_it_is_less_sure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = csv_of(tmp_path / "x.csv", lambda hour: 700.0 + 30.0 * hour)
-    assert reader.main([str(path), "--no-charts"]) == reader.EXIT_FAIL
+    assert reader.main([str(path), "--no-charts"]) == EXIT_FAIL
     out = " ".join(capsys.readouterr().out.split())
     assert "FAILED – Memory grows in worker" in out
     assert "growth per hour +30.0 MB below 8.3 MB FAILED" in out
