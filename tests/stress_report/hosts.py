@@ -434,7 +434,7 @@ def moved(death: Death, batch: Sequence[TaskResult], samples: Samples) -> Death:
 def join_hosts(run: RecordedRun) -> tuple[RecordedRun, list[Host]]:
     """The run with the memory of the hosts that were watched beside it, all together, and each host by itself."""
     own = any(result.memory for result in run.results)
-    elsewhere = [s for s in run.samples if run.results and (s.monitored or not own)]
+    elsewhere = [s for s in run.samples if s.monitored or (run.setting("no_watch") and not own)]
     notes, found = list(run.notes), list[Host]()
     recorded = [(samples, read_readings(samples)) for samples in elsewhere]
     names = told_apart([name_of(readings, samples) for samples, readings in recorded])

@@ -132,6 +132,13 @@ def test_a_hole_in_the_sampling_is_no_calm(tmp_path: Path) -> None:
     assert growth(joined(tmp_path, host(holes=[(begin, begin + 5.0)]))) == ("INCONCLUSIVE", "sampler_gap")
 
 
+def test_a_pause_of_the_sampler_that_only_the_lines_tell_is_none_either(tmp_path: Path) -> None:
+    path = host().write(tmp_path, "20260303_090000").with_name("host_20260303_090000.jsonl")
+    path.write_text(path.read_text().replace('"sample_gap_s": 0.2', '"sample_gap_s": 8.0'))
+    found = judge(read_run(record(tmp_path, TASKS), [tmp_path / "system_resources_20260303_090000.csv"]))
+    assert growth(found) == ("INCONCLUSIVE", "sampler_gap")
+
+
 def test_a_monitor_that_began_late_has_not_seen_the_first_cycles(tmp_path: Path) -> None:
     found = joined(tmp_path, host(begin=WORK[10][0]))
     assert growth(found)[0] == "INCONCLUSIVE"

@@ -194,6 +194,11 @@ def test_a_replaced_process_begins_anew() -> None:
     assert found.mb_per_hour == pytest.approx(0.1 * 3600 / STEP_S, rel=0.02)
 
 
+def test_a_dip_of_one_sample_is_no_level() -> None:
+    found = judged([300.0 if number % 97 == 0 and number > 700 else mb for number, mb in enumerate(flat())])
+    assert (found.verdict, round(found.mb_per_hour or 0.0)) == ("FLAT", 0)
+
+
 def test_work_horses_that_come_and_go_are_no_break() -> None:
     horses = [Process("rq", 10 + n, array("I", range(4 * n, 4 * n + 2))) for n in range(360)]
     found = judged(flat(), processes=[Process("rq", 1, array("I", range(1440))), *horses])
