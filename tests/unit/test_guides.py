@@ -365,7 +365,7 @@ def test_names_of_the_files_are_those_written(guide: Path, tmp_path: Path) -> No
     jsonl, csv = instrument.new_files(tmp_path)
     log = instrument.ResultLog(jsonl)
     log.close()
-    written = (jsonl, log.pending, csv, jsonl.with_suffix(".md"))
+    written = (jsonl, log.pending, csv, instrument.host_file(csv), jsonl.with_suffix(".md"))
     patterns = [re.sub(r"\d{8}_\d{6}", "TIME", path.name) for path in written]
     charts = [f"memory_leak_stress_test_TIME.{name}.svg" for name in ("memory", "concurrency")]
     named = [re.sub(r"\d{8}_\d{6}", "TIME", key) for key in section(guide, FILES).keys]
