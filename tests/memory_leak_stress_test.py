@@ -4971,7 +4971,7 @@ def run_test(s: Settings) -> int:
 
 
 def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborted: threading.Event) -> bool:
-    """Record the host until Ctrl-C or for the duration; False where sampling failed before that. Raises OSError."""
+    """Record the host until Ctrl-C or for the duration; False where sampling failed before. Raises OSError."""
     log.append(one_line({"schema": SCHEMA, "timestamp": datetime.now().isoformat(timespec="milliseconds"),
                          "elapsed_seconds": round(time.monotonic() - sampler.began, 3), "host": host_facts(),
                          "limits": {"memory_mb": rounded(psutil.virtual_memory().total / MIB),
@@ -4992,7 +4992,7 @@ def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborte
             log.append(one_line(dataclasses.asdict(host_stretch(sampler, readings))))
             del readings[:-1]
             sampler.open_window()  # forget those that have ended
-    if readings:
+    if len(readings) > 1:
         log.append(one_line(dataclasses.asdict(host_stretch(sampler, readings))))
     log.close()
     return ended or aborted.is_set()
@@ -5000,7 +5000,7 @@ def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborte
 
 def host_stretch(sampler: Sampler, readings: Sequence[Reading]) -> HostStretch:
     """What was seen since the window was opened; the first reading ended the stretch before."""
-    seen, (_, *new) = sampler.observed(), readings if len(readings) > 1 else (readings[0], readings[0])
+    seen, (_, *new) = sampler.observed(), readings
     roles = [role for role in ROLES if any(role in each.rss for each in new)]
     deaths = [e.as_death(0, e.role not in seen.not_replaced, (seen.oom_kills or 0) > 0) for e in seen.endings]
     return HostStretch(

@@ -224,16 +224,23 @@ def doubtful_level(judged: Judged) -> Note | None:
 
 
 def leak_lead(judged: Judged, say: Words) -> str:
-    alone = [] if judged.roles is judged.loaded else judged.roles.items()
-    if leaking := [role for role, v in alone if v.growth.verdict == "LEAK"]:
-        return say("lead_LEAK", roles=say.join(leaking))
-    if loaded := [role for role, v in judged.loaded.items() if v.growth.verdict == "LEAK"]:
-        return say("lead_loaded", roles=say.join(loaded))
+    alone = {} if judged.roles is judged.loaded else judged.roles
+    if leaking := leaking_roles(alone):
+        return say("lead_LEAK", roles=say.join(v.role for v in leaking))
+    if loaded := leaking_roles(judged.loaded):
+        return say("lead_loaded", roles=say.join(v.role for v in loaded))
     if small := growing_slowly(judged):
         return say("lead_small", role=small.role, rate=small.growth.mb_per_cycle)
     if judged.roles and all(c.status == "pass" for c in judged.criteria if c.id in MEMORY_CRITERIA and c.asked):
         return say("lead_NO LEAK")
     return say("lead_gave_up" if gave_up(judged.run) else "lead_open")
+
+
+def leaking_roles(roles: Mapping[str, RoleFindings]) -> list[RoleFindings]:
+    """Those that leak; of a role on several hosts the hosts, and not all of them together too."""
+    leaking = [v for v in roles.values() if v.growth.verdict == "LEAK"]
+    on_hosts = {v.role.partition("@")[0] for v in leaking if "@" in v.role}
+    return [v for v in leaking if v.role not in on_hosts]
 
 
 def growing_slowly(judged: Judged) -> RoleFindings | None:
@@ -284,7 +291,7 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     if judged.hourly:
         return say("memory_hourly", roles=judged.criteria[0].text)
     roles, hidden = judged.roles, judged.evidence.hidden if judged.evidence else []
-    if leaking := [v for v in roles.values() if v.growth.verdict == "LEAK"]:
+    if leaking := leaking_roles(roles):
         return leaks(leaking, say)
     if hidden and judged.evidence:
         return say("old_sentence", recorded=judged.evidence.recorded_max_mb, peak=max(h.peak_mb for h in hidden),
@@ -303,7 +310,8 @@ def memory_sentence(judged: Judged, say: Words) -> str:
         return say("memory_small", role=small.role, reason=[capped(small.growth, say), *lasts(small, say)])
     worst = max(roles.values(), key=lambda v: v.growth.upper_bound_mb_per_cycle or 0.0)
     text = capped(worst.growth, say)
-    return say("memory_clean", roles=say.join(roles), reason=text[:1].upper() + text[1:])
+    together = say.join(role for role in roles if "@" not in role)
+    return say("memory_clean", roles=together, reason=text[:1].upper() + text[1:])
 
 
 def lasts(small: RoleFindings, say: Words) -> list[str]:
@@ -396,7 +404,7 @@ def criterion(judged: Judged, name: str) -> Criterion:
 
 
 def first_leaking(judged: Judged) -> RoleFindings | None:
-    return next((v for v in judged.roles.values() if v.growth.verdict == "LEAK"), None)
+    return next(iter(leaking_roles(judged.roles)), None)
 
 
 def undecided_growth(judged: Judged) -> GrowthVerdict | None:

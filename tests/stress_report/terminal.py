@@ -54,7 +54,7 @@ def lines_below(judged: Judged, before: Judged | None, say: Words) -> list[Line]
         fix, _, unlike = compare(before, judged)
         lines.append((plain(say.note(fix), 2 * MOST_WORDS), "bold"))
         lines += [(plain(say.note(note)), "") for note in unlike]
-    lines += [(plain(" ".join(clock_sentences(host, say))), "dim") for host in judged.hosts]
+    lines += [(plain(say("space").join(clock_sentences(host, say))), "dim") for host in judged.hosts]
     lines += [(plain(say.note(note)), "dim") for note in judged.run.notes]
     if judged.run.skipped:
         skipped = say("read_skipped", count=judged.run.skipped.total(), why=tuple(judged.run.skipped))

@@ -268,10 +268,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_file": ("file", "文件"),
     "clock_ntp": ("{host}: NTP keeps its clock and that of the load, which differ by at most {error:.3f} s.",
         "{host}：该主机与负载机的时钟都由 NTP 保持同步，相差不超过 {error:.3f} s。"),
-    "clock_work": ("{host}: its clock was {offset:+.1f} s off that of the load (uncertain by {error:.1f} s), judging "
-        "by when its processes worked; its times are corrected by that.",
-        "{host}：从其进程的工作时刻看，该主机时钟与负载机相差 {offset:+.1f} s（误差 {error:.1f} s），其时间已按此修"
-        "正。"),
+    "clock_work": ("{host}: its clock was ahead of that of the load by {offset:+.1f} s (uncertain by {error:.1f} s), "
+        "judging by when its processes worked; its times are corrected by that.",
+        "{host}：从其进程的工作时刻看，该主机时钟比负载机快 {offset:+.1f} s（误差 {error:.1f} s），其时间已按此修正。"),
     "clock_agrees": ("{host}: its clock and that of the load agree within {error:.1f} s, judging by when its processes "
         "worked.",
         "{host}：从其进程的工作时刻看，该主机与负载机的时钟相差不超过 {error:.1f} s。"),

@@ -84,11 +84,25 @@ def test_the_lines_beside_the_csv_say_what_it_cannot(
 def test_an_interruption_keeps_what_was_read_since_the_last_line(leaking: int, tmp_path: Path) -> None:
     aborted, path = threading.Event(), tmp_path / "host_1.jsonl"
     with Sampler(ProcessTable({}, {"worker": [leaking]}, 0, set()), None, 0.5) as sampler:
-        threading.Timer(2.5, aborted.set).start()
+        threading.Timer(3.5, aborted.set).start()
         assert monitor(Settings(phase="monitor"), sampler, Screen(True, sampler), LineFile(path), aborted)
     lines = path.read_text().splitlines()
     assert len(lines) == 2
     assert len(json.loads(lines[1])["at"]) >= 1
+
+
+def test_an_interruption_just_after_a_line_repeats_no_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ticks(*_: object) -> Iterator[Tick]:
+        yield from (Tick(number, float(number), 1.0, scan=True, rows=True) for number in range(21))
+
+    monkeypatch.setattr(instrument, "schedule", ticks)
+    path = tmp_path / "host_1.jsonl"
+    monitor(Settings(phase="monitor"), cast(Sampler, NightSampler()), Screen(True, None), LineFile(path),
+            threading.Event())
+    at = [second for line in path.read_text().splitlines()[1:] for second in json.loads(line)["at"]]
+    assert at == [float(second) for second in range(2, 22)]
 
 
 def test_a_line_that_cannot_be_written_leaves_the_others_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
