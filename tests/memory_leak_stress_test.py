@@ -4207,7 +4207,7 @@ class StressTest:
             cpu.append(self.sampler.cpu_usage())
         self._drain(outcomes)
         after = self.at_rest()
-        if not self.sampler and place.phase != "concurrency":
+        if not self.sampler:
             self.aborted.wait(min(UNSEEN_REST_S, self.settings.settle_timeout))
         self._complete(results, before, after, level, cpu, tasks.ends(outcomes))
         if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):

@@ -29,7 +29,17 @@ from memory_leak_stress_test import (
     median,
 )
 from stress_report.findings import Note, plain
-from stress_report.memory import RoleFindings, RoleSeries, at_host, idle_in_samples, judge_roles, series_of_roles
+from stress_report.memory import (
+    RoleFindings,
+    RoleSeries,
+    added_by_repeats,
+    at_host,
+    growth_rates,
+    idle_in_samples,
+    judge_roles,
+    leak_over_ramp,
+    series_of_roles,
+)
 from stress_report.recording import (
     EPOCH,
     SANE,
@@ -535,6 +545,27 @@ def roles_of_hosts(hosts: Sequence[Host], pool: Mapping[str, RoleFindings], phas
         if len(on) > 1:
             found |= {at_host(role, name): dataclasses.replace(each[name][role], role=at_host(role, name))
                       for name in on}
+    return found
+
+
+def leaks_in_ramp(run: RecordedRun, hosts: Sequence[Host]) -> dict[str, RoleFindings]:
+    """The roles that leak by the repeats of a ramp without cycles, and of a role on several hosts which of them do.
+
+    A task of level 1 goes to one of them only, so that they are told apart by what they kept of all repeats.
+    """
+    found: dict[str, RoleFindings] = {}
+    for role in ROLES:
+        if not (leak := leak_over_ramp(run, role)):
+            continue
+        found[role] = leak
+        on = [host for host in hosts if role in host.readings.rss]
+        for host in on if len(on) > 1 else ():
+            own = added_by_repeats(host.run, role) / leak.growth.facts["tasks"]
+            if own >= run.setting("tolerance_mb") / 2:
+                growth = dataclasses.replace(leak.growth, mb_per_cycle=2 * own, facts=leak.growth.facts | {
+                    "per_task": own, "slope": 2 * own})
+                found[at_host(role, host.name)] = dataclasses.replace(
+                    leak, role=at_host(role, host.name), growth=growth, rates=growth_rates(2 * own, 2, None))
     return found
 
 

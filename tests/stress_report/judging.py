@@ -24,7 +24,7 @@ from memory_leak_stress_test import (
 )
 from stress_report.concurrency import REAL_TIME, judge_ramp
 from stress_report.findings import OF_RECORDING, Criterion, Failure, Note, Ramp
-from stress_report.hosts import Host, join_hosts, recorded_alone, roles_of_hosts
+from stress_report.hosts import Host, join_hosts, leaks_in_ramp, recorded_alone, roles_of_hosts
 from stress_report.hourly import TOLERANCE_MB_PER_DAY, Hourly, judge_hours, overall_status, track_of, why
 from stress_report.memory import (
     Evidence,
@@ -74,6 +74,7 @@ def judge(run: RecordedRun) -> Judged:
         of_hosts = roles_of_hosts(hosts, loaded, "loaded")
         roles = of_hosts if roles is loaded else roles_of_hosts(hosts, roles, "leak")
         loaded = of_hosts
+        roles = roles if run.cycles_asked else leaks_in_ramp(run, hosts)
     ramp = judge_ramp(run)
     crashes, recycled = find_deaths(run)
     memory = [long_audio_delta(run, roles, evidence), return_to_baseline(run, roles, loaded, evidence)]
@@ -371,7 +372,8 @@ def left_by_ramp(run: RecordedRun, role: str, loaded: Mapping[str, RoleFindings]
 def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
     """The growth rule's verdict over all watched roles."""
     limit = run.setting("tolerance_mb")
-    if (why := memory_missing(run, evidence)) or not roles:
+    why = memory_missing(run, evidence)
+    if not roles or (why and why.key != "no_leak_phase"):  # a ramp may show a leak, too
         return unmeasured("no_cumulative_growth", limit, why or Note("no_leak_lines"))
     verdicts = {v.growth.verdict for v in roles.values()}
     slopes = [v.growth.mb_per_cycle for v in roles.values() if v.growth.mb_per_cycle is not None]

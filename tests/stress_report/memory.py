@@ -16,6 +16,7 @@ from memory_leak_stress_test import (
     IDENTICAL,
     REPEAT,
     ROLES,
+    SETTLE_MB,
     SETTLE_S,
     TOLERANCE_MB,
     WINDOW,
@@ -35,6 +36,7 @@ CACHED_SHARE = 0.3  # of the usual time: a repeat that is so much faster was not
 BY_THE_CLOCK = 0.7  # of the growth per cycle, at the rate seen at rest: tasks have little to do with it
 TASK_CPU_S = 0.002  # an API takes 2 to 40 ms for each task
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
+RAMP_REPEATS = 3  # of levels of a ramp: level 1 runs three times, and the highest stable one
 MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
 
 
@@ -380,6 +382,48 @@ def growth_under_load(
             readings = [same[0][1], *(after for _, _, after in same)]
             found.append(LoadGrowth(concurrency, readings, min(added), sum(added) / len(added) / concurrency))
     return max(found, key=lambda growth: growth.mb_per_task * growth.concurrency, default=None)
+
+
+def last_of_batches(run: RecordedRun, role: str) -> list[TaskResult]:
+    """The last result of each run of a level, where it has the role's memory."""
+    return [*{r.batch: r for r in run.phase("concurrency") if r.level_run and role in r.memory}.values()]
+
+
+def repeats_of_levels(run: RecordedRun, role: str) -> list[tuple[int, float]]:
+    """(concurrency, MB added at rest) of every run of a level that had been run before."""
+    seen: set[int] = set()
+    repeats = []
+    for result in last_of_batches(run, role):
+        before, after = at_rest(result.memory[role])
+        if result.concurrency in seen and result.settled and before is not None and after is not None:
+            repeats.append((result.concurrency, after - before))
+        seen.add(result.concurrency)
+    return repeats
+
+
+def added_by_repeats(run: RecordedRun, role: str) -> float:
+    return sum(added for _, added in repeats_of_levels(run, role))
+
+
+def leak_over_ramp(run: RecordedRun, role: str) -> RoleFindings | None:
+    """The role's leak as a ramp alone shows it: by its repeats, where every one of several left more memory behind.
+
+    A high-water mark is set by a level's first run; a repeat adds to it only what its tasks keep. Each must add half a
+    tolerance per task (a cycle has two), and more than memory at rest moves by. None where that is not so, or where a
+    process was replaced: without cycles nothing is cleared.
+    """
+    last, repeats = last_of_batches(run, role), repeats_of_levels(run, role)
+    tolerance = run.setting("tolerance_mb")
+    grew = all(added > max(SETTLE_MB, tolerance * size / 2) for size, added in repeats)
+    if len(repeats) < RAMP_REPEATS or not grew or len({frozenset(roots_of(r.memory[role])) for r in last}) > 1:
+        return None
+    tasks = sum(size for size, _ in repeats)
+    per_task, least = sum(added for _, added in repeats) / tasks, min(added / size for size, added in repeats)
+    facts = {"per_task": per_task, "least": least, "tasks": tasks, "repeats": len(repeats), "slope": 2 * per_task,
+             "low": 2 * least, "measure": "private" if last[-1].memory[role].private_after_mb is not None else "rss"}
+    growth = GrowthVerdict("LEAK", "ramp_leak", facts, 2 * per_task, None, len(repeats))
+    return RoleFindings(role, growth, None, max((r.memory[role].peak_mb or 0.0 for r in last), default=None), [], None,
+                        [], growth_rates(2 * per_task, 2, None))
 
 
 def growth_rates(

@@ -208,7 +208,7 @@ def head(judged: Judged, missing: str, untested: str, say: Words) -> str:
 def lead(judged: Judged, say: Words) -> str:
     """What a manager asks: does memory leak, and how many concurrent tasks does the service handle?"""
     parts = []
-    if judged.run.cycles_asked and judged.run.watched:
+    if judged.run.watched and (judged.run.cycles_asked or judged.roles):
         parts.append(leak_lead(judged, say))
     if judged.run.asked("concurrency"):
         parts.append(say("lead_provisional", stable=judged.ramp.max_stable) if doubtful_level(judged) else

@@ -622,7 +622,7 @@ def test_every_reason_for_no_verdict_is_explained(guide: Path) -> None:
     reasons = {key: tuple(re.sub(r"\{\w+:\|.*?\|(.*?)\}", r"\1", text) for text in texts)  # of many
                for key, texts in WORDS.items() if key.startswith("reason_")}
     decided = {"reason_" + key for key in ("steady_growth", "fast_growth", "horses_leak", "no_growth", "small_growth",
-                                           "fork_per_job", "recycled_leak", "recycled_calm")}
+                                           "fork_per_job", "recycled_leak", "recycled_calm", "ramp_leak")}
     for key, (in_english, in_chinese) in reasons.items():
         if key in decided:
             continue

@@ -14,11 +14,21 @@ from memory_leak_stress_test import TaskResult
 from stress_report import markdown
 from stress_report.judging import Judged, judge
 from stress_report.recording import read_run
-from stress_report.saying import Words
+from stress_report.saying import Words, headline
 from stress_report.summary import summary
-from unit.host_records import MadeUp, Process, keeps, unwatched, windows, worker
+from unit.host_records import (
+    FIRST_S,
+    PAUSE_S,
+    MadeUp,
+    Process,
+    keeps,
+    moment_s,
+    unwatched,
+    windows,
+    worker,
+)
 from unit.reader_checks import check_markdown
-from unit.reader_runs import healthy, record, statuses
+from unit.reader_runs import healthy, numbered, record, statuses, task, with_settings
 
 TASKS = unwatched(13)
 WORK = windows(TASKS)
@@ -80,6 +90,56 @@ def test_hosts_of_one_name_are_told_apart(tmp_path: Path) -> None:
     found = joined(tmp_path, host("asr", worker(WORK[::2], 0.0)), host("asr", worker(WORK[1::2], 0.0)))
     assert [each.name for each in found.hosts] == ["asr", "asr#2"]
     assert set(found.roles) == {"worker", "worker@asr", "worker@asr#2"}
+
+
+# ------------------------------------------------------------------------------------------------ a ramp without cycles
+
+
+def ramp_tasks(sizes: Sequence[int] = (1, 1, 1, 2, 3, 4, 4, 4, 5, 5)) -> list[TaskResult]:
+    """A ramp whose load came from elsewhere: level 1 three times, the highest stable one three times, pauses between.
+    """
+    results, at = [], FIRST_S
+    for place, size in enumerate(sizes):
+        at += 4.0
+        results += [task(at, "concurrency", "short", {}, concurrency=size, level_run=sizes[:place].count(size) + 1,
+                         processing_time=4.0, settled=None, sample_gap_s=None) for _ in range(size)]
+        at += PAUSE_S
+    return numbered(with_settings(results, no_watch=True, phase="concurrency"))
+
+
+def in_ramp(tasks: Sequence[TaskResult], keeps_mb: float, mark_mb: float = 0.0) -> list[Process]:
+    """A worker that keeps so much of each task, and of every concurrent one what it needed at most."""
+    ends = [(moment_s(r.timestamp), r.concurrency) for r in tasks]
+
+    def level(t: float) -> float:
+        done = [size for end, size in ends if end <= t]
+        return 300.0 + keeps_mb * len(done) + mark_mb * max(done, default=0)
+
+    return [Process("worker", 100, level, windows(tasks))]
+
+
+def test_a_ramp_shows_a_leak_by_what_its_repeats_add(tmp_path: Path) -> None:
+    tasks = ramp_tasks()
+    found = joined(tmp_path, MadeUp("asr-1", in_ramp(tasks, 20.0, 50.0), 140.0), tasks=tasks)
+    assert growth(found) == ("LEAK", "ramp_leak")
+    assert found.roles["worker"].growth.facts["per_task"] == pytest.approx(20.0, abs=0.5)
+    assert (found.verdict, statuses(found)["no_cumulative_growth"]) == ("fail", "fail")
+
+
+@pytest.mark.parametrize(("keeps_mb", "mark_mb"), [(0.0, 0.0), (0.0, 150.0), (2.0, 0.0)])
+def test_a_high_water_mark_of_a_ramp_is_no_leak(keeps_mb: float, mark_mb: float, tmp_path: Path) -> None:
+    tasks = ramp_tasks()
+    found = joined(tmp_path, MadeUp("asr-1", in_ramp(tasks, keeps_mb, mark_mb), 140.0), tasks=tasks)
+    assert found.roles == {}
+    assert statuses(found)["no_cumulative_growth"] == "not_measured"
+
+
+def test_a_ramp_names_the_host_that_leaks(tmp_path: Path) -> None:
+    tasks = ramp_tasks()
+    found = joined(tmp_path, MadeUp("asr-1", in_ramp(tasks, 20.0), 140.0), MadeUp("asr-2", in_ramp(tasks, 0.0), 140.0),
+                   tasks=tasks)
+    assert set(found.roles) == {"worker", "worker@asr-1"}
+    assert "Memory leaks in the worker@asr-1" in headline(found, Words("en"))
 
 
 # ------------------------------------------------------------------------------------------------------------ clocks

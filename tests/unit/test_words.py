@@ -34,7 +34,7 @@ from unit import (
     test_recording,
     test_saying,
 )
-from unit.host_records import Process, worker
+from unit.host_records import MadeUp, Process, worker
 from unit.reader_checks import recorded, without
 from unit.reader_runs import (
     CSV_HEAD,
@@ -213,6 +213,9 @@ def runs_of_hosts(folder: Path) -> Iterator[Judged]:
     yield test_hosts.joined(folder, host(ahead=2.0), host("c", Process("api", 7, lambda _: 50.0)), lines=[True, False])
     yield test_hosts.joined(folder, host("a", worker(work, 0.0)), host("b", zone_s=36000.0))
     yield test_hosts.without_a_pause(folder)
+    ramp_alone = test_hosts.ramp_tasks()
+    leaks_too = MadeUp("a", test_hosts.in_ramp(ramp_alone, 20.0), 140.0)
+    yield test_hosts.joined(folder, leaks_too, tasks=ramp_alone)
     csv = host().write(folder, "20260303_090000")
     with csv.with_name("host_20260303_090000.jsonl").open("a") as lines:
         lines.write("{")
