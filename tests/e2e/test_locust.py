@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("locust") is None,
 
 TESTS = Path(__file__).resolve().parents[1]
 MOST = 2  # tasks at a time that the services take
-RAMP = ["--max-concurrency", "5", "--rtf-limit", "0", "--no-report"]
+RAMP = ["--max-concurrency", "5", "--rtf-limit", "0", "--settle-timeout", "0.1", "--no-report"]
 RUN_TIMEOUT_S = 120.0
 WALL_SHIFT_S, MONOTONIC_SHIFT_S = 3.0, 5000
 
