@@ -169,7 +169,7 @@ def run_hosts(folder: Path) -> Recorded:
     with contextlib.ExitStack() as stack:
         host = stack.enter_context(other_host(folder))
         server = stack.enter_context(running_server(host.address))
-        stack.enter_context(server.faults(most=MOST, task_s=1.0))
+        stack.enter_context(server.faults(most=MOST, task_s=0.7))
         port = str(free_port())
         worker = locust("--worker", "--master-host", host.address, "--master-port", port)
         options = ["--host", server.url, "--short-audio", str(build_clip(folder / "clip.wav", 1.0)), *RAMP]
