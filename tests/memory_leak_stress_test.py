@@ -3989,7 +3989,7 @@ def memory_available() -> tuple[float, float]:
 
 @dataclass
 class Reserve:
-    """The memory that is to stay free (--memory-reserve), and what the last batch took of it. MiB."""
+    """The memory that is to stay free, and what the last batch took of it. MiB."""
 
     keep: float
     size: int = 1  # tasks of the last batch

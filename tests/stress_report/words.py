@@ -519,9 +519,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "coarse_polls": ("At the lowest level the polls measure the end of a task with an error of {percent:.0f} % of its "
         "turnaround: the figures are no more precise than that",
         "在最低一级，轮询判断任务完成时刻的误差约为完成时间的 {percent:.0f}%：各项数字也只有这样的精度"),
-    "together_slow_page": ("The result page takes about {seconds:.1f} s to answer, so tasks seem to take at least as "
+    "together_slow_page": ("The result page takes up to {seconds:.1f} s to answer, so tasks seem to take at least as "
         "long: whether they ran in parallel was not measured.",
-        "结果查询接口约需 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出。"),
+        "结果查询接口最长要 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出。"),
     "knee_slow_polls": ("not measured: the result page is slow to answer", "未测量（结果查询接口答复太慢）"),
     "rates_line": ("{role}: {per_cycle:+,.1f} MB per cycle, {per_task:+,.1f} per task, {per_hour:+,.0f} per hour of "
         "this "
