@@ -27,6 +27,7 @@ from memory_leak_stress_test import (
     ProcessTable,
     ResultLog,
     Sampler,
+    Screen,
     TaskError,
     TaskResult,
     cell,
@@ -62,6 +63,26 @@ def test_nothing_printed_or_recorded_acts(tmp_path: Path) -> None:
         assert text.rstrip("\n").isprintable()
     kept = result_from_json(log.path.read_text(encoding="utf-8"))
     assert (kept.audio_file, kept.audio_path) == (ACTS, HALF), "clips are told apart as before"
+
+
+@pytest.mark.parametrize("show", [instrument.say, instrument.say_error, Screen(False, None).event])
+def test_nothing_gets_past_the_doors_to_the_terminal(
+    show: Callable[[str], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASR_API_TOKEN", "SeNt")
+    show(f"{ACTS} redis://:SECRET1@host SeNt")
+    seen = "".join(capsys.readouterr())
+    assert all(line.isprintable() for line in seen.split("\n")), ascii(seen)
+    assert "SECRET1" not in seen
+    assert "SeNt" not in seen
+    assert "***" in seen
+
+
+def test_nothing_gets_into_the_live_line() -> None:
+    live = Screen(False, None)
+    live.status(where=f"{ACTS} redis://:SECRET1@host")
+    assert live._live_line().isprintable()
+    assert "SECRET1" not in live._live_line()
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", 'a,"b"', "a\nb,1", ACTS, HALF, "rq"])
