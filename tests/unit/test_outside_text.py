@@ -123,7 +123,12 @@ def test_a_process_of_any_name_is_recorded(name: bytes, tmp_path: Path) -> None:
         until(lambda: read_samples(path).rows > 2)
         assert (sampler.failure, sampler.looks) == (None, True)
         assert {p.pid for p in read_samples(path).processes} == {process.pid}
+        assert not any(p.name.startswith(("=", "+", "-", "@")) for p in read_samples(path).processes)
         assert all(p.name.isprintable() for m in sampler.observed().processes.values() for p in m)
+
+
+def test_a_name_that_is_a_novel_is_cut() -> None:
+    assert len(instrument.name_of(cast(Any, SimpleNamespace(name=lambda: "x" * 100_000)))) == instrument.NAME_LIMIT
 
 
 def test_an_exception_of_any_kind_in_the_sampler_is_told_and_nothing_counts_as_measured(tmp_path: Path) -> None:
