@@ -5,7 +5,9 @@
                                      [--output PATH] [--no-charts] [--json]
 
 RUN.jsonl is what memory_leak_stress_test.py recorded (or an older tool of the same purpose); the CSV of the same
-timestamp beside it is found by itself. RUN may also be such a CSV alone: then only resources are reported.
+timestamp beside it is found by itself. Where the load came from elsewhere, --resources are the CSVs of the service's
+hosts, each with what --phase monitor wrote beside it. RUN may also be such a CSV alone, a log of psrecord or of
+docker stats: then growth per hour is judged.
 
 With --json the summary goes to standard output and nothing else does; a report is then written only where --output
 says. Exit status: 0 every criterion passed · 1 a criterion failed · 2 wrong command line or unreadable input ·
@@ -64,9 +66,9 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "  python3 tests/analyze_stress_test.py tests/results/memory_leak_stress_test_20251209_233015.jsonl\n"
         "  python3 tests/analyze_stress_test.py AFTER.jsonl --baseline BEFORE.jsonl --lang zh-CN\n"
         "  python3 tests/analyze_stress_test.py RUN.jsonl --json | jq .verdict\n"
-        "  python3 tests/analyze_stress_test.py system_resources_20251209_233015.csv      resources alone\n\n"
+        "  python3 tests/analyze_stress_test.py system_resources_20251209_233015.csv      a recording alone\n\n"
         "exit status: 0 all criteria passed, 1 one failed, 2 wrong command line or unreadable input, 3 inconclusive")
-    p.add_argument("run", type=Path, metavar="RUN.jsonl", help="results of a run (or the CSV of its resources, alone)")
+    p.add_argument("run", type=Path, metavar="RUN.jsonl", help="results of a run (or a CSV alone)")
     p.add_argument("--resources", type=Path, nargs="+", metavar="CSV",
                    help="default: the CSV of the same time beside the results")
     p.add_argument("--baseline", type=Path, metavar="BEFORE.jsonl", help="an earlier run to compare with")

@@ -15,6 +15,7 @@ Files, in --results-dir:
 
   memory_leak_stress_test_<time>.jsonl   one line per submitted task, on disk before the next one starts
   system_resources_<time>.csv            RSS and CPU of every watched process, one row each per second
+  host_<time>.jsonl                      with --phase monitor: roles, processes, private memory, every ten seconds
 
 Exit status: 0 every criterion passed · 1 a criterion failed · 2 wrong command line · 3 inconclusive ·
 4 the test could not start · 130 interrupted (everything written so far is kept).
@@ -25,6 +26,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import ctypes
 import dataclasses
 import email.utils
 import functools
@@ -71,11 +73,11 @@ if typing.TYPE_CHECKING:
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
     "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
-    "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
+    "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts", "HostStretch",
     # the rules
-    "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR", "IDENTICAL",
-    "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth",
-    "readings_of", "Breach", "LevelRun", "judge_level_run", "was_recycled", "crashes_and_recycled",
+    "GAP_S", "SETTLE_S", "SETTLE_MB", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR",
+    "IDENTICAL", "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak",
+    "judge_growth", "readings_of", "Breach", "LevelRun", "judge_level_run", "was_recycled", "crashes_and_recycled",
     # terminal and files
     "usable_streams", "replace",
     # exit statuses
@@ -225,9 +227,32 @@ class TaskResult:
         return self.audio_path or self.audio_file
 
     def to_json(self) -> str:
-        """One line without a character that a terminal might obey, or that no file takes: JSON can spell them."""
-        line = json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
-        return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+        return one_line(dataclasses.asdict(self))
+
+
+@dataclass
+class HostStretch:
+    """Ten seconds of a host as --phase monitor saw it: a line of host_<time>.jsonl. MiB; seconds elapsed as in the CSV.
+
+    The first line of such a file holds host, limits, clock and settings instead.
+    """
+
+    timestamp: str  # local ISO time of its end
+    elapsed_seconds: float
+    memory: dict[str, RoleMemory]  # from the reading that ended the stretch before to the one that ends this
+    at: list[float]  # elapsed seconds of the readings below, one a second
+    rss_mb: dict[str, list[float | None]]  # by role; None where it had no process
+    private_mb: dict[str, list[float | None]]
+    sample_gap_s: float  # longest time between two looks at the processes
+    available_mb: float  # of free memory on the host, at its end
+    oom_kills: int | None  # processes the kernel killed for lack of memory meanwhile
+    deaths: list[Death] = field(default_factory=list)
+
+
+def one_line(content: Mapping[str, Any]) -> str:
+    """JSON without a character that a terminal might obey, or that no file takes: JSON can spell them."""
+    line = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 # ====================================================================================== descriptions of APIs
@@ -480,6 +505,7 @@ class Settings:
     long_audio: Path = Path("tests/audio/long_audio.wav")
     vary_length: float = 0.0
     phase: str = "all"
+    duration: float | None = None
     at_once: int | None = None
     min_cycles: int = 10
     max_cycles: int = 20
@@ -568,7 +594,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
                    help="lengths of uploads differ by so much, wav only (default %(default)s)")
     p.add_argument("--phase", choices=("all", "leak", "concurrency", "loaded", "monitor"),
                    help="what to run (default %(default)s): all is leak, then concurrency, then loaded if the ramp "
-                   "left memory behind; monitor only records processes until Ctrl-C")
+                   "left memory behind; monitor only records processes, until Ctrl-C or for --duration")
+    p.add_argument("--duration", type=seconds, metavar="TIME", help="end of --phase monitor, like 90s, 30m or 8h")
     p.add_argument("--at-once", type=whole, metavar="N",
                    help="concurrent tasks in the leak phase (default 1) and in the loaded phase (default: the "
                    "highest stable level)")
@@ -623,6 +650,8 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
         p.error(f"--max-concurrency {args['max_concurrency']} is below --start {args['start']}: change one of them")
     if args["no_watch"] and (args["watch"] or args["pid"] or args["list"] or args["phase"] == "monitor"):
         p.error("--no-watch does not go with --watch, --pid, --list or --phase monitor: leave one of them out")
+    if args["duration"] and args["phase"] != "monitor":
+        p.error("--duration goes with --phase monitor: the other phases end by themselves")
     if args["phase"] == "loaded" and not args["at_once"]:
         p.error("--phase loaded alone needs --at-once N: how many concurrent tasks each cycle takes")
     if args["max_cycles"] is None:
@@ -686,6 +715,14 @@ def number(kind: type, low: float, high: float = math.inf, *, above: bool = Fals
         return value
 
     return parse
+
+
+def seconds(text: str) -> float:
+    """A time like 90s, 30m or 8h, in seconds."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(s|m|h|d)", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 90s, 30m or 8h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def step(text: str) -> int | str:
@@ -2616,6 +2653,7 @@ SCAN_S = 1.0  # the whole machine is searched for new roots this often
 SETTLE_S = 2.0  # memory has come to rest when it kept within SETTLE_MB for this long
 SETTLE_MB = 5.0
 IDLE_CPU = 0.03  # share of a core below which a worker or work-horse is idle (RQ's heartbeat uses 0.001)
+STRETCH_S = 10.0  # seconds in one line of the monitor
 JOIN_S = 2.0  # a look takes 0.1 s; one that hangs in the system is not waited for
 GAP_S = 3.0  # a longer hole in the samples could hide a replaced process
 CSV_COLUMNS = ("timestamp", "elapsed_seconds", "process_name", "pid", "cpu_percent", "memory_rss_mb", "memory_percent")
@@ -2762,6 +2800,7 @@ class Sampler:
         self.works = works  # the role that does the tasks
         self.interval = interval
         self.failure: str | None = None
+        self.began = time.monotonic()  # elapsed seconds of the CSV count from here
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._latest: Reading | None = None
@@ -2777,6 +2816,7 @@ class Sampler:
     def __enter__(self) -> Sampler:
         if self._rows:
             self._rows.writerow(CSV_COLUMNS)
+        self.began = time.monotonic()
         try:
             self._thread.start()
         except RuntimeError:
@@ -2791,7 +2831,7 @@ class Sampler:
                 self._csv.close()
 
     def _run(self) -> None:
-        plan = TickPlan(time.monotonic(), self.interval)
+        plan = TickPlan(self.began, self.interval)
         try:
             for tick in schedule(plan, self._stop):
                 stamp = datetime.now()  # of the tick, however long the look takes
@@ -3082,6 +3122,34 @@ def place_now(folder: int, path: Path) -> Path | None:
         return path
 
 
+class LineFile:
+    """A new file that is only appended to, a whole line at a time, each flushed and fsynced. Raises OSError."""
+
+    def __init__(self, path: Path, folder: int | None = None) -> None:
+        self._fd = create(path, folder)
+        self._whole = 0  # bytes of whole lines on disk
+
+    def append(self, text: str) -> None:
+        """Write a line; where that fails the file is cut back to the lines before. FileNotFoundError: it was deleted.
+        """
+        line = (text + "\n").encode()
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+            os.fsync(self._fd)
+            if not os.fstat(self._fd).st_nlink:
+                raise FileNotFoundError
+        except OSError:
+            with contextlib.suppress(OSError):  # a torn line is skipped when read
+                os.ftruncate(self._fd, self._whole)
+            raise
+        self._whole += len(line)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 class ResultLog:
     """The JSONL: opened once, only appended to; a line is flushed and fsynced once and never touched again.
 
@@ -3095,9 +3163,8 @@ class ResultLog:
         self.results: list[TaskResult] = []  # in memory every result of a batch has what its last line has on disk
         self._held: TaskResult | None = None
         self._said: tuple[dict[str, Any], dict[str, Any]] | None = None  # settings and host on the last line
-        self._whole = 0  # bytes of whole lines on disk
         try:
-            self._fd = create(path, folder)
+            self._file = LineFile(path, folder)
         except OSError as error:
             raise self._cannot(error) from None
 
@@ -3116,7 +3183,7 @@ class ResultLog:
             if not self._reserved:
                 os.close(create(self.pending, self._folder))
                 self._reserved = True
-            replace(self.pending, self._line(result).encode(), self._folder)
+            replace(self.pending, (self._line(result) + "\n").encode(), self._folder)
         except OSError as error:
             raise self._cannot(error) from None
 
@@ -3131,27 +3198,18 @@ class ResultLog:
                 os.unlink(self.pending if self._folder is None else self.pending.name, dir_fd=self._folder)
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._file.close()
 
     def _line(self, result: TaskResult) -> str:
         """Settings and host are written where they are new."""
         said = (result.settings, result.host)
-        return (dataclasses.replace(result, settings={}, host={}) if said == self._said else result).to_json() + "\n"
+        return (dataclasses.replace(result, settings={}, host={}) if said == self._said else result).to_json()
 
     def _write(self, result: TaskResult) -> None:
-        line = self._line(result).encode()
         try:
-            written = 0
-            while written < len(line):
-                written += os.write(self._fd, line[written:])
-            os.fsync(self._fd)
-            if not os.fstat(self._fd).st_nlink:
-                raise FileNotFoundError
+            self._file.append(self._line(result))
         except OSError as error:
-            with contextlib.suppress(OSError):  # a torn line is skipped when read
-                os.ftruncate(self._fd, self._whole)
             raise self._cannot(error) from None
-        self._whole += len(line)
         self._said = (result.settings, result.host)
 
     def _cannot(self, error: OSError) -> CannotRecord:
@@ -3196,7 +3254,23 @@ def rounded(value: float | None, digits: int = 3) -> float | None:
 def host_facts() -> dict[str, Any]:
     return {"name": socket.gethostname(), "cpus": os.cpu_count(), "tool_version": VERSION,
             "memory_mb": round(psutil.virtual_memory().total / MIB), "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.release()}"}
+            "system": f"{platform.system()} {platform.release()}", "clock": clock_facts()}
+
+
+def clock_facts() -> dict[str, Any]:
+    """What makes local times comparable with another machine's: the time zone, and whether NTP keeps the clock.
+
+    `synchronised` and the largest possible error in seconds are the kernel's, as adjtimex(2) says; None where it does
+    not.
+    """
+    zone = datetime.now().astimezone().utcoffset()
+    state, timex = -1, ctypes.create_string_buffer(256)  # all zero: only asked, nothing is set
+    with contextlib.suppress(AttributeError):  # not Linux
+        state = ctypes.CDLL(None).adjtimex(timex)
+    kept = None if state < 0 else state != 5  # TIME_ERROR: not synchronised
+    largest_us = struct.unpack_from("@I3l", timex)[3]
+    return {"utc_offset_s": zone.total_seconds() if zone else 0.0, "synchronised": kept,
+            "max_error_s": largest_us / 1e6 if kept else None}
 
 
 # ============================================================================================= the growth rule
@@ -3977,6 +4051,7 @@ def work_horse(result: TaskResult) -> ProcessMemory | None:
 # =============================================================================================== the leak phase
 
 GIVE_UP_CYCLES = 3  # so many cycles in a row without a success: the service is broken, more of them show nothing new
+UNSEEN_REST_S = SETTLE_S + 1.5 * SCAN_S  # with --no-watch: monitors on the service's hosts read once a second
 MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it had had no task
 MOST_WARM_UP = 16  # concurrent tasks in the warm-up round, however many workers the service says it has
 
@@ -4132,6 +4207,8 @@ class StressTest:
             cpu.append(self.sampler.cpu_usage())
         self._drain(outcomes)
         after = self.at_rest()
+        if not self.sampler:
+            self.aborted.wait(min(UNSEEN_REST_S, self.settings.settle_timeout))
         self._complete(results, before, after, level, cpu, tasks.ends(outcomes))
         if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
             raise ToolFault(fault.error)
@@ -4876,12 +4953,13 @@ def run_test(s: Settings) -> int:
             except ToolFault as fault:
                 cut_short = True
                 say_error(f"{fault}\n{FAULT_HINT}")
-        else:
-            screen.event("monitor phase: recording until Ctrl-C")
-            while sampler and not sampler.failure and not aborted.wait(SCAN_S):
-                screen.trouble()
-                sampler.open_window()  # forget those that have ended
-            cut_short = not aborted.is_set()
+        elif sampler:
+            try:
+                cut_short = not monitor(s, sampler, screen, LineFile(host_file(resources), folder), aborted)
+            except OSError as error:
+                cut_short = True
+                screen.event(f"WARNING the test ends early: {host_file(resources)} cannot be written "
+                             f"({error.strerror or 'it has been deleted'})")
         for late in sampler.warnings() if sampler else ():
             screen.event(late)
         screen.trouble()
@@ -4890,6 +4968,47 @@ def run_test(s: Settings) -> int:
     if aborted.is_set():
         return EXIT_INTERRUPTED
     return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
+
+
+def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborted: threading.Event) -> bool:
+    """Record the host until Ctrl-C or for the duration; False where sampling failed before. Raises OSError."""
+    log.append(one_line({"schema": SCHEMA, "timestamp": datetime.now().isoformat(timespec="milliseconds"),
+                         "elapsed_seconds": round(time.monotonic() - sampler.began, 3), "host": host_facts(),
+                         "limits": {"memory_mb": rounded(psutil.virtual_memory().total / MIB),
+                                    "swap_mb": rounded(psutil.swap_memory().total / MIB)},
+                         "settings": s.for_record()}))
+    screen.event(f"monitor phase: recording {f'for {clock(s.duration)}' if s.duration else 'until Ctrl-C'}")
+    sampler.open_window()
+    readings: list[Reading] = []
+    ended = False
+    for tick in schedule(TickPlan(sampler.began, SCAN_S), aborted):
+        ended = s.duration is not None and tick.at - sampler.began >= s.duration
+        if tick.rows and (reading := sampler.latest()):
+            readings.append(reading)
+            screen.trouble()
+        if ended or sampler.failure:
+            break
+        if len(readings) > STRETCH_S / SCAN_S:
+            log.append(one_line(dataclasses.asdict(host_stretch(sampler, readings))))
+            del readings[:-1]
+            sampler.open_window()  # forget those that have ended
+    if len(readings) > 1:
+        log.append(one_line(dataclasses.asdict(host_stretch(sampler, readings))))
+    log.close()
+    return ended or aborted.is_set()
+
+
+def host_stretch(sampler: Sampler, readings: Sequence[Reading]) -> HostStretch:
+    """What was seen since the window was opened; the first reading ended the stretch before."""
+    seen, (_, *new) = sampler.observed(), readings
+    roles = [role for role in ROLES if any(role in each.rss for each in new)]
+    deaths = [e.as_death(0, e.role not in seen.not_replaced, (seen.oom_kills or 0) > 0) for e in seen.endings]
+    return HostStretch(
+        datetime.now().isoformat(timespec="milliseconds"), round(new[-1].at - sampler.began, 3),
+        role_memory(readings[0], new[-1], seen), [round(each.at - sampler.began, 3) for each in new],
+        {role: [rounded(each.rss.get(role)) for each in new] for role in roles},
+        {role: [rounded(each.private.get(role)) for each in new] for role in roles},
+        round(seen.longest_gap, 3), round(psutil.virtual_memory().available / MIB, 1), seen.oom_kills, deaths)
 
 
 def end_with_signals(aborted: threading.Event) -> None:
@@ -5247,9 +5366,14 @@ def new_files(folder: Path) -> tuple[Path, Path]:
         stem = datetime.now().strftime("%Y%m%d_%H%M%S")
         jsonl, resources = (folder / f"{name}_{stem}" for name in ("memory_leak_stress_test", "system_resources"))
         files = jsonl.with_suffix(".jsonl"), resources.with_suffix(".csv")
-        if not any(map(os.path.lexists, files)):
+        if not any(map(os.path.lexists, (*files, host_file(files[1])))):
             return files
         time.sleep(0.1)  # another run began in this second
+
+
+def host_file(resources: Path) -> Path:
+    """What the monitor records beside the CSV."""
+    return resources.with_name(resources.name.replace("system_resources", "host")).with_suffix(".jsonl")
 
 
 def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], clips: Sequence[Clips]) -> None:
@@ -5279,7 +5403,7 @@ def report(s: Settings, folder: int, jsonl: Path | None, resources: Path | None,
             say(f"WARNING what was recorded in {s.results_dir} was deleted while the test ran: there is no result")
             return EXIT_INCONCLUSIVE
         say(f"WARNING {s.results_dir} was moved while the test ran")
-    say(f"results:   {jsonl or 'none (--phase monitor)'}")
+    say(f"results:   {jsonl or (resources and host_file(resources))}")
     say(f"resources: {resources or 'not recorded (--no-watch)'}")
     reader, recorded = Path(__file__).resolve().with_name("analyze_stress_test.py"), jsonl or resources
     if not reader.exists():

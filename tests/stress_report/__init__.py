@@ -6,8 +6,11 @@ Each room imports only rooms above it, and of the instrument only what it offers
 ROOMS = (
     "findings",  # the nouns: Note, Criterion, Level, Ramp; text of unknown origin made plain
     "legacy",  # lines of older formats turned into the present one
+    "foreign",  # recordings of other tools turned into rows of the CSV
     "recording",  # a recorded run from its files
     "memory",  # what the record says of memory
+    "hosts",  # hosts that were watched for themselves, joined with the run
+    "hourly",  # growth per hour of a recording without tasks
     "concurrency",  # what the record says of load
     "judging",  # criteria and verdict: a run and all that is derived from it
     "comparison",  # two runs

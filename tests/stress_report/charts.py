@@ -127,14 +127,17 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
         shift = samples.clock[0][0] - first.clock[0][0]  # a second file began later, or on another machine
         times = [(t + shift) / scale for t in samples.elapsed]
         for series in usage:
-            colours.setdefault(series.role, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
+            role, _, host = series.role.partition("@")
+            free = COLOURS.get(role) if host else None  # the first host's has the colour of the role
+            colours.setdefault(series.role, free if free and free not in [*colours.values()][len(COLOURS) :] else
+                               OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
             draw_role(axes, series, times, colours[series.role], pen)
     ends = {(r.phase, r.cycle, r.concurrency, r.level_run, r.clip): (wall, after)
             for r in judged.run.results  # tasks released together share the reading after the last of them
             if r.settled and (after := judged.run.rss(r).after) is not None
             and (wall := wall_seconds(r.timestamp)) is not None}
     settled = [(first.at_wall(wall) + SETTLE_S, mb) for wall, mb in ends.values()]
-    if settled:
+    if settled and len(judged.hosts) < 2:  # of several hosts they are sums, which no line shows
         x, y = thinned([t / scale for t, _ in settled], [mb for _, mb in settled], 400)
         axes.plot(x, y, "o", markersize=4, markerfacecolor=PAPER, markeredgecolor=INK, zorder=5,
                   label=say("key_settled"))
@@ -183,10 +186,10 @@ def draw_role(axes: Axes, series: RoleSeries, times: Sequence[float], colour: st
         once = [i for i, around in enumerate(zip([nan, *y], y, [*y[1:], nan], strict=False))
                 if [math.isnan(mb) for mb in around] == [True, False, True]]  # seen in one sample: no line to see
         axes.plot(x, y, color=colour, linewidth=0.9, marker=".", markersize=1.5, markevery=once, label=label)
-    if len(most) > 1 and series.role in ROLES:
+    if len(most) > 1 and series.role.partition("@")[0] in ROLES:
         at, rss = thinned(series.at, series.rss)
         axes.plot([times[i] for i in at], rss, color=colour, alpha=0.35, linewidth=3, zorder=1,
-                  label=pen.say("key_sum", role=series.role))
+                  label=pen.say("key_sum", role=pen.label(series.role)))
 
 
 def joined(processes: Sequence[Process], times: Sequence[float]) -> tuple[list[float], list[float]]:

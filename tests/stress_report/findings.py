@@ -34,6 +34,7 @@ def plain(text: str, limit: int = MOST_WORDS) -> str:
 CRITERIA = ("long_audio_delta", "return_to_baseline", "no_cumulative_growth", "min_concurrency", "no_worker_crash",
             "rtf_under_load")
 MEMORY_CRITERIA = CRITERIA[:3]  # observed and limit in MB
+OF_RECORDING = "growth_per_hour"  # of samples without tasks, beside which nothing is measured; MB per hour
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from memory_leak_stress_test import (
     median,
 )
 from stress_report.concurrency import REAL_TIME, judge_ramp
-from stress_report.findings import Criterion, Failure, Note, Ramp
+from stress_report.findings import OF_RECORDING, Criterion, Failure, Note, Ramp
+from stress_report.hosts import Host, join_hosts, leaks_in_ramp, recorded_alone, roles_of_hosts
+from stress_report.hourly import TOLERANCE_MB_PER_DAY, Hourly, judge_hours, overall_status, track_of, why
 from stress_report.memory import (
     Evidence,
     RoleFindings,
@@ -56,13 +58,23 @@ class Judged:
     recycled: list[Death]
     cut_short: Note | None  # why the record is not the whole run, or proves no work, so that it never passes
     usage: list[tuple[Samples, list[RoleSeries]]]
+    hosts: list[Host]  # watched by a monitor each, while the load came from elsewhere
+    hourly: list[Hourly]  # growth per hour, of a recording without tasks
 
 
 def judge(run: RecordedRun) -> Judged:
-    """Everything that is derived from a run."""
+    """Everything that is derived from a run, with the memory of its hosts where they were watched for themselves."""
+    if not run.results:
+        return judge_recording(run)
+    run, hosts = join_hosts(run)
     evidence = seek_hidden(run) if run.legacy else None
     loaded = judge_roles(run, None, "loaded")
     roles = loaded if run.setting("phase") == "loaded" else judge_roles(run, evidence)
+    if hosts:
+        of_hosts = roles_of_hosts(hosts, loaded, "loaded")
+        roles = of_hosts if roles is loaded else roles_of_hosts(hosts, roles, "leak")
+        loaded = of_hosts
+        roles = roles if run.cycles_asked else leaks_in_ramp(run, hosts)
     ramp = judge_ramp(run)
     crashes, recycled = find_deaths(run)
     memory = [long_audio_delta(run, roles, evidence), return_to_baseline(run, roles, loaded, evidence)]
@@ -71,7 +83,29 @@ def judge(run: RecordedRun) -> Judged:
     cut_short = find_cut(run, ramp)
     usage = [(samples, series_of_roles(run, samples)) for samples in run.samples]
     return Judged(run, overall(criteria, cut_short), criteria, roles, loaded, ramp, evidence, crashes, recycled,
-                  cut_short, usage)
+                  cut_short, usage, hosts, [])
+
+
+def judge_recording(run: RecordedRun) -> Judged:
+    """Growth per hour of samples alone: without tasks, so that no other criterion can be measured."""
+    ramp, usage, hourly = judge_ramp(run), list[tuple[Samples, list[RoleSeries]]](), list[Hourly]()
+    for samples, readings in recorded_alone(run):
+        series = series_of_roles(run, samples)
+        usage.append((samples, series))
+        hourly += [judge_hours(track_of(each, samples, readings), each, samples) for each in series]
+    criteria = [growth_per_hour(hourly), long_audio_delta(run, {}, None), return_to_baseline(run, {}, {}, None),
+                no_cumulative_growth(run, {}, None), min_concurrency(run, ramp), no_worker_crash(run, [], []),
+                rtf_under_load(run, ramp)]
+    run = dataclasses.replace(run, samples=[samples for samples, _ in usage])
+    return Judged(run, overall_status(hourly), criteria, {}, {}, ramp, None, [], [], None, usage, [], hourly)
+
+
+def growth_per_hour(hourly: Sequence[Hourly]) -> Criterion:
+    """What the recording says of each role that it holds; the one that grows most is observed."""
+    rates = [each.mb_per_hour for each in hourly if each.mb_per_hour is not None]
+    said = [Note("hourly_role", {"role": each.role, "why": why(each)}) for each in hourly]
+    return Criterion(OF_RECORDING, overall_status(hourly), max(rates, default=None),
+                     round(TOLERANCE_MB_PER_DAY / 24, 1), Note("growth_text", {"roles": said}))
 
 
 def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
@@ -88,6 +122,8 @@ def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
         return Note("cut_lost", {"count": run.lost})
     if run.ended is False:
         return Note("cut_end")
+    if any(note.key == "host_other_run" for note in run.notes):
+        return Note("cut_host")
     if run.odd_settings:
         return Note("cut_settings", {"names": tuple(f"--{name.replace('_', '-')}" for name in run.odd_settings)})
     return without_work_shown(run) or ramp_left_memory(run)
@@ -336,7 +372,8 @@ def left_by_ramp(run: RecordedRun, role: str, loaded: Mapping[str, RoleFindings]
 def no_cumulative_growth(run: RecordedRun, roles: Mapping[str, RoleFindings], evidence: Evidence | None) -> Criterion:
     """The growth rule's verdict over all watched roles."""
     limit = run.setting("tolerance_mb")
-    if (why := memory_missing(run, evidence)) or not roles:
+    why = memory_missing(run, evidence)
+    if not roles or (why and why.key != "no_leak_phase"):  # a ramp may show a leak, too
         return unmeasured("no_cumulative_growth", limit, why or Note("no_leak_lines"))
     verdicts = {v.growth.verdict for v in roles.values()}
     slopes = [v.growth.mb_per_cycle for v in roles.values() if v.growth.mb_per_cycle is not None]

@@ -15,6 +15,7 @@ from memory_leak_stress_test import ROLES, Settings, TaskResult, median
 from stress_report.comparison import Change, compare, host_memory
 from stress_report.concurrency import COARSE, KNEE_LEVELS, REAL_TIME, failure_kinds
 from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
+from stress_report.hosts import Host
 from stress_report.judging import Judged
 from stress_report.memory import (
     BY_THE_CLOCK,
@@ -28,12 +29,14 @@ from stress_report.recording import EPOCH, RecordedRun, hole_from, run_span
 from stress_report.saying import (
     Words,
     capped,
+    clock_sentences,
     headline,
     limit_text,
     memory_sentence,
     num,
     observed_text,
     ramp_sentence,
+    shown_criteria,
     three_sentences,
     together,
 )
@@ -111,9 +114,9 @@ def report(
     lines += table(headers, criteria_rows(judged, say), 5, whole=True)
     lines += bullets(three_sentences(judged, say))
     parts = [("compare", comparison_part(before, judged, say) if before else []), ("run", run_part(judged, say)),
-             ("old", old_part(judged, say)), ("memory", memory_part(judged, charts, say)),
-             ("ramp", ramp_part(judged, charts, say)), ("loaded", loaded_part(judged, say)),
-             ("resources", resources_part(judged, say)),
+             ("old", old_part(judged, say)), ("hosts", hosts_part(judged.hosts, say)),
+             ("memory", memory_part(judged, charts, say)), ("ramp", ramp_part(judged, charts, say)),
+             ("loaded", loaded_part(judged, say)), ("resources", resources_part(judged, say)),
              ("method", method_part(judged, chart_notes, say)), ("input", input_part(judged.run, say))]
     for key, part in parts:
         if part:
@@ -127,7 +130,7 @@ def columns(say: Words, *names: str) -> list[str]:
 
 def criteria_rows(judged: Judged, say: Words) -> list[tuple[str, str, str, str, str]]:
     return [(say(c.id), observed_text(c), limit_text(c, say), say(f"status_{c.status}"), say.note(c.text))
-            for c in judged.criteria]
+            for c in shown_criteria(judged)]
 
 
 def comparison_part(before: Judged, after: Judged, say: Words) -> list[str]:
@@ -230,6 +233,22 @@ def old_part(judged: Judged, say: Words) -> list[str]:
     return lines + bullets([say("old_can"), say("old_cannot"), say("old_limits")])
 
 
+def hosts_part(hosts: Sequence[Host], say: Words) -> list[str]:
+    """Which roles were watched on which host, and how its clock fits that of the load."""
+    if not hosts:
+        return []
+    rows = []
+    for host in hosts:
+        facts = host.readings.facts.get("host")
+        known = facts if isinstance(facts, dict) else {}
+        rows.append((host.name, say.join(host.readings.rss), str(known.get("cpus", "–")), host_memory(known) or "–",
+                     host.samples.path.name))
+    clocks = [say("space").join(clock_sentences(host, say)) for host in hosts]
+    without = [say("host_csv_alone", host=host.name, file=host.samples.host_file.name)
+               for host in hosts if not host.readings.private]
+    return [*table(columns(say, "host", "roles", "cpus", "host_memory", "file"), rows, 2), *bullets(clocks + without)]
+
+
 def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str]:
     """Leak verdict of each role, the cycles, work-horses, the chart."""
     roles, tasks, lines = judged.roles, judged.run.phase("leak"), []
@@ -246,6 +265,8 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
         lines += sentences([say("bands")])
     else:
         lines += sentences([memory_sentence(judged, say)])
+    if judged.hourly:
+        lines += sentences([say("hourly_less_sure")])
     if "memory" in charts:
         lines += picture(say("alt_memory"), charts["memory"])
     lines += horses_table(roles.get("worker"), say)

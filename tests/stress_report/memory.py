@@ -16,6 +16,7 @@ from memory_leak_stress_test import (
     IDENTICAL,
     REPEAT,
     ROLES,
+    SETTLE_MB,
     SETTLE_S,
     TOLERANCE_MB,
     WINDOW,
@@ -35,6 +36,7 @@ CACHED_SHARE = 0.3  # of the usual time: a repeat that is so much faster was not
 BY_THE_CLOCK = 0.7  # of the growth per cycle, at the rate seen at rest: tasks have little to do with it
 TASK_CPU_S = 0.002  # an API takes 2 to 40 ms for each task
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
+RAMP_REPEATS = 3  # of levels of a ramp: level 1 runs three times, and the highest stable one
 MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
 
 
@@ -382,6 +384,48 @@ def growth_under_load(
     return max(found, key=lambda growth: growth.mb_per_task * growth.concurrency, default=None)
 
 
+def last_of_batches(run: RecordedRun, role: str) -> list[TaskResult]:
+    """The last result of each run of a level, where it has the role's memory."""
+    return [*{r.batch: r for r in run.phase("concurrency") if r.level_run and role in r.memory}.values()]
+
+
+def repeats_of_levels(run: RecordedRun, role: str) -> list[tuple[int, float]]:
+    """(concurrency, MB added at rest) of every run of a level that had been run before."""
+    seen: set[int] = set()
+    repeats = []
+    for result in last_of_batches(run, role):
+        before, after = at_rest(result.memory[role])
+        if result.concurrency in seen and result.settled and before is not None and after is not None:
+            repeats.append((result.concurrency, after - before))
+        seen.add(result.concurrency)
+    return repeats
+
+
+def added_by_repeats(run: RecordedRun, role: str) -> float:
+    return sum(added for _, added in repeats_of_levels(run, role))
+
+
+def leak_over_ramp(run: RecordedRun, role: str) -> RoleFindings | None:
+    """The role's leak as a ramp alone shows it: by its repeats, where every one of several left more memory behind.
+
+    A high-water mark is set by a level's first run; a repeat adds to it only what its tasks keep. Each must add half a
+    tolerance per task (a cycle has two), and more than memory at rest moves by. None where that is not so, or where a
+    process was replaced: without cycles nothing is cleared.
+    """
+    last, repeats = last_of_batches(run, role), repeats_of_levels(run, role)
+    tolerance = run.setting("tolerance_mb")
+    grew = all(added > max(SETTLE_MB, tolerance * size / 2) for size, added in repeats)
+    if len(repeats) < RAMP_REPEATS or not grew or len({frozenset(roots_of(r.memory[role])) for r in last}) > 1:
+        return None
+    tasks = sum(size for size, _ in repeats)
+    per_task, least = sum(added for _, added in repeats) / tasks, min(added / size for size, added in repeats)
+    facts = {"per_task": per_task, "least": least, "tasks": tasks, "repeats": len(repeats), "slope": 2 * per_task,
+             "low": 2 * least, "measure": "private" if last[-1].memory[role].private_after_mb is not None else "rss"}
+    growth = GrowthVerdict("LEAK", "ramp_leak", facts, 2 * per_task, None, len(repeats))
+    return RoleFindings(role, growth, None, max((r.memory[role].peak_mb or 0.0 for r in last), default=None), [], None,
+                        [], growth_rates(2 * per_task, 2, None))
+
+
 def growth_rates(
     mb_per_cycle: float, tasks: int, seconds: float | None, idle: Sequence[tuple[float, float]] = ()
 ) -> Rates:
@@ -438,14 +482,19 @@ NAMES = {"rq": "worker", "rqworker": "worker", "uvicorn": "api", "gunicorn": "ap
 
 def series_of_roles(run: RecordedRun, samples: Samples) -> list[RoleSeries]:
     """The CSV by role, or by process name where the results do not say the role; the known roles first."""
-    by_pid = {p.pid: role for r in run.results for role, m in r.memory.items() for p in m.processes}
+    by_pid = samples.roles or {p.pid: role for r in run.results for role, m in r.memory.items() for p in m.processes}
     by_name = dict(NAMES) | {p.name: by_pid[p.pid] for p in samples.processes if p.pid in by_pid}
     by_role: dict[str, list[Process]] = {}
     for process in samples.processes:
         role = by_pid.get(process.pid) or by_name.get(process.name, process.name)
         by_role.setdefault(role, []).append(process)
     order = sorted(by_role, key=lambda role: (ROLES.index(role) if role in ROLES else len(ROLES), role))
-    return [summed(role, by_role[role], len(samples.elapsed)) for role in order]
+    return [summed(at_host(role, samples.host), by_role[role], len(samples.elapsed)) for role in order]
+
+
+def at_host(role: str, host: str) -> str:
+    """A role, and of which host, where there is more than one."""
+    return f"{role}@{host}" if host else role
 
 
 def summed(role: str, processes: list[Process], samples: int) -> RoleSeries:

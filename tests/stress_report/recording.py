@@ -33,6 +33,7 @@ from memory_leak_stress_test import (
     working_role,
 )
 from stress_report.findings import Note, plain
+from stress_report.foreign import as_rows, is_foreign
 from stress_report.legacy import (
     deaths_of_processes,
     forget_unmeasured,
@@ -56,6 +57,7 @@ CLOCK_JUMP_S = 2.0  # wall clock against monotonic clock between two samples
 SAME_RUN_S = 60.0  # a CSV that lies further from every task belongs to another run
 EPOCH = datetime(1970, 1, 1)
 JSON = json.JSONDecoder(parse_constant=lambda word: None)  # NaN and Infinity are no measurements
+SHORT_LINE = 500  # characters: the head of a recording is shorter
 LONGEST_HOLE_S = 3600.0  # a later elapsed time counts only if the wall clock agrees: one garbled digit is no hole
 NUMBERED_ID = re.compile(r"_c\d+_(\d{4,8})$")  # the running number, from which a lost line shows
 
@@ -117,6 +119,18 @@ class Samples:
     gaps: list[tuple[float, float]] = field(default_factory=list)  # (elapsed, seconds) of holes between samples
     rows: int = 0
     skipped: int = 0
+    host: str = ""  # where more than one host was watched
+    roles: Mapping[int, str] = field(default_factory=dict)  # by pid, as the monitor says
+
+    @property
+    def host_file(self) -> Path:
+        """What --phase monitor recorded beside the CSV, if it did."""
+        return self.path.with_name(self.path.name.replace("system_resources", "host", 1)).with_suffix(".jsonl")
+
+    @property
+    def monitored(self) -> bool:
+        return self.host_file != self.path and self.path.name.startswith("system_resources") and (
+            self.host_file.is_file())
 
     @property
     def interval(self) -> float | None:
@@ -283,7 +297,7 @@ def told_apart(path: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> str:
 def read_run(path: Path, resources: Sequence[Path] | None) -> RecordedRun:
     """Read a run's JSONL and its CSVs. Raises Unreadable where there is nothing to judge."""
     run = RecordedRun(path)
-    if path.suffix.lower() == ".csv":
+    if is_recording(path):
         run.samples = [s for s in (read_samples(p) for p in (path, *(resources or ()))) if s.rows]
         if not run.samples:
             raise Unreadable("no_samples", file=path, columns=",".join(CSV_COLUMNS))
@@ -303,6 +317,17 @@ def read_run(path: Path, resources: Sequence[Path] | None) -> RecordedRun:
     return run
 
 
+def is_recording(path: Path) -> bool:
+    """Whether a file holds samples alone: a CSV, or what another tool recorded, whatever its name."""
+    if path.suffix.lower() == ".csv":
+        return True
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return is_foreign(file.readline(SHORT_LINE))
+    except OSError:
+        return False  # said where it is read
+
+
 def add_samples(run: RecordedRun, samples: Samples) -> None:
     """Keep the samples if they belong to the run, and note what is wrong with them."""
     file = samples.path.name
@@ -310,7 +335,8 @@ def add_samples(run: RecordedRun, samples: Samples) -> None:
     if not samples.rows:
         run.notes.append(Note("csv_empty", {"file": file, "skipped": samples.skipped}))
         return
-    if walls and not any(samples.covers(w) for w in walls):
+    # Another host may live in another time zone: whether its samples belong to the run is seen where it is joined.
+    if walls and not samples.monitored and not any(samples.covers(w) for w in walls):
         run.notes.append(Note("csv_other_run", {"file": file}))
         return
     run.samples.append(samples)
@@ -319,7 +345,7 @@ def add_samples(run: RecordedRun, samples: Samples) -> None:
     if len(samples.clock) > 1:
         run.notes.append(Note("csv_clock", {"file": file, "jumps": len(samples.clock) - 1}))
     missing = max(walls, default=samples.clock_end) - samples.clock_end
-    if missing > SAME_RUN_S / 4:
+    if missing > SAME_RUN_S / 4 and not samples.monitored:
         run.notes.append(Note("csv_short", {"file": file, "seconds": missing}))
 
 
@@ -563,7 +589,7 @@ def read_samples(path: Path) -> Samples:
     wall, elapsed, number = 0.0, -1.0, -1
     try:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file, no_search_for_cycles():
-            for line in file:
+            for line in as_rows(file):
                 row = line.split(",") if '"' not in line else quoted_row(line)
                 try:
                     stamp, elapsed_text, name, pid, cpu_text, rss_text, _ = row

@@ -9,7 +9,17 @@ from typing import Any
 
 from memory_leak_stress_test import Breach, Death, GrowthVerdict
 from stress_report.concurrency import failure_kinds, work_together
-from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Failure, Note, Ramp, plain
+from stress_report.findings import (
+    MEMORY_CRITERIA,
+    MOST_WORDS,
+    OF_RECORDING,
+    Criterion,
+    Failure,
+    Note,
+    Ramp,
+    plain,
+)
+from stress_report.hosts import Host
 from stress_report.judging import Judged, gave_up, memory_missing, ramp_missing
 from stress_report.memory import RoleFindings, growth_over_ramp
 from stress_report.words import LANGUAGES, WORDS
@@ -141,23 +151,32 @@ def num(value: float | None, digits: int = 1, sign: bool = False) -> str:
     return text[1:] if text.startswith(("-0", "+0")) and not text.strip("-+0.") else text
 
 
+IN_MB = (*MEMORY_CRITERIA, OF_RECORDING)
+
+
+def shown_criteria(judged: Judged) -> list[Criterion]:
+    """The rows of the table: of a recording without tasks only what can be said of one."""
+    return judged.criteria if judged.run.results else [c for c in judged.criteria if c.id == OF_RECORDING]
+
+
 def observed_text(c: Criterion) -> str:
-    unit = " MB" if c.id in MEMORY_CRITERIA and c.observed is not None else ""
+    unit = " MB" if c.id in IN_MB and c.observed is not None else ""
     digits = {"min_concurrency": 0, "no_worker_crash": 0, "rtf_under_load": 2}.get(c.id, 1)
-    return num(c.observed, digits, sign=c.id in MEMORY_CRITERIA) + unit
+    return num(c.observed, digits, sign=c.id in IN_MB) + unit
 
 
 def limit_text(c: Criterion, say: Words) -> str:
     if c.id == "no_worker_crash":
         return say("limit_none")
-    unit = " MB" if c.id in MEMORY_CRITERIA else ""
+    unit = " MB" if c.id in IN_MB else ""
     return say("limit_least" if c.id == "min_concurrency" else "limit_below", limit=f"{c.limit:g}{unit}")
 
 
 def headline(judged: Judged, say: Words) -> str:
     """The verdict for somebody who reads one line."""
     if not judged.run.results:
-        return say("head_resources")
+        grown = [each.role for each in judged.hourly if each.status == "fail"]
+        return say(f"head_recording_{judged.verdict}", roles=say.join(grown))
     missing = names_of(judged, WANTING[judged.verdict], True, say)
     untested = names_of(judged, ("not_measured",), False, say)
     said = [lead(judged, say), head(judged, missing, untested, say)]
@@ -189,7 +208,7 @@ def head(judged: Judged, missing: str, untested: str, say: Words) -> str:
 def lead(judged: Judged, say: Words) -> str:
     """What a manager asks: does memory leak, and how many concurrent tasks does the service handle?"""
     parts = []
-    if judged.run.cycles_asked and judged.run.watched:
+    if judged.run.watched and (judged.run.cycles_asked or judged.roles):
         parts.append(leak_lead(judged, say))
     if judged.run.asked("concurrency"):
         parts.append(say("lead_provisional", stable=judged.ramp.max_stable) if doubtful_level(judged) else
@@ -205,16 +224,23 @@ def doubtful_level(judged: Judged) -> Note | None:
 
 
 def leak_lead(judged: Judged, say: Words) -> str:
-    alone = [] if judged.roles is judged.loaded else judged.roles.items()
-    if leaking := [role for role, v in alone if v.growth.verdict == "LEAK"]:
-        return say("lead_LEAK", roles=say.join(leaking))
-    if loaded := [role for role, v in judged.loaded.items() if v.growth.verdict == "LEAK"]:
-        return say("lead_loaded", roles=say.join(loaded))
+    alone = {} if judged.roles is judged.loaded else judged.roles
+    if leaking := leaking_roles(alone):
+        return say("lead_LEAK", roles=say.join(v.role for v in leaking))
+    if loaded := leaking_roles(judged.loaded):
+        return say("lead_loaded", roles=say.join(v.role for v in loaded))
     if small := growing_slowly(judged):
         return say("lead_small", role=small.role, rate=small.growth.mb_per_cycle)
     if judged.roles and all(c.status == "pass" for c in judged.criteria if c.id in MEMORY_CRITERIA and c.asked):
         return say("lead_NO LEAK")
     return say("lead_gave_up" if gave_up(judged.run) else "lead_open")
+
+
+def leaking_roles(roles: Mapping[str, RoleFindings]) -> list[RoleFindings]:
+    """Those that leak; of a role on several hosts the hosts, and not all of them together too."""
+    leaking = [v for v in roles.values() if v.growth.verdict == "LEAK"]
+    on_hosts = {v.role.partition("@")[0] for v in leaking if "@" in v.role}
+    return [v for v in leaking if v.role not in on_hosts]
 
 
 def growing_slowly(judged: Judged) -> RoleFindings | None:
@@ -231,6 +257,18 @@ def ramp_lead(ramp: Ramp, say: Words) -> str:
     more = ramp.levels[-1].concurrency == ramp.max_stable  # nothing failed: it may handle more
     stable = say("at_least", count=ramp.max_stable) if more else ramp.max_stable
     return say("lead_queued" if work_together(ramp) == "not" else "lead_stands", stable=stable)
+
+
+def clock_sentences(host: Host, say: Words) -> list[str]:
+    """How far a host's clock was off the load's, how sure that is, and what was done about it."""
+    clock = host.clock
+    key = "agrees" if clock.how == "work" and not clock.offset_s else clock.how
+    said = [say(f"clock_{key}", host=host.name, offset=clock.offset_s, error=clock.error_s)]
+    if clock.kept is False:
+        said.append(say("clock_not_kept"))
+    if clock.zone_s:
+        said.append(say("clock_zone", hours=clock.zone_s / 3600))
+    return said
 
 
 EXPLAINED = ("delta_mapped", "baseline_mapped", "baseline_high_water")  # passed, though the figure is above its limit
@@ -250,8 +288,10 @@ def three_sentences(judged: Judged, say: Words) -> list[str]:
 
 def memory_sentence(judged: Judged, say: Words) -> str:
     """What leaks, else why that is not known, else how sure it is that nothing does."""
+    if judged.hourly:
+        return say("memory_hourly", roles=judged.criteria[0].text)
     roles, hidden = judged.roles, judged.evidence.hidden if judged.evidence else []
-    if leaking := [v for v in roles.values() if v.growth.verdict == "LEAK"]:
+    if leaking := leaking_roles(roles):
         return leaks(leaking, say)
     if hidden and judged.evidence:
         return say("old_sentence", recorded=judged.evidence.recorded_max_mb, peak=max(h.peak_mb for h in hidden),
@@ -270,7 +310,8 @@ def memory_sentence(judged: Judged, say: Words) -> str:
         return say("memory_small", role=small.role, reason=[capped(small.growth, say), *lasts(small, say)])
     worst = max(roles.values(), key=lambda v: v.growth.upper_bound_mb_per_cycle or 0.0)
     text = capped(worst.growth, say)
-    return say("memory_clean", roles=say.join(roles), reason=text[:1].upper() + text[1:])
+    together = say.join(role for role in roles if "@" not in role)
+    return say("memory_clean", roles=together, reason=text[:1].upper() + text[1:])
 
 
 def lasts(small: RoleFindings, say: Words) -> list[str]:
@@ -363,7 +404,7 @@ def criterion(judged: Judged, name: str) -> Criterion:
 
 
 def first_leaking(judged: Judged) -> RoleFindings | None:
-    return next((v for v in judged.roles.values() if v.growth.verdict == "LEAK"), None)
+    return next(iter(leaking_roles(judged.roles)), None)
 
 
 def undecided_growth(judged: Judged) -> GrowthVerdict | None:
@@ -372,7 +413,7 @@ def undecided_growth(judged: Judged) -> GrowthVerdict | None:
 
 
 def leaks_in(role: str) -> Callable[[Judged], bool]:
-    return lambda judged: (found := first_leaking(judged)) is not None and found.role == role
+    return lambda judged: (found := first_leaking(judged)) is not None and found.role.partition("@")[0] == role
 
 
 def failed(*names: str) -> Callable[[Judged], bool]:
@@ -402,6 +443,7 @@ def ramp_left_doubt(judged: Judged) -> bool:
 # What to do next; the first row that holds. The order is the policy: fix what failed, else make the run whole, else
 # keep it.
 ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
+    (lambda judged: not judged.run.results and judged.verdict == "fail", "next_recording_grew"),
     (lambda judged: not judged.run.results, "next_results"),
     (leaks_in("backend"), "next_leak_go"),
     (lambda judged: first_leaking(judged) is not None, "next_leak"),

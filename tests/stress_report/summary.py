@@ -7,6 +7,8 @@ from typing import Any
 from memory_leak_stress_test import Breach
 from stress_report.comparison import compare
 from stress_report.findings import Note
+from stress_report.hosts import Host
+from stress_report.hourly import Hourly, why
 from stress_report.judging import Judged
 from stress_report.memory import RoleFindings
 from stress_report.saying import Words, reason
@@ -22,6 +24,8 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
                  "text": say.note(c.text)} for c in judged.criteria]
     return {"version": 2, "verdict": judged.verdict, "criteria": criteria, "leak": leak,
             "leak_under_load": {role: role_figures(v, say) for role, v in judged.loaded.items()},
+            "hosts": {host.name: host_figures(host) for host in judged.hosts},
+            "recording": {each.role: hourly_figures(each, say) for each in judged.hourly},
             "concurrency": {"max_stable": ramp.max_stable, "max_real_time": ramp.max_real_time, "knee": ramp.knee.level,
                             "knee_reason": ramp.knee.reason,
                             "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
@@ -41,6 +45,20 @@ def role_figures(v: RoleFindings, say: Words) -> dict[str, Any]:
             "mb_per_hour": tidy(v.rates.per_hour) if v.rates else None,
             "first_use_growth_mb": tidy(v.first_use_growth_mb), "peak_mb": tidy(v.peak_mb), "cycles": v.growth.cycles,
             "reason": reason(v.growth, say), "pid": v.pid}
+
+
+def host_figures(host: Host) -> dict[str, Any]:
+    """A host that was watched for itself; its clock against the load's in seconds, as it was corrected."""
+    return {"roles": list(host.readings.rss), "file": host.samples.path.name, "clock_compared_by": host.clock.how,
+            "clock_offset_s": tidy(host.clock.offset_s), "clock_error_s": tidy(host.clock.error_s),
+            "clock_kept_by_ntp": host.clock.kept, "time_zone_s": host.clock.zone_s}
+
+
+def hourly_figures(found: Hourly, say: Words) -> dict[str, Any]:
+    """What a recording without tasks says of one role; MB per hour with one-sided 99 % bounds."""
+    return {"verdict": found.verdict, "mb_per_hour": tidy(found.mb_per_hour), "at_least": tidy(found.at_least),
+            "at_most": tidy(found.at_most), "hours": tidy(found.hours), "worked_share": tidy(found.worked_share),
+            "reason": say("semicolon").join(say.note(note) for note in why(found))}
 
 
 def breach_figures(breach: Breach, say: Words) -> dict[str, Any]:

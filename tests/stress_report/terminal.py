@@ -10,7 +10,15 @@ from pathlib import Path
 from stress_report.comparison import compare
 from stress_report.findings import MOST_WORDS, plain
 from stress_report.judging import Judged
-from stress_report.saying import Words, headline, limit_text, observed_text, three_sentences
+from stress_report.saying import (
+    Words,
+    clock_sentences,
+    headline,
+    limit_text,
+    observed_text,
+    shown_criteria,
+    three_sentences,
+)
 
 STATUS_STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "not_measured": "dim"}
 Line = tuple[str, str]  # text and style
@@ -36,7 +44,7 @@ def criteria_rows(judged: Judged, say: Words) -> list[Row]:
     """The head of the table and one row per criterion."""
     head = (say("col_what"), say("col_observed"), say("col_limit"), say("col_result"))
     return [head, *((plain(say(c.id)), plain(observed_text(c)), plain(limit_text(c, say)), say(f"status_{c.status}"))
-                    for c in judged.criteria)]
+                    for c in shown_criteria(judged))]
 
 
 def lines_below(judged: Judged, before: Judged | None, say: Words) -> list[Line]:
@@ -46,6 +54,7 @@ def lines_below(judged: Judged, before: Judged | None, say: Words) -> list[Line]
         fix, _, unlike = compare(before, judged)
         lines.append((plain(say.note(fix), 2 * MOST_WORDS), "bold"))
         lines += [(plain(say.note(note)), "") for note in unlike]
+    lines += [(plain(say("space").join(clock_sentences(host, say))), "dim") for host in judged.hosts]
     lines += [(plain(say.note(note)), "dim") for note in judged.run.notes]
     if judged.run.skipped:
         skipped = say("read_skipped", count=judged.run.skipped.total(), why=tuple(judged.run.skipped))
@@ -65,7 +74,7 @@ def print_rich(judged: Judged, verdict: tuple[str, str], header: Row, rows: Sequ
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, title in enumerate(header):
         grid.add_column(title, justify="right" if place == 1 else "left", no_wrap=place in (1, 3))
-    for criterion, row in zip(judged.criteria, rows, strict=True):
+    for criterion, row in zip(shown_criteria(judged), rows, strict=True):
         grid.add_row(*map(Text, row[:3]), Text(row[3], style=STATUS_STYLES[criterion.status]))
     console.print(grid)
     for text, style in below:

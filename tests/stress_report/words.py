@@ -18,8 +18,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "已测到的部分全部达标，但还不足以算通过。"),
     "head_tasks": ("{failed} of {submitted} tasks of the leak phase failed: {kinds}.",
         "泄漏测试的 {submitted} 个任务中有 {failed} 个失败：{kinds}。"),
-    "head_resources": ("Only samples of processes were given: nothing is judged.",
-        "只有进程采样，没有测试结果：不作任何判定。"),
+    "head_recording_fail": ("Memory grows in {roles}, in a recording without tasks.",
+        "{roles} 的内存持续增长（仅凭采样记录，没有任务数据）。"),
+    "head_recording_pass": ("Memory does not grow more than it may, in a recording of a service at work.",
+        "服务工作期间内存没有超限增长（仅凭采样记录）。"),
+    "head_recording_inconclusive": ("A recording without tasks, which does not prove enough.",
+        "只有采样记录，没有任务数据，证据不足。"),
     "head_untested": ("Not tested in this run: {names}.", "本次未测试：{names}。"),
     "lead": ("{sentences}.", "{sentences}。"),
     "lead_LEAK": ("Memory leaks in the {roles}", "内存泄漏出在 {roles}"),
@@ -209,6 +213,87 @@ WORDS: dict[str, tuple[str, str]] = {
     "no_baseline": ("the reading after first use or the later ones are missing",
         "缺少首次使用后的读数，或缺少之后的读数"),
     "no_rtf": ("no task of the ramp succeeded with a known RTF", "并发测试中没有一个成功且 RTF 已知的任务"),
+    # a recording without tasks
+    "growth_per_hour": ("growth per hour", "每小时内存增长"),
+    "hourly_role": ("{role}: {why}", "{role}：{why}"),
+    "hourly_grew": ("grew {slope:,.1f} MB per hour (at least {low:,.1f}), {grown:,.0f} MB in {hours:.1f} h, and does "
+        "not slow down; a cache that is not full yet looks the same",
+        "每小时增长 {slope:,.1f} MB（至少 {low:,.1f}），{hours:.1f} 小时内共 {grown:,.0f} MB，没有放缓；尚未填满的缓"
+        "存看起来也是这样"),
+    "hourly_grew_slowly": ("grew {slope:,.1f} MB per hour (at least {low:,.1f}, at most {high:,.1f}), under the "
+        "tolerance of {tolerance:.1f}: 1 GB of free memory lasts {hours_per_gb:,.0f} h",
+        "每小时增长 {slope:,.1f} MB（至少 {low:,.1f}，至多 {high:,.1f}），未超过容差 {tolerance:.1f}：1 GB 空闲内存可"
+        "用 {hours_per_gb:,.0f} 小时"),
+    "hourly_flat": ("flat within {within:,.1f} MB per hour over {hours:.1f} h",
+        "{hours:.1f} 小时内平稳，每小时变化不超过 {within:,.1f} MB"),
+    "hourly_fell": ("fell by {fall:,.1f} MB per hour over {hours:.1f} h, and does not grow by more than {high:,.1f}",
+        "{hours:.1f} 小时内每小时下降 {fall:,.1f} MB，增长不超过每小时 {high:,.1f} MB"),
+    "hourly_too_short": ("{minutes:.0f} min without a break are too short: at least {least:.0f} are needed",
+        "连续记录只有 {minutes:.0f} 分钟，太短：至少需要 {least:.0f} 分钟"),
+    "hourly_too_few_samples": ("{samples} {samples:|sample is|samples are} too few, or too unevenly spread: at least "
+        "{least} are needed",
+        "只有 {samples} 次采样，太少或分布太不均匀：至少需要 {least} 次"),
+    "hourly_too_noisy": ("growth is between {low:,.1f} and {high:,.1f} MB per hour: about {enough:.1f} h are needed "
+        "for an answer",
+        "每小时增长在 {low:,.1f} 至 {high:,.1f} MB 之间：约需记录 {enough:.1f} 小时才能判定"),
+    "hourly_one_jump": ("most of what grew is one jump of {step:,.0f} MB: a longer recording shows whether it happens "
+        "again",
+        "增长主要来自一次 {step:,.0f} MB 的跳增：需要更长的记录看它是否再次出现"),
+    "hourly_swings": ("memory goes up and down, once by {fall_back:,.0f} MB: look for caches and garbage collection, "
+        "or record for longer",
+        "内存有涨有落，最多一次回落 {fall_back:,.0f} MB：请检查缓存与垃圾回收，或延长记录"),
+    "hourly_slowing_down": ("grew by {grown:,.0f} MB, slower and slower: it may be a warm-up; record for longer",
+        "共增长 {grown:,.0f} MB，但在放缓：可能是预热，请延长记录"),
+    "hourly_unconfirmed": ("grew {slope:,.1f} MB per hour: a longer recording shows whether it goes on",
+        "每小时增长 {slope:,.1f} MB：需要更长的记录看是否持续"),
+    "hourly_rises_not_over": ("memory rose {jumps} {jumps:|time|times}, by {size:,.0f} MB on average, and it is too "
+        "soon to say that this is over: record for longer",
+        "内存上升过 {jumps} 次，平均 {size:,.0f} MB，现在断定已经停止还为时过早：请延长记录"),
+    "hourly_part": ("this is the longest part in which no long-lived process came or went, which happened {replaced} "
+        "{replaced:|time|times}",
+        "以上只按没有常驻进程启动或退出的最长一段判定（期间共发生 {replaced} 次）"),
+    "hourly_idle": ("but it worked in {worked:.0f} % of the time only: flat memory of a service at rest proves nothing",
+        "但只有 {worked:.0f}% 的时段在工作：空闲服务的内存平稳不能说明什么"),
+    "hourly_less_sure": ("A recording says neither when memory was at rest nor which tasks were done, so this is less "
+        "sure than a test: it was cut into equal blocks, of each of which the lowest level that was held counts.",
+        "采样记录既不知道内存何时处于稳定，也不知道完成了哪些任务，因此不如测试可靠：记录被等分为若干段，每段取其保持"
+        "过的最低水平来判定。"),
+    "memory_hourly": ("Memory: {roles}.", "内存：{roles}。"),
+    # hosts
+    "part_hosts": ("Hosts of the service", "服务所在主机"),
+    "col_host": ("host", "主机"),
+    "col_roles": ("roles", "角色"),
+    "col_cpus": ("CPUs", "CPU 数"),
+    "col_host_memory": ("memory", "内存"),
+    "col_file": ("file", "文件"),
+    "clock_ntp": ("{host}: NTP keeps its clock and that of the load, which differ by at most {error:.3f} s.",
+        "{host}：该主机与负载机的时钟都由 NTP 保持同步，相差不超过 {error:.3f} s。"),
+    "clock_work": ("{host}: its clock was ahead of that of the load by {offset:+.1f} s (uncertain by {error:.1f} s), "
+        "judging by when its processes worked; its times are corrected by that.",
+        "{host}：从其进程的工作时刻看，该主机时钟比负载机快 {offset:+.1f} s（误差 {error:.1f} s），其时间已按此修正。"),
+    "clock_agrees": ("{host}: its clock and that of the load agree within {error:.1f} s, judging by when its processes "
+        "worked.",
+        "{host}：从其进程的工作时刻看，该主机与负载机的时钟相差不超过 {error:.1f} s。"),
+    "clock_unknown": ("{host}: how far its clock is off that of the load cannot be seen (its processes worked too "
+        "little, or there was no pause between tasks): it is taken as it is. Have NTP keep both (chrony, "
+        "systemd-timesyncd).",
+        "{host}：看不出该主机时钟与负载机相差多少（其进程工作太少，或任务之间没有间隔），按原样采用。请用 NTP（chrony、"
+        "systemd-timesyncd）同步两边的时钟。"),
+    "clock_not_kept": ("NTP does not keep it.", "该时钟没有由 NTP 同步。"),
+    "clock_zone": ("Its local time is {hours:+g} h from that of the load, which is allowed for.",
+        "其本地时间与负载机相差 {hours:+g} 小时，已换算。"),
+    "host_csv_alone": ("{host}: without {file} only RSS is known, and the roles by the names of their programs.",
+        "{host}：没有 {file}，只有 RSS，角色只能按程序名判断。"),
+    "host_other_run": ("{file} was left out: its times are not those of the run, and the results do not say in which "
+        "time zone they were recorded, if that is why",
+        "{file} 与测试不在同一时段，未予采用；若是时区不同所致，结果中没有负载机的时区可供换算"),
+    "cut_host": ("A host that was named could not be joined with the run, so the run cannot pass.",
+        "有一台指定的主机无法与本次测试对应，因此不能算通过。"),
+    "host_skipped": ("{file}: {count} {count:|line|lines} cannot be read and {count:|was|were} left out",
+        "{file}：有 {count} 行无法读取，已略去"),
+    "reason_no_rest": ("no reading of it is at rest: the monitor did not run then, or there were no pauses of 4 s "
+        "between tasks",
+        "没有它处于稳定状态的读数：当时没有运行监控，或任务之间没有 4 秒以上的间隔"),
     # why the ramp ended
     "stop_failure": ("the ramp ended because a task failed", "有任务失败，并发测试到此为止"),
     "stop_worker_died": ("the ramp ended because a service process crashed", "有服务进程崩溃，并发测试到此为止"),
@@ -332,8 +417,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "下一步：不要重启服务，继续运行：--phase leak --min-cycles {cycles} --max-cycles {most}。"),
     "next_again": ("Next: repeat the run so that nothing is missing ({what}).",
         "下一步：重新运行，补齐缺失的部分（{what}）。"),
-    "next_results": ("Next: for a verdict, read the .jsonl that was recorded with these samples.",
-        "下一步：如需结论，请读取与这些采样同时记录的 .jsonl 文件。"),
+    "next_results": ("Next: for a verdict per task, read the .jsonl of the load with these samples as --resources.",
+        "下一步：如需按任务判定，请读取负载的 .jsonl，并用 --resources 给出这些采样。"),
+    "next_recording_grew": ("Next: run memory_leak_stress_test.py on the service: it shows how much a task keeps, and "
+        "in which process.",
+        "下一步：用 memory_leak_stress_test.py 测试该服务，看每个任务在哪个进程中保留了多少内存。"),
     "next_whole": ("Next: repeat the run to its end.", "下一步：重新运行，直到正常结束。"),
     "next_old": ("Next: repeat with memory_leak_stress_test.py on the machine of the service: it watches the whole "
         "process tree.",
@@ -767,6 +855,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "{low:.1f}), although each had its own process: what a job loads keeps growing",
         "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽然各在独立进程中运行，"
         "加载的内容却越来越多"),
+    "reason_ramp_leak": ("grew by {per_task:.1f} MB per task whenever a level of the ramp was run again ({repeats} "
+        "times, {tasks} tasks; by at least {least:.1f} on all hosts together): a high-water mark would not grow",
+        "并发测试每次重跑同一级都继续增长，每个任务 {per_task:.1f} MB（共重跑 {repeats} 次、{tasks} 个任务；各主机合计"
+        "至少 {least:.1f} MB）：高水位不会这样增长"),
     "reason_no_growth": ("no growth above {high:.1f} MB per cycle over the last {window} of {cycles} cycles: 1 GB "
         "of free memory lasts at least {cycles_per_gb} {cycles_per_gb:|cycle|cycles}; jumps rarer than one in "
         "{rarest:.1f} cycles cannot be excluded",

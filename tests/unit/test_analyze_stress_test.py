@@ -123,12 +123,12 @@ def test_several_csvs_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "| backend | 50.0 / 50.0 / 50.0 | 33.0 / 33.0 / 33.0 | 1 | 2,200 |" in report
 
 
-def test_a_csv_alone_gives_its_resources_and_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_half_an_hour_of_a_csv_alone_gives_its_resources_and_no_verdict(tmp_path: Path) -> None:
     path = touched(tmp_path / "system_resources_20260302_090000.csv", ROWS)
     assert reader.main([str(path)]) == 3
     report = path.with_suffix(".md").read_text()
     assert "700.0 / 700.0 / 700.0" in report
-    assert "nothing is judged" in report
+    assert "37 min without a break are too short: at least 60 are needed" in report
     assert "![" in report
 
 

@@ -114,7 +114,7 @@ def test_what_is_read_back_after_a_kill(point: str, lines: int, pending: bool, r
     clips = ["--short-audio", str(tmp_path / "clip.wav"), "--long-audio", str(tmp_path / "clip.wav")]
     command = [sys.executable, "-c", KILLED, point, "--url", url, "--phase", "concurrency", "--no-watch", "--start",
                str(SIZE), "--max-concurrency", str(SIZE), "--rtf-limit", "0", *clips, "--results-dir", str(tmp_path),
-               "--no-report"]
+               "--no-report", "--settle-timeout", "0.1"]
     environment = os.environ | {"PYTHONPATH": str(TESTS)}
     killed = subprocess.run(command, env=environment, capture_output=True, timeout=RUN_TIMEOUT_S, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()

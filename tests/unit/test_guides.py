@@ -9,7 +9,9 @@ import argparse
 import ast
 import dataclasses
 import json
+import os
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 import analyze_stress_test as reader
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import LevelFacts, ProcessMemory, RoleMemory, TaskResult
-from stress_report import findings
+from stress_report import findings, hosts, hourly
 from stress_report.concurrency import KNEE_LEVELS, KNEE_SHARE, STOPS, judge_ramp
 from stress_report.judging import DELTA_BAD_MB, GOOD_LEVEL, NEEDED_LEVEL, judge
 from stress_report.recording import OF_A_BATCH, read_run, result_from_json
@@ -34,8 +36,8 @@ both = pytest.mark.parametrize("guide", GUIDES, ids=["en", "zh-CN"])
 
 # Sections by their place, which is the same in both guides: numbers of headings in the document, the title is 0.
 (TITLE, PURPOSE, BEFORE, WATCHED, RUNNING, PHASES, LEAK, RAMP, LOADED, RULE, UPLOADS, READING, CRITERIA, REPORT,
- COMPARING, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE, OTHER, STATUSES, FILES, RESULTS, KINDS, COLUMNS, CRASH,
- SUMMARY, OF_BOTH, OPTIONS, READER_OPTIONS, APIS, DESCRIPTION) = PLACES = range(33)
+ COMPARING, HOSTS, TROUBLE, NO_START, USAGE, MEANWHILE, INCONCLUSIVE, OTHER, STATUSES, FILES, RESULTS, KINDS, COLUMNS,
+ CRASH, SUMMARY, OF_BOTH, OPTIONS, READER_OPTIONS, APIS, DESCRIPTION) = PLACES = range(34)
 
 
 def section(guide: Path, place: int) -> Section:
@@ -155,7 +157,8 @@ def test_every_option_is_explained_with_its_default(
 def test_every_option_named_anywhere_exists(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {*options_of(instrument, monkeypatch), *options_of(reader, monkeypatch)}
     foreign = {"--help", "--host", "--port", "--workers",  # argparse's own; uvicorn's, and the embedded service's
-               "--max-jobs", "--max-requests", "--max-tasks-per-child"}  # of rq, gunicorn and celery
+               "--max-jobs", "--max-requests", "--max-tasks-per-child",  # of rq, gunicorn and celery
+               "--include-children", "--log", "--no-stream", "--format"}  # of psrecord and docker
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", path.read_text(encoding="utf-8"))) - known <= foreign
 
 
@@ -168,6 +171,22 @@ def test_every_call_of_the_two_commands_can_be_parsed() -> None:
     assert len(calls) > 10
     for arguments in calls:
         assert reader.parse_command_line(arguments).run
+
+
+DOCKER = """#!/bin/sh
+echo "$4" | sed 's/{{.Name}}/asr-worker-1/; s/{{.CPUPerc}}/12.50%/; s:{{.MemUsage}}:812.4MiB / 15.5GiB:'
+"""
+
+
+def test_the_loop_over_docker_stats_writes_what_the_reader_reads(tmp_path: Path) -> None:
+    ((_, loop),) = [block for block in section(ENGLISH, HOSTS).blocks if block[0] == "bash"]
+    for name, script in (("docker", DOCKER), ("sleep", "#!/bin/sh\n[ ! -e ended ] && touch ended\n")):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    subprocess.run(["bash", "-c", loop], cwd=tmp_path, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+                   timeout=30, check=False)
+    (process,) = read_run(tmp_path / "docker_stats.csv", None).samples[0].processes
+    assert (process.name, list(process.rss), list(process.cpu)) == ("asr-worker-1", [812.4], [12.5])
 
 
 # -------------------------------------------------------------------------------------------- files and fields
@@ -346,7 +365,7 @@ def test_names_of_the_files_are_those_written(guide: Path, tmp_path: Path) -> No
     jsonl, csv = instrument.new_files(tmp_path)
     log = instrument.ResultLog(jsonl)
     log.close()
-    written = (jsonl, log.pending, csv, jsonl.with_suffix(".md"))
+    written = (jsonl, log.pending, csv, instrument.host_file(csv), jsonl.with_suffix(".md"))
     patterns = [re.sub(r"\d{8}_\d{6}", "TIME", path.name) for path in written]
     charts = [f"memory_leak_stress_test_TIME.{name}.svg" for name in ("memory", "concurrency")]
     named = [re.sub(r"\d{8}_\d{6}", "TIME", key) for key in section(guide, FILES).keys]
@@ -433,6 +452,13 @@ CONSTANTS = [  # what the guides' sentences quote, and where
     (RESULTS, f"{instrument.SETTLE_S:g}", ("over the last {} s before", "最后 {} 秒内")),
     (RAMP, f"{instrument.BASE_RUNS}", ("1 task {} times", "跑 {} 次单任务")),
     (RAMP, f"{instrument.CONFIRM_RUNS}", ("until it has {} runs", "补足 {} 次")),
+    (HOSTS, f"{hosts.MOST_OFFSET_S:g}", ("by up to {} s", "最多修正 {} 秒")),
+    (HOSTS, f"{hourly.BLOCKS}", ("cut into {} blocks", "分成 {} 段")),
+    (HOSTS, f"{hourly.TOLERANCE_MB_PER_DAY / 24:.1f}", ("more than {} (", "超过 {}（")),
+    (HOSTS, f"{hourly.TOLERANCE_MB_PER_DAY:g}", ("({} MB a day)", "（每天 {} MB）")),
+    (HOSTS, f"{60 * hourly.LEAST_HOURS:g}", ("takes {} minutes", "增长需要 {} 分钟")),
+    (HOSTS, f"{hourly.CALM_HOURS:g}", ("flat memory {} hour", "平稳需要 {} 小时")),
+    (FILES, f"{instrument.STRETCH_S:g}", ("every {} s", "每 {} 秒")),
     (CRITERIA, f"{NEEDED_LEVEL}", ("at least {} concurrent tasks", "至少 {} 个任务")),
     (CRITERIA, f"{GOOD_LEVEL}", ("({} is good)", "（{} 个为良好）")),
     (CRITERIA, f"{instrument.Settings.delta_limit_mb:g}", ("is within {} MB", "相差不到 {} MB")),
@@ -605,7 +631,7 @@ def test_every_reason_for_no_verdict_is_explained(guide: Path) -> None:
     reasons = {key: tuple(re.sub(r"\{\w+:\|.*?\|(.*?)\}", r"\1", text) for text in texts)  # of many
                for key, texts in WORDS.items() if key.startswith("reason_")}
     decided = {"reason_" + key for key in ("steady_growth", "fast_growth", "horses_leak", "no_growth", "small_growth",
-                                           "fork_per_job", "recycled_leak", "recycled_calm")}
+                                           "fork_per_job", "recycled_leak", "recycled_calm", "ramp_leak")}
     for key, (in_english, in_chinese) in reasons.items():
         if key in decided:
             continue

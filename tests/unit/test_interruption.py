@@ -36,7 +36,8 @@ def stress_test(folder: Path, talks: dict[str, Talk], *options: str,
         file.setparams((1, 2, 1000, 0, "NONE", ""))
         file.writeframes(bytes(4000))
     command = [sys.executable, str(script), "--url", server.url, "--no-watch", "--phase", "leak", "--short-audio",
-               str(clip), "--long-audio", str(clip), "--results-dir", str(folder / "results"), *options]
+               str(clip), "--long-audio", str(clip), "--settle-timeout", "0.1", "--results-dir",
+               str(folder / "results"), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           start_new_session=True) as process:
         try:

@@ -89,7 +89,7 @@ def run_on(folder: Path, on: Machine, **settings: Any) -> tuple[str, Judged]:
     with wave.open(str(clip), "wb") as file:
         file.setparams((1, 2, 1000, 0, "NONE", ""))
         file.writeframes(bytes(20_000))
-    s = Settings(no_watch=True, max_cycles=10, rtf_limit=0.0, url=on.service.url, **settings)
+    s = Settings(no_watch=True, max_cycles=10, rtf_limit=0.0, url=on.service.url, settle_timeout=0.05, **settings)
     client, screen = ApiClient(s.url, APIS["asr-queue"]), Screen(False, None)
     screen.event = said.append  # type: ignore[method-assign, assignment]
     log = ResultLog(folder / "memory_leak_stress_test_20260302_090000.jsonl")

@@ -144,6 +144,8 @@ def test_advice_where_there_is_no_result_and_for_an_older_tools_record(tmp_path:
     csv = tmp_path / "system_resources_20260302_090000.csv"
     csv.write_text(CSV_HEAD + sample_rows(range(9), ("rq", 100, 50.0)))
     assert advice(judge(read_run(csv, None))) == "next_results"
+    csv.write_text(CSV_HEAD + "".join(sample_rows([second], ("rq", 100, 50.0 + second / 10)) for second in range(900)))
+    assert advice(judge(read_run(csv, None))) == "next_recording_grew"
     old = tmp_path / "old.jsonl"
     old.write_text(json.dumps({"test_id": "a_c1_1", "timestamp": "2026-03-02T09:00:00", "audio_file": "a.wav",
                                "audio_size_mb": 1.0, "concurrency": 1, "status": "success"}) + "\n")
@@ -151,8 +153,8 @@ def test_advice_where_there_is_no_result_and_for_an_older_tools_record(tmp_path:
 
 
 def test_every_row_of_the_advice_has_a_test() -> None:
-    assert [key for _, key in ADVICE] == ["next_results", *(key for key, _ in ADVISED[:2]), "next_old",
-                                          *(key for key, _ in ADVISED[2:])]
+    assert [key for _, key in ADVICE] == ["next_recording_grew", "next_results", *(key for key, _ in ADVISED[:2]),
+                                          "next_old", *(key for key, _ in ADVISED[2:])]
 
 
 def test_a_leak_comes_before_a_crash(tmp_path: Path) -> None:

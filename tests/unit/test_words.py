@@ -16,13 +16,25 @@ from memory_leak_stress_test import GrowthVerdict, ProcessMemory, TaskResult
 from stress_report import markdown
 from stress_report.charts import write_charts
 from stress_report.findings import Note
+from stress_report.hourly import why
 from stress_report.judging import Judged, judge
 from stress_report.recording import Unreadable, read_run
 from stress_report.saying import Words, reason
 from stress_report.summary import summary
 from stress_report.terminal import print_summary
 from stress_report.words import LANGUAGES, WORDS
-from unit import test_cases, test_growth_rule, test_judging, test_legacy, test_proof, test_recording, test_saying
+from unit import (
+    test_cases,
+    test_growth_rule,
+    test_hosts,
+    test_hourly,
+    test_judging,
+    test_legacy,
+    test_proof,
+    test_recording,
+    test_saying,
+)
+from unit.host_records import MadeUp, Process, worker
 from unit.reader_checks import recorded, without
 from unit.reader_runs import (
     CSV_HEAD,
@@ -190,6 +202,39 @@ def runs_of_others(folder: Path) -> Iterator[Judged]:
     (folder / test_recording.NAME).with_suffix(".pending.json").unlink(missing_ok=True)
 
 
+def runs_of_hosts(folder: Path) -> Iterator[Judged]:
+    """Hosts of which one leaks, whose clocks are compared in every way, and whose records are not whole."""
+    zone, kept = test_hosts.WITH_ZONE, {"synchronised": True, "max_error_s": 0.01}
+    both = zone | {"clock": {"utc_offset_s": 0.0, **kept}}
+    leaks, work, host = worker(test_hosts.WORK[::2], 30.0), test_hosts.WORK, test_hosts.host
+    unkept = host("b", clock={"synchronised": False})
+    yield test_hosts.joined(folder, host("a", leaks, zone_s=3600.0), unkept, host=zone)
+    yield test_hosts.joined(folder, host("a", clock=kept), host("b", ahead=9.0, zone_s=36000.0), host=both)
+    yield test_hosts.joined(folder, host(ahead=2.0), host("c", Process("api", 7, lambda _: 50.0)), lines=[True, False])
+    yield test_hosts.joined(folder, host("a", worker(work, 0.0)), host("b", zone_s=36000.0))
+    yield test_hosts.without_a_pause(folder)
+    ramp_alone = test_hosts.ramp_tasks()
+    leaks_too = MadeUp("a", test_hosts.in_ramp(ramp_alone, 20.0), 140.0)
+    yield test_hosts.joined(folder, leaks_too, tasks=ramp_alone)
+    csv = host().write(folder, "20260303_090000")
+    with csv.with_name("host_20260303_090000.jsonl").open("a") as lines:
+        lines.write("{")
+    yield judge(read_run(record(folder, test_hosts.TASKS), [csv]))
+
+
+def recordings_alone(folder: Path, say: Words) -> Iterator[Judged]:
+    """Samples without tasks: judged for every reason."""
+    for _, levels in test_hourly.REASONS:
+        for worked in (0.0, 1.0):
+            for note in why(test_hourly.concluded(levels, worked)):
+                say.note(note)
+    say.note(why(test_hourly.judged(test_hourly.flat(100)))[0])
+    say.note(Note("hourly_part", {"replaced": 2}))
+    path = folder / "x.csv"
+    for rate, cpu in ((0.0, 60.0), (0.0, 0.1), (30.0, 60.0)):
+        yield judge(read_run(test_hourly.csv_of(path, lambda hour, rate=rate: 700 + rate * hour, cpu), None))  # type: ignore[misc]
+
+
 def runs_of_an_older_tool(folder: Path) -> Iterator[Judged]:
     zero = [each | {"worker_rss_before_mb": 0.0, "worker_rss_after_mb": 0.0} for each in test_legacy.LINES]
     flat = [test_legacy.line(f"{clip}_c1_{n}", 10 + 30 * n, 12.9, 12.9) for n in range(15) for clip in ("a", "b")]
@@ -227,6 +272,8 @@ def test_every_word_of_the_table_is_said_by_some_run_and_no_other(
     alone.mkdir()
     for name, make in RUNS.items():
         tell(judged(alone, make()), alone, drawn=name == "nothing is stable")
+    for run in (*runs_of_hosts(tmp_path), *recordings_alone(tmp_path, say)):
+        tell(run, tmp_path)
     for csv in CSVS:
         tell(judged(tmp_path, healthy(), csv=csv), tmp_path, drawn=True)
     bare = tmp_path / "system_resources_20260302_090001.csv"
