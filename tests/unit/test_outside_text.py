@@ -175,6 +175,7 @@ def test_an_ordinary_word_stays(said: str) -> None:
                                   "worker --pass SECRET1"])
 def test_a_secret_among_arguments_goes(line: str) -> None:
     assert "SECRET1" not in without_secrets(line, command=True)
+    assert "SECRET1" not in instrument.shown_in_full(line) + instrument.program_shown(line)
 
 
 @pytest.mark.parametrize("argv", [

@@ -32,7 +32,7 @@ from stress_report.recording import Unreadable, read_run
 RESULT = "/result/"
 
 TESTS = Path(__file__).resolve().parents[1]
-KILLS, SEED = int(os.environ.get("KILLS", "10")), int(os.environ.get("KILL_SEED", "1"))
+KILLS, SEED = int(os.environ.get("KILLS", "8")), int(os.environ.get("KILL_SEED", "1"))
 CYCLES, MOST = 6, 3  # of the leak phase; concurrent tasks of the ramp
 AT_A_TIME = 3  # runs beside each other
 RUN_TIMEOUT_S = 60
@@ -42,7 +42,7 @@ FAST = """
 import sys
 import memory_leak_stress_test as test
 
-test.SETTLE_S, test.TICK_S, test.SCAN_S, test.POLL_FLOOR_S = 0.1, 0.02, 0.5, 0.01
+test.SETTLE_S, test.TICK_S, test.SCAN_S, test.POLL_FLOOR_S = 0.1, 0.05, 0.5, 0.01
 sys.exit(test.main())
 """
 WORKER = """
