@@ -41,6 +41,7 @@ import re
 import resource
 import secrets
 import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -70,8 +71,9 @@ if typing.TYPE_CHECKING:
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
-    "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
-    "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
+    "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "Busy", "Death", "LevelFacts", "Settings",
+    "SCHEMA", "CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT",
+    "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR", "IDENTICAL",
     "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth",
@@ -100,6 +102,40 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """What a process's memory consisted of at one moment, by its mappings. MiB, but for the number of arenas.
+
+    A mapping counts with what it adds to private memory: its anonymous and its swapped-out pages, of shared memory all
+    pages. So heap, arenas, large, stacks, shared and copied add up to private memory.
+    """
+
+    heap_mb: float  # the main heap, which grows by brk
+    arenas_mb: float  # glibc's others: regions of 64 MiB, used from below
+    arenas: int
+    large_mb: float  # other anonymous mappings: blocks of 128 KiB and more, Python's own arenas, other allocators
+    stacks_mb: float
+    shared_mb: float  # shared memory: /dev/shm, memfd, System V
+    copied_mb: float  # pages of mapped files that the process has written to
+    lazy_mb: float  # of all these, what the kernel takes back when it needs memory (MADV_FREE)
+    mapped_mb: float  # other pages of mapped files, which the kernel can take back: in RSS, not in private memory
+    mapped_files: dict[str, float]  # the largest of them, by path
+    allocator: str  # glibc | jemalloc | mimalloc | tcmalloc | other
+    runtime: str  # python | go | native
+    tuned: dict[str, str]  # variables of its environment that tune an allocator
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a process held at rest after a cycle beside its memory, and of what kind that was; None: not told."""
+
+    threads: int | None
+    files: int | None  # open file descriptors, with sockets; None also of another user's process
+    sockets: int | None
+    files_limit: int | None  # so many it may have open
+    kinds: Kinds | None  # at the first cycle and the last, and between them as often as it costs little
+
+
+@dataclass(frozen=True)
 class ProcessMemory:
     """One process of a role's trees while a batch of tasks ran. MiB."""
 
@@ -111,6 +147,7 @@ class ProcessMemory:
     resident: bool = False  # was there at the reading before: a worker, not a work-horse
     root: bool = False  # top of a watched tree
     held_mb: float | None = None  # private memory at its last sample
+    holdings: Holdings | None = None  # in the last line of a cycle, of processes that lived on
 
 
 @dataclass
@@ -2980,6 +3017,114 @@ def oom_kills() -> int | None:
     return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else None
 
 
+# ============================================================================================== kinds of memory
+
+KINDS_OF_MEMORY = ("heap", "arenas", "large", "stacks", "shared", "copied", "lazy", "mapped")
+KINDS_SHARE = 0.01  # reading the mappings takes at most this share of the time since it was done last
+ARENA = 64 * MIB  # glibc reserves as much for each arena but the first, at a multiple of it
+GO_HEAP = 0xC0  # the upper half of the addresses of Go's heap, which has aligned regions of the same size
+GUARD = 64 * 1024  # below a thread's stack lies a page, or a few, that may not be touched
+MOST_MAPPED = 5  # mapped files that are recorded by name
+DIAGNOSTIC_TOOLS = ("memray", "py-spy", "heaptrack", "jeprof", "gdb", "lldb", "go")  # the report says which are here
+MOST_SHOWN = 160  # characters of a file's path, or of a variable
+MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ *(.*)\n((?:[A-Z].*\n?)+)", re.M)
+PAGES_KIB = re.compile(rb"^(Rss|Anonymous|Swap|LazyFree): *([1-9]\d*)", re.M)
+SHARED = re.compile(r"/dev/shm/|/memfd:|/dev/zero|/SYSV|\[anon_shmem")
+ALLOCATORS = {"jemalloc": re.compile(r"/libjemalloc"), "mimalloc": re.compile(r"/libmimalloc"),
+              "tcmalloc": re.compile(r"/libtcmalloc"), "glibc": re.compile(r"/libc(?:-[\d.]+)?\.so")}
+PYTHON = re.compile(r"/(?:lib)?python\d[\d.]*(?:\.so[\d.]*)?$")
+TUNES = re.compile(r"(?:MALLOC_\w+|_RJEM_MALLOC_CONF|MIMALLOC_\w+|TCMALLOC_\w+|GLIBC_TUNABLES|PYTHONMALLOC|LD_PRELOAD|"
+                   r"PYTORCH_(?:CUDA_)?ALLOC_CONF)=")
+
+
+@dataclass(frozen=True)
+class Area:
+    """A mapping of a process's memory: addresses, access as rwxp, file or label, pages in KiB by the kernel's names."""
+
+    begin: int
+    end: int
+    access: bytes
+    name: str
+    pages: Mapping[bytes, int]
+
+    @property
+    def private(self) -> int:
+        return self.pages.get(b"Anonymous", 0) + self.pages.get(b"Swap", 0)
+
+    def is_arena(self, behind: Area | None) -> bool:
+        """Whether these are arenas of glibc: with what is reserved behind them they end at a multiple of 64 MiB too."""
+        whole = -(-self.end // ARENA) * ARENA
+        reserved = self.end == whole or (behind is not None and behind.access == b"---p" and behind.begin == self.end
+                                         and behind.end >= whole)
+        return self.access == b"rw-p" and self.begin % ARENA == 0 and self.begin >> 32 != GO_HEAP and reserved
+
+    def is_stack(self, before: Area | None) -> bool:
+        guarded = before and before.access == b"---p" and before.end == self.begin
+        return bool(guarded and before and before.end - before.begin <= GUARD)
+
+
+def parse_kinds(smaps: bytes, environ: bytes = b"") -> Kinds:
+    """Kinds of memory from the text of /proc/PID/smaps and /proc/PID/environ.
+
+    Thread stacks whose guard is no mapping of its own (glibc 2.42 and later) count as large.
+    """
+    areas = [Area(int(begin, 16), int(end, 16), access, os.fsdecode(name),
+                  {key: int(kib) for key, kib in PAGES_KIB.findall(body)})
+             for begin, end, access, name, body in MAPPING.findall(smaps)]
+    names = {area.name for area in areas if area.name.startswith("/")}
+    allocator = next((one for one, library in ALLOCATORS.items() if any(map(library.search, names))), "other")
+    kib, files, arenas = dict.fromkeys(KINDS_OF_MEMORY, 0), Counter[str](), 0
+    for before, area, behind in zip([None, *areas], areas, [*areas[1:], None], strict=False):
+        kib["lazy"] += area.pages.get(b"LazyFree", 0)
+        if SHARED.match(area.name):
+            kib["shared"] += area.pages.get(b"Rss", 0) + area.pages.get(b"Swap", 0)
+        elif area.name.startswith("/"):
+            kib["copied"] += area.private
+            files[area.name] += area.pages.get(b"Rss", 0) - area.pages.get(b"Anonymous", 0)
+        elif area.name == "[heap]":
+            kib["heap"] += area.private
+        elif allocator == "glibc" and area.is_arena(behind):
+            kib["arenas"] += area.private
+            arenas += -(-(area.end - area.begin) // ARENA)
+        else:
+            kib["stacks" if area.name.startswith("[stack") or area.is_stack(before) else "large"] += area.private
+    kib["mapped"] = files.total()
+    go = any(area.begin >> 32 == GO_HEAP or area.name.startswith("[anon: Go") for area in areas)
+    tuned = (os.fsdecode(one).partition("=") for one in environ.split(b"\0") if TUNES.match(os.fsdecode(one)))
+    return Kinds(
+        **{f"{kind}_mb": round(size / 1024, 3) for kind, size in kib.items()}, arenas=arenas, allocator=allocator,
+        mapped_files={shortened(name, MOST_SHOWN): round(size / 1024, 3)
+                      for name, size in files.most_common(MOST_MAPPED) if size},
+        runtime="python" if any(map(PYTHON.search, names)) else "go" if go else "native",
+        tuned={name: shortened(value, MOST_SHOWN) for name, _, value in tuned})
+
+
+def read_kinds(pid: int) -> Kinds | None:
+    """None where it has ended, is another user's, or the kernel does not tell. 30 ms at 2 GB in 3,000 mappings.
+
+    It keeps the process from mapping memory meanwhile: only at rest.
+    """
+    try:
+        smaps, environ = (Path(f"/proc/{pid}/{name}").read_bytes() for name in ("smaps", "environ"))
+    except OSError:
+        return None
+    return parse_kinds(smaps, environ) if smaps else None
+
+
+def read_holdings(pid: int, with_kinds: bool) -> Holdings:
+    """Threads and files: about 1 us for each file. Mappings only where asked for."""
+    try:
+        threads = int(re.findall(rb"^Threads:\s*(\d+)", Path(f"/proc/{pid}/status").read_bytes(), re.M)[0])
+    except (OSError, IndexError):
+        threads = None
+    try:
+        files, sockets = len(os.listdir(f"/proc/{pid}/fd")), len(socket_inodes(pid))
+        limit = re.findall(rb"^Max open files\s+(\d+)", Path(f"/proc/{pid}/limits").read_bytes(), re.M)
+    except OSError:  # it has just ended, is another user's, or this is not Linux
+        return Holdings(threads, None, None, None, None)
+    return Holdings(threads, files, sockets, int(limit[0]) if limit else None, read_kinds(pid) if with_kinds else None)
+
+
 # ============================================================================================== the result log
 
 
@@ -3135,9 +3280,11 @@ def rounded(value: float | None, digits: int = 3) -> float | None:
 
 
 def host_facts() -> dict[str, Any]:
+    programs = os.pathsep.join((os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)))
     return {"name": socket.gethostname(), "cpus": os.cpu_count(), "tool_version": VERSION,
             "memory_mb": round(psutil.virtual_memory().total / MIB), "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.release()}"}
+            "system": f"{platform.system()} {platform.release()}",
+            "tools": [tool for tool in DIAGNOSTIC_TOOLS if shutil.which(tool, path=programs)]}
 
 
 # ============================================================================================= the growth rule
@@ -3951,6 +4098,7 @@ class StressTest:
     unused: Reading | None = None  # before the first task of all, which may load the model
     drained: bool = True  # nothing of the last batch is unfinished
     batches: int = 0
+    kinds_read: tuple[float, float] = (-math.inf, 0.0)  # when mappings were read last (monotonic), seconds it took
 
     def at_rest(self) -> Reading:
         """A settled reading of all watched processes (empty with --no-watch)."""
@@ -4083,6 +4231,17 @@ class StressTest:
                 add_worker_rss(result, memory.get("worker"))
         self.log.hold(results[-1])
 
+    def add_holdings(self, last: TaskResult, needed: bool) -> None:
+        """Add to the last line of a cycle what processes hold at rest; of their mappings where needed or cheap."""
+        began, (then, took) = time.monotonic(), self.kinds_read
+        needed = needed or took < KINDS_SHARE * (began - then)
+        for memory in last.memory.values():
+            memory.processes = [p if p.ended else dataclasses.replace(p, holdings=read_holdings(p.pid, needed))
+                                for p in memory.processes]
+        if needed:
+            self.kinds_read = began, time.monotonic() - began
+        self.log.hold(last)
+
     def _drain(self, outcomes: Sequence[Outcome]) -> None:
         """Wait for accepted tasks that were given up: what still runs would count against the next measurement."""
         left = {o.task_id for o in outcomes if o.task_id and o.processing_time is None and o.error_kind != "task_lost"}
@@ -4193,10 +4352,11 @@ def run_cycles(test: StressTest, phase: str, before: Reading, clips: Callable[[i
         test.screen.cycle(cycle, results, verdicts)
         test.screen.expect((time.monotonic() - began) * (max(s.min_cycles, cycle + 1) - cycle))
         without_success = 0 if any(r.status == "success" for r in results) else without_success + 1
-        if without_success == GIVE_UP_CYCLES:
+        given_up, decided = without_success == GIVE_UP_CYCLES, decided and cycle >= s.min_cycles
+        test.add_holdings(results[-1], needed=cycle == 1 or cycle == s.max_cycles or given_up or decided)
+        if given_up:
             test.screen.event(f"{phase} phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
-            return
-        if decided and cycle >= s.min_cycles:
+        if given_up or decided:
             return
 
 

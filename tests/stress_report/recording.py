@@ -42,6 +42,7 @@ from stress_report.legacy import (
     number_batches,
 )
 
+OPTIONAL = frozenset({"holdings", "gpu", "gpus"})  # came after schema 2: a line without them is whole all the same
 STATUSES = ("success", "failed", "timeout")
 PHASES = ("leak", "concurrency", "loaded")
 SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a measurement
@@ -502,7 +503,7 @@ def result_from_json(line: str) -> TaskResult:
 def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> Any:
     """Build a record from JSON, checking each field's type and range; fields of a later version are left out.
 
-    `whole`: it was written with every field, so that one which is not there was lost.
+    `whole`: it was written with every field that is not OPTIONAL, so that one which is not there was lost.
     """
     values = {}
     for name, hint, simple, required in fields_of(kind):
@@ -512,7 +513,7 @@ def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> 
             if kind_of_value is float and not -SANE <= value <= SANE:
                 raise BadLine("range", name=name)
             values[name] = value if kind_of_value in simple else checked(name, hint, value, whole=whole)
-        elif required or whole:
+        elif required or (whole and name not in OPTIONAL):
             raise BadLine("missing", name=name)
     return kind(**values)
 
