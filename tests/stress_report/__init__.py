@@ -9,6 +9,7 @@ ROOMS = (
     "recording",  # a recorded run from its files
     "memory",  # what the record says of memory
     "concurrency",  # what the record says of load
+    "diagnosis",  # which kind of memory grew; threads and files that rise
     "judging",  # criteria and verdict: a run and all that is derived from it
     "comparison",  # two runs
     "words",  # every word in both languages: data

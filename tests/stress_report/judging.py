@@ -23,6 +23,7 @@ from memory_leak_stress_test import (
     median,
 )
 from stress_report.concurrency import REAL_TIME, judge_ramp
+from stress_report.diagnosis import Diagnosis, diagnose
 from stress_report.findings import Criterion, Failure, Note, Ramp
 from stress_report.memory import (
     Evidence,
@@ -56,6 +57,7 @@ class Judged:
     recycled: list[Death]
     cut_short: Note | None  # why the record is not the whole run, or proves no work, so that it never passes
     usage: list[tuple[Samples, list[RoleSeries]]]
+    diagnosis: Diagnosis  # of the cycles that growth is judged by
 
 
 def judge(run: RecordedRun) -> Judged:
@@ -70,8 +72,9 @@ def judge(run: RecordedRun) -> Judged:
                 min_concurrency(run, ramp), no_worker_crash(run, crashes, recycled), rtf_under_load(run, ramp)]
     cut_short = find_cut(run, ramp)
     usage = [(samples, series_of_roles(run, samples)) for samples in run.samples]
+    diagnosis = diagnose(run, roles, "loaded" if roles is loaded else "leak")
     return Judged(run, overall(criteria, cut_short), criteria, roles, loaded, ramp, evidence, crashes, recycled,
-                  cut_short, usage)
+                  cut_short, usage, diagnosis)
 
 
 def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:

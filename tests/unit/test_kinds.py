@@ -148,30 +148,45 @@ def test_no_text_breaks_it(text: bytes) -> None:
 # ------------------------------------------------------------------------------------- processes of a known make
 
 CHILD = """
-import ctypes, mmap, sys, threading, time
+import ctypes, mmap, queue, sys, tempfile, threading, time
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
 libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-kept, ready, held = [], threading.Semaphore(0), []
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
+libc.mmap.restype = ctypes.c_void_p
+kept, ready, held, pool = [], threading.Semaphore(0), [], queue.Queue()
 
 def blocks(mb, size):
-    for _ in range(int(mb * 1048576 / size)):
-        libc.memset(libc.malloc(size), 1, size)
+    taken = [libc.malloc(size) for _ in range(int(mb * 1048576 / size))]
+    for block in taken:
+        libc.memset(block, 1, size)
+    return taken
 
-def small_in_a_thread(mb):
-    blocks(mb, 4000)
+def small_in_a_thread(verb, mb):
+    taken = blocks(mb, 4000)
+    for block in taken[:-1] if verb == "fragments" else ():  # the last one keeps the arena from giving back the others
+        libc.free(block)
     ready.release()
     time.sleep(600)
+
+def wait_in_the_pool():
+    small_in_a_thread(*pool.get())
 
 for line in sys.stdin:
     verb, number, mb = line.split()
     number, mb = int(number), float(mb)
-    if verb == "arenas":
+    if verb == "threads":  # one after another, each with an arena of its own if it may
         for _ in range(number):
-            threading.Thread(target=small_in_a_thread, args=(mb,), daemon=True).start()
-        for _ in range(number):
+            threading.Thread(target=small_in_a_thread, args=(verb, mb), daemon=True).start()
             ready.acquire()
+    elif verb == "pool":
+        for _ in range(number):
+            threading.Thread(target=wait_in_the_pool, daemon=True).start()
+    elif verb in ("arenas", "fragments"):  # the same in a thread of the pool
+        pool.put((verb, mb))
+        ready.acquire()
     elif verb == "heap":
         blocks(mb, 4000)
     elif verb == "large":
@@ -179,26 +194,48 @@ for line in sys.stdin:
     elif verb == "shared":
         kept.append(mmap.mmap(-1, int(mb * 1048576)))
         kept[-1].write(b"x" * len(kept[-1]))
+    elif verb == "map":
+        size = int(mb * 1048576)
+        with tempfile.NamedTemporaryFile(dir=".", prefix="model", delete=False) as file:
+            file.write(b"x" * size)
+            file.flush()
+            ctypes.string_at(libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_PRIVATE, file.fileno(), 0), size)
     elif verb == "files":
         held += [open("/dev/null") for _ in range(number)]
     print("done", flush=True)
 """
 
 
+@dataclasses.dataclass
+class Child:
+    """A process that takes memory, threads and files of a known kind on command."""
+
+    popen: subprocess.Popen[str]
+
+    def do(self, *orders: str) -> None:
+        assert self.popen.stdin
+        assert self.popen.stdout
+        for order in orders:
+            print(order, file=self.popen.stdin, flush=True)
+            assert self.popen.stdout.readline() == "done\n"
+
+
+@contextlib.contextmanager
+def a_child(folder: Path, **environment: str) -> Iterator[Child]:
+    with subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          cwd=folder, env=os.environ | environment) as process:
+        try:
+            yield Child(process)
+        finally:
+            process.kill()
+
+
 @contextlib.contextmanager
 def child(*orders: str, **environment: str) -> Iterator[int]:
     """The pid of a process that has carried out these orders."""
-    with subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          env=os.environ | environment) as process:
-        assert process.stdin
-        assert process.stdout
-        try:
-            for order in orders:
-                print(order, file=process.stdin, flush=True)
-                assert process.stdout.readline() == "done\n"
-            yield process.pid
-        finally:
-            process.kill()
+    with a_child(Path.cwd(), **environment) as process:
+        process.do(*orders)
+        yield process.popen.pid
 
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc/PID/smaps")
@@ -212,7 +249,7 @@ def kinds(pid: int) -> Kinds:
 
 @needs_linux
 def test_kinds_of_a_real_process_add_up_to_its_private_memory() -> None:
-    with child("arenas 3 5", "heap 1 20", "large 3 16", "shared 1 30", MALLOC_ARENA_MAX="8") as pid:
+    with child("threads 3 5", "heap 1 20", "large 3 16", "shared 1 30", MALLOC_ARENA_MAX="8") as pid:
         found, sample = kinds(pid), read_memory(psutil.Process(pid))
     assert sample
     assert sample.private == pytest.approx(
@@ -227,9 +264,9 @@ def test_kinds_of_a_real_process_add_up_to_its_private_memory() -> None:
 
 @needs_linux
 def test_threads_files_and_sockets_of_a_real_process() -> None:
-    with child("arenas 0 0") as pid:
+    with child("heap 0 0") as pid:
         before = read_holdings(pid, with_kinds=False)
-    with child("arenas 12 0.1", "files 7 0") as pid:
+    with child("threads 12 0.1", "files 7 0") as pid:
         after = read_holdings(pid, with_kinds=False)
     assert before.threads is not None
     assert before.files is not None
@@ -242,7 +279,7 @@ def test_threads_files_and_sockets_of_a_real_process() -> None:
 def test_what_may_not_be_read_is_not_known() -> None:
     """As of another user's process: threads are told to everybody, all else only to its own user and root."""
     if os.geteuid() == 0:
-        with child("arenas 0 0") as pid:
+        with child("heap 0 0") as pid:
             script = (f"import os, sys; sys.path.insert(0, {str(Path(instrument.__file__).parent)!r}); "
                       "import memory_leak_stress_test as i; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
                       f"print(i.read_holdings({pid}, True))")
