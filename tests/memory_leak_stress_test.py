@@ -59,6 +59,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 from urllib.parse import quote, urlsplit
 
@@ -71,9 +72,9 @@ if typing.TYPE_CHECKING:
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
-    "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "Busy", "Death", "LevelFacts", "Settings",
-    "SCHEMA", "CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT",
-    "median", "host_facts",
+    "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "GpuMemory", "GpuDevice", "Busy", "Death",
+    "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS", "GPU_CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION",
+    "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR", "IDENTICAL",
     "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth",
@@ -150,6 +151,29 @@ class ProcessMemory:
     holdings: Holdings | None = None  # in the last line of a cycle, of processes that lived on
 
 
+@dataclass(frozen=True)
+class GpuMemory:
+    """What a role holds on GPUs. MiB; None where the driver does not tell."""
+
+    before_mb: float | None
+    after_mb: float | None
+    peak_mb: float | None
+    whole_gpu: bool  # all that its GPU holds: whose it is is not told, and nobody else is seen there
+    busy_percent: float | None  # of its GPUs, until the last task had ended; None also where they are not its alone
+    rest_busy_percent: float | None  # from then on until the reading after
+
+
+@dataclass(frozen=True)
+class GpuDevice:
+    """A GPU, or an instance of one, at the reading after. MiB; None where the driver does not tell."""
+
+    name: str
+    total_mb: float | None
+    used_mb: float | None
+    peak_mb: float | None
+    busy_percent: float | None  # until the last task had ended
+
+
 @dataclass
 class RoleMemory:
     """One role, all its process trees together. MiB; None where it could not be read."""
@@ -163,6 +187,7 @@ class RoleMemory:
     cpu_s: float | None = None  # CPU seconds used from the release of the batch until its last task ended
     rest_cpu_percent: float | None = None  # of one core, from then on until the reading after
     drift_mb: float | None = None  # growth of private memory (else RSS) over the last SETTLE_S before the reading after
+    gpu: GpuMemory | None = None  # None: no GPU is watched, or it holds nothing there
 
 
 @dataclass(frozen=True)
@@ -244,6 +269,7 @@ class TaskResult:
     memory: dict[str, RoleMemory] = field(default_factory=dict)
     busiest_other: Busy | None = None
     deaths: list[Death] = field(default_factory=list)
+    gpus: dict[str, GpuDevice] = field(default_factory=dict)  # by number; "0:1" is instance 1 of GPU 0
     level: LevelFacts | None = None
     end: bool = False  # the last line of a run that reached its end
     settings: dict[str, Any] = field(default_factory=dict)  # on disk in the first line, and where they change
@@ -875,6 +901,10 @@ class Clips:
         self.last = recording(clip, self.used[clip.path], self.seed, self.vary_percent)
         self.used[clip.path] += 1
         return self.last
+
+    def longest(self) -> Clips:
+        """The longest of them alone."""
+        return dataclasses.replace(self, clips=(max(self.clips, key=lambda clip: clip.seconds),))
 
     def repeat(self) -> Clips | None:
         """The last upload again and again; None where all are alike anyway."""
@@ -2608,6 +2638,7 @@ class Reading:
     pids: frozenset[int]
     settled: bool = False
     drift: Mapping[str, float] = field(default_factory=dict)  # role -> MiB gained while it was seen to be at rest
+    gpu: Mapping[str, float | None] = field(default_factory=dict)  # role -> MiB on GPUs; None: not told
 
 
 @dataclass(frozen=True)
@@ -3125,6 +3156,216 @@ def read_holdings(pid: int, with_kinds: bool) -> Holdings:
     return Holdings(threads, files, sockets, int(limit[0]) if limit else None, read_kinds(pid) if with_kinds else None)
 
 
+# ======================================================================================================== GPUs
+
+GPU_CSV_COLUMNS = ("timestamp", "elapsed_seconds", "gpu", "gpu_name", "pid", "process_name", "memory_mb",
+                   "utilization_percent")
+GPU_LOOK_S = 1.0  # from one look at the GPUs to the next
+GPU_WAIT_S = 5.0  # for a look, which takes milliseconds unless the driver hangs
+
+
+@dataclass(frozen=True)
+class GpuLook:
+    """A GPU, or an instance of one, at one moment. MiB; None where the driver does not tell."""
+
+    gpu: str
+    name: str
+    total: float | None
+    used: float | None
+    busy: float | None  # percent of the last moments in which it computed anything
+    processes: Mapping[int, float | None] | None  # by pid, as the driver counts them: those of the host as a rule
+
+
+class Nvml:
+    """NVIDIA's management library, by the package nvidia-ml-py: all that this tool asks of it."""
+
+    def __init__(self) -> None:
+        """Raises CannotWatchGpus."""
+        here = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
+        try:
+            import pynvml
+        except ImportError:
+            raise CannotWatchGpus("GPU memory is not watched: pip install nvidia-ml-py" if here else "") from None
+        self._nvml = pynvml
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise CannotWatchGpus(f"GPU memory is not watched: its driver says {error}" if here else "") from None
+
+    def looks(self) -> list[GpuLook]:
+        return [self._look(gpu, handle) for gpu, handle in self._devices()]
+
+    def _devices(self) -> Iterator[tuple[str, Any]]:
+        for number in range(self._ask("DeviceGetCount") or 0):
+            handle = self._ask("DeviceGetHandleByIndex", number)
+            if not (self._ask("DeviceGetMigMode", handle) or (0,))[0]:
+                yield str(number), handle
+                continue
+            for place in range(self._ask("DeviceGetMaxMigDeviceCount", handle) or 0):
+                if instance := self._ask("DeviceGetMigDeviceHandleByIndex", handle, place):
+                    yield f"{number}:{place}", instance
+
+    def _look(self, gpu: str, handle: Any) -> GpuLook:
+        name, memory, busy = (self._ask(f"DeviceGet{what}", handle)
+                              for what in ("Name", "MemoryInfo", "UtilizationRates"))
+        computing, drawing = (self._ask(f"DeviceGet{what}RunningProcesses", handle) for what in ("Compute", "Graphics"))
+        held = None if computing is None else {
+            p.pid: None if p.usedGpuMemory is None else p.usedGpuMemory / MIB for p in [*(drawing or ()), *computing]}
+        return GpuLook(gpu, shortened(str(name or "")), memory and memory.total / MIB, memory and memory.used / MIB,
+                       busy and float(busy.gpu), held)
+
+    def _ask(self, question: str, *about: Any) -> Any:
+        """None where the driver does not tell: it does not know, we may not, the GPU or the driver itself is gone."""
+        try:
+            return getattr(self._nvml, f"nvml{question}")(*about)
+        except self._nvml.NVMLError:
+            return None
+
+
+class CannotWatchGpus(Exception):
+    """There is one, and the message says what is missing; there is none, and it is empty."""
+
+
+@dataclass(frozen=True)
+class GpuReading:
+    """All GPUs at one moment, and what each role holds there."""
+
+    at: float  # monotonic; when it was begun
+    looks: Sequence[GpuLook]
+    held: Mapping[str, float | None]
+    whole: frozenset[str]  # roles for which all that a GPU holds stands in
+    busy: Mapping[str, float]  # role -> percent, of GPUs on which nobody else is
+
+
+def attribute(at: float, looks: Sequence[GpuLook], roles: Mapping[int, str], works: str,
+              exists: Callable[[int], bool] = psutil.pid_exists) -> GpuReading:
+    """Whose memory that of the GPUs is: of `roles` by pid, else of the role that works, if nobody else is there.
+
+    The driver knows no pid namespaces as a rule: in a container it numbers processes as the host does. Then none of
+    its numbers is a process here, and all that the GPU holds is the best that can be known. It counts the driver's own
+    few hundred MB, but these do not grow.
+    """
+    held: dict[str, float | None] = {works: 0.0 if looks else None}
+    whole, busy = set(), dict[str, float]()
+    numbered = any(pid in roles for look in looks for pid in look.processes or ())  # as processes are here
+    for look in looks:
+        there = look.processes
+        ours = {pid: mb for pid, mb in (there or {}).items() if pid in roles}
+        if there is not None and not ours and (not there or numbered or any(map(exists, there))):
+            continue  # nobody uses it, or others do
+        alone = there is not None and (len(ours) == len(there) if ours else len(there) <= len(roles))
+        told = bool(ours) and None not in ours.values()
+        users = {roles[pid] for pid in ours} or {works}
+        stands_in = alone and not told and len(users) == 1
+        for role in users:
+            mb = look.used if stands_in else sum(
+                mb or 0.0 for pid, mb in ours.items() if roles[pid] == role) if told else None
+            before = held.get(role, 0.0)
+            held[role] = None if before is None or mb is None else before + mb
+        whole |= users if stands_in else set()
+        busy |= {role: max(look.busy, busy.get(role, 0.0)) for role in users if alone and look.busy is not None}
+    return GpuReading(at, looks, held, frozenset(whole), busy)
+
+
+class GpuMeter:
+    """The one thread that asks the driver of the GPUs: it may hang, and must not keep the sampler from looking."""
+
+    def __init__(self, driver: Nvml, sampler: Sampler, path: Path, folder: int | None = None) -> None:
+        self._driver, self._sampler = driver, sampler
+        self._failure: str | None = None
+        self._told = False
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._window: list[GpuReading] = []  # since the window opened
+        self._latest: GpuReading | None = None
+        self._csv = os.fdopen(create(path, folder), "w", newline="", encoding="utf-8")
+        self._thread = threading.Thread(target=self._run, name="gpus", daemon=True)
+
+    def __enter__(self) -> GpuMeter:
+        csv.writer(self._csv).writerow(GPU_CSV_COLUMNS)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(JOIN_S)
+        with contextlib.suppress(OSError):
+            self._csv.close()
+
+    def _run(self) -> None:
+        plan = TickPlan(time.monotonic(), GPU_LOOK_S)
+        try:
+            for tick in schedule(plan, self._stop):
+                if tick.rows:
+                    self._look(tick.at - plan.start)
+        except Exception as error:  # nothing may pass for a measurement that is none
+            with self._changed:
+                self._failure = f"GPU memory is not measured from here on ({type(error).__name__}: {error})"
+                self._latest = None
+                self._changed.notify_all()
+
+    def _look(self, elapsed: float) -> None:
+        began, stamp = time.monotonic(), datetime.now().isoformat(timespec="milliseconds")
+        watched = {view.pid: view for view in self._sampler.watched()}
+        looks = self._driver.looks()
+        reading = attribute(began, looks, {pid: view.role for pid, view in watched.items()}, self._sampler.works)
+        with self._changed:
+            self._latest = reading
+            self._window.append(reading)
+            self._changed.notify_all()
+        rows = csv.writer(self._csv)
+        for look in looks:
+            about = (stamp, round(elapsed, 3), look.gpu, cell(look.name))
+            rows.writerow((*about, "", "", rounded(look.used, 1), look.busy))
+            for pid, mb in (look.processes or {}).items():
+                if pid in watched:
+                    rows.writerow((*about, pid, cell(watched[pid].name), rounded(mb, 1), ""))
+        self._csv.flush()
+
+    def open_window(self) -> None:
+        with self._changed:
+            self._window = self._window[-1:]
+
+    def at_rest(self) -> GpuReading | None:
+        """A look begun from now on; None where the driver hangs or is asked no more."""
+        now = time.monotonic()
+        with self._changed:
+            fresh = self._changed.wait_for(
+                lambda: self._failure or (self._latest and self._latest.at >= now), GPU_WAIT_S)
+            return self._latest if fresh else None
+
+    def trouble(self) -> str | None:
+        """Why GPU memory is recorded no more, if not said before."""
+        told, self._told = self._told, self._failure is not None
+        return None if told else self._failure
+
+    def observed(self, before: Reading, after: Reading, cpu: Sequence[CpuUsage]) -> tuple[
+            dict[str, GpuMemory], dict[str, GpuDevice]]:
+        """What each role that ever held memory on a GPU did, and each GPU, since the window opened."""
+        with self._changed:
+            window, latest = list(self._window), self._latest
+        begin, end = cpu[0].at, cpu[1].at
+        ran, rested = [r for r in window if begin <= r.at <= end], [r for r in window if r.at > end]
+        roles = {}
+        for role in {role for reading in window for role, mb in reading.held.items() if mb != 0.0}:
+            known = [mb for r in window if (mb := r.held.get(role)) is not None]
+            busy, idle = (mean([r.busy[role] for r in part if role in r.busy]) for part in (ran, rested))
+            roles[role] = GpuMemory(rounded(before.gpu.get(role)), rounded(after.gpu.get(role)), rounded(max(
+                known, default=None)), any(role in r.whole for r in window), rounded(busy, 1), rounded(idle, 1))
+        gpus = {}
+        for look in latest.looks if latest else ():
+            own = [(r.at, x) for r in window for x in r.looks if x.gpu == look.gpu]
+            peak = max((x.used for _, x in own if x.used is not None), default=None)
+            busy = mean([x.busy for at, x in own if begin <= at <= end and x.busy is not None])
+            gpus[look.gpu] = GpuDevice(look.name, rounded(look.total, 1), rounded(look.used, 1), rounded(peak, 1),
+                                       rounded(busy, 1))
+        return roles, gpus
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return statistics.mean(values) if values else None
+
+
 # ============================================================================================== the result log
 
 
@@ -3247,8 +3488,8 @@ class ResultLog:
                             f"kept; make room (see: df -h {self.path.parent}) and run it again")
 
 
-def role_memory(before: Reading, after: Reading, seen: Observed,
-                cpu: Sequence[CpuUsage] = ()) -> dict[str, RoleMemory]:
+def role_memory(before: Reading, after: Reading, seen: Observed, cpu: Sequence[CpuUsage] = (),
+                gpu: Mapping[str, GpuMemory] = MappingProxyType({})) -> dict[str, RoleMemory]:
     """The record's memory of every role that was watched at either reading or in between.
 
     `cpu`: looks at the release of the batch, at the end of its last task, and at the reading after.
@@ -3256,7 +3497,7 @@ def role_memory(before: Reading, after: Reading, seen: Observed,
     return {role: RoleMemory(
         rounded(before.rss.get(role)), rounded(after.rss.get(role)), rounded(before.private.get(role)),
         rounded(after.private.get(role)), rounded(seen.peaks.get(role)), list(seen.processes.get(role, ())),
-        *cpu_use(role, cpu), rounded(after.drift.get(role)))
+        *cpu_use(role, cpu), rounded(after.drift.get(role)), gpu.get(role))
         for role in ROLES if role in before.rss or role in after.rss or role in seen.peaks}
 
 
@@ -3313,6 +3554,7 @@ EVERY_LOOK = 60  # a long run is looked at after each cycle up to this one, then
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
 HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
 WORK_FACTOR = 3  # a role that works uses so many times what it uses at rest (an idle worker: 0.1-0.2 % of a core)
+GPU_WORK = 0.01  # of the time of all tasks: the driver tells whole percents
 ROLE_CPU_S = 0.05  # ... and at least this over all tasks: an API takes 2-40 ms for each
 TELLING_CPU_S = 0.05  # five of the kernel's clock ticks: a clip that takes less of them cannot show it task by task
 WORK_SHARE = 0.9  # of the others: where a second worker is not watched, half of them do not show it
@@ -3730,6 +3972,8 @@ def judge_leak(
 ) -> dict[str, RoleVerdict]:
     """Verdict of every watched role, and of the one that works in any case, from the results of a phase of cycles.
 
+    What a role holds on GPUs is a series of its own, as "worker GPU".
+
     `sampler_gap_s`: the longest time between two samples, where more is known of it than is in the results. Like theirs
     it counts without the warm-up round, which is not judged.
     """
@@ -3737,7 +3981,10 @@ def judge_leak(
     judge = Judge(tolerance_mb, min_cycles, workers_in_turn(of_phase))
     watched = {working_role(of_phase)}.union(*(result.memory for result in of_phase))
     gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in of_phase if result.cycle)])
-    return {role: judge_role(role, of_phase, judge, gap_s) for role in ROLES if role in watched}
+    verdicts = {role: judge_role(role, of_phase, judge, gap_s) for role in ROLES if role in watched}
+    on_gpu = {role for result in of_phase for role, memory in result.memory.items()
+              if memory.gpu and memory.gpu.peak_mb is not None}  # else nothing of it was ever told
+    return verdicts | {f"{role} GPU": judge_gpu(role, of_phase, judge, gap_s) for role in ROLES if role in on_gpu}
 
 
 def working_role(results: Sequence[TaskResult]) -> str:
@@ -3771,6 +4018,17 @@ def judge_role(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: fl
     growth = withhold(growth, breaks, gap_s, count_unsettled(results, judged))
     growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
     return RoleVerdict(role, growth, [(each.cycle, each.readings[-1]) for each in judged], breaks, horses)
+
+
+def judge_gpu(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: float) -> RoleVerdict:
+    """Judge what a role holds on GPUs as any other series; a process that ends takes its memory there along."""
+    measure, around = readings_of(f"{role} GPU", results)
+    series, breaks = cut_into_series(role, results, [after for _, after in around])
+    judged = [(judge.cycles(cycles), cycles) for cycles in series]
+    growth, cycles = next((each for each in judged if each[0].verdict == "LEAK"), judged[-1])
+    growth = withhold(growth, breaks, gap_s, count_unsettled(results, cycles))
+    growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
+    return RoleVerdict(f"{role} GPU", growth, [(each.cycle, each.readings[-1]) for each in cycles], breaks, [])
 
 
 def decide(role: str, results: Sequence[TaskResult], series: Sequence[list[CycleReadings]],
@@ -3858,7 +4116,7 @@ def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | N
     worked = sum(use.cpu_s > WORK_FACTOR * at_rest * use.seconds or has_forked(use.last) for use in telling)
     cpu_s, seconds = sum(use.cpu_s for use in uses), sum(use.seconds for use in uses)
     in_all = (cpu_s >= ROLE_CPU_S and cpu_s > WORK_FACTOR * at_rest * seconds) or any(has_forked(u.last) for u in uses)
-    if in_all and worked >= WORK_SHARE * len(telling):
+    if (in_all and worked >= WORK_SHARE * len(telling)) or used_gpu(role, [use.last for use in uses]):
         return None
     others = Counter[tuple[int, str]]()
     for other in (use.last.busiest_other for use in uses):
@@ -3866,6 +4124,17 @@ def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | N
             others[other.pid, other.name] += round(1000 * other.cpu_s)
     pid, name = others.most_common(1)[0][0] if others else (None, None)
     return {"tasks": len(telling) or len(uses), "worked": worked, "pid": pid, "name": name}
+
+
+def used_gpu(role: str, batches: Sequence[TaskResult]) -> bool:
+    """Whether GPUs on which nobody else is were much busier while tasks ran than at rest: that is work, too.
+
+    An engine may use as much CPU while it waits for tasks as while it works on them.
+    """
+    uses = [(gpu.busy_percent / 100, gpu.rest_busy_percent / 100, r.processing_time or 0.0) for r in batches
+            if (gpu := r.memory[role].gpu) and gpu.busy_percent is not None and gpu.rest_busy_percent is not None]
+    busy, at_rest = (sum(use[place] * use[2] for use in uses) for place in (0, 1))
+    return len(uses) >= WINDOW and busy >= GPU_WORK * sum(use[2] for use in uses) and busy > WORK_FACTOR * at_rest
 
 
 @dataclass(frozen=True)
@@ -3886,8 +4155,15 @@ def has_forked(result: TaskResult) -> bool:
 def readings_of(
     role: str, results: Sequence[TaskResult]
 ) -> tuple[str, list[tuple[float | None, float | None]]]:
-    """A role's readings before and after each task, MB: private memory where any is known ("private"), else RSS."""
-    memories = [result.memory.get(role) for result in results]
+    """A role's readings before and after each task, MB: private memory where any is known ("private"), else RSS.
+
+    Of "worker GPU" memory on GPUs ("gpu"), or all that a GPU holds where it stands in ("whole_gpu").
+    """
+    memories = [result.memory.get(role.removesuffix(" GPU")) for result in results]
+    if role.endswith(" GPU"):
+        on_gpus = [memory.gpu if memory else None for memory in memories]
+        measure = "whole_gpu" if any(gpu and gpu.whole_gpu for gpu in on_gpus) else "gpu"
+        return measure, [(gpu.before_mb, gpu.after_mb) if gpu else (None, None) for gpu in on_gpus]
     if any(memory and memory.private_after_mb is not None for memory in memories):  # never both in one series
         return "private", [(m.private_before_mb, m.private_after_mb) if m else (None, None) for m in memories]
     return "rss", [(m.before_mb, m.after_mb) if m else (None, None) for m in memories]
@@ -4098,6 +4374,7 @@ class StressTest:
     unused: Reading | None = None  # before the first task of all, which may load the model
     drained: bool = True  # nothing of the last batch is unfinished
     batches: int = 0
+    gpus: GpuMeter | None = None  # None: there is none, or it is not watched
     kinds_read: tuple[float, float] = (-math.inf, 0.0)  # when mappings were read last (monotonic), seconds it took
 
     def at_rest(self) -> Reading:
@@ -4106,8 +4383,9 @@ class StressTest:
             return Reading(time.monotonic(), {}, {}, frozenset())
         self.screen.status(doing="waiting for memory to settle")
         reading = self.sampler.at_rest(self.settings.settle_timeout, self.aborted)
+        gpu = self.gpus.at_rest() if self.gpus else None
         self.screen.trouble()
-        return reading
+        return dataclasses.replace(reading, gpu=gpu.held) if gpu else reading
 
     def given_up(self, last_progress: float) -> TaskError | None:
         """Why waiting for a task is pointless: no worker is left, or all have been idle for the stall time-out."""
@@ -4136,6 +4414,8 @@ class StressTest:
                       self.given_up, self.aborted)
         if self.sampler:
             self.sampler.open_window()
+        if self.gpus:
+            self.gpus.open_window()
         cpu = [self.sampler.cpu_usage()] if self.sampler else []
         meter = ClientMeter()
         tasks.start()
@@ -4217,8 +4497,9 @@ class StressTest:
         for result in results:
             result.level = level
         if self.sampler:
-            seen = self.sampler.observed()
-            memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_usage()])
+            seen, cpu = self.sampler.observed(), [*cpu, self.sampler.cpu_usage()]
+            of_roles, gpus = self.gpus.observed(before, after, cpu) if self.gpus else ({}, {})
+            memory = role_memory(before, after, seen, cpu, of_roles)
             if level:
                 level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
@@ -4226,7 +4507,7 @@ class StressTest:
                       for e in seen.endings]
             for result in results:
                 result.settled, result.sample_gap_s = after.settled, rounded(seen.longest_gap)
-                result.memory, result.deaths = memory, deaths
+                result.memory, result.deaths, result.gpus = memory, deaths, gpus
                 result.busiest_other = busiest_other(cpu[0], cpu[1])
                 add_worker_rss(result, memory.get("worker"))
         self.log.hold(results[-1])
@@ -4312,9 +4593,11 @@ def leak_phase(test: StressTest) -> None:
     workers = count_workers(test)
     test.screen.phase("leak", f"{size} x {short.path.name} and {long.path.name} per cycle", test.settings)
     before = test.at_rest()
-    results, before = warm_up(test, test.unused or before, (short, long), min(max(size, workers), MOST_WARM_UP),
+    # What a GPU's allocator keeps is the mark of the longest clip, by as many tasks as will be released together.
+    first = [clips.longest() if test.gpus else clips for clips in (short, long)]
+    results, before = warm_up(test, test.unused or before, first, min(max(size, workers), MOST_WARM_UP),
                               MORE_WARM_UPS, Place("leak", cycle=0))
-    again = short.repeat()
+    again = first[0].repeat()
     if again and any(result.status == "success" for result in results) and not test.aborted.is_set():
         # Much faster than the distinct ones of the cycles: the service caches by content.
         _, before = test.batch(again, 1, before, Place("leak", cycle=0))
@@ -4724,8 +5007,8 @@ def loaded_size(test: StressTest, progress: RampProgress) -> int | None:
 class Screen:
     """What a person sees: one line with its time per event, and on a terminal a live line where rich is installed."""
 
-    def __init__(self, quiet: bool, sampler: Sampler | None) -> None:
-        self.quiet, self.sampler = quiet, sampler
+    def __init__(self, quiet: bool, sampler: Sampler | None, gpus: GpuMeter | None = None) -> None:
+        self.quiet, self.sampler, self.gpus = quiet, sampler, gpus
         self.began = time.monotonic()
         self.where = self.doing = self.done = ""
         self.end: float | None = None  # expected, on the monotonic clock
@@ -4754,8 +5037,9 @@ class Screen:
 
     def trouble(self) -> None:
         """Say once, and when it happens, that memory or the CSV is recorded no more."""
-        if self.sampler and (trouble := self.sampler.trouble()):
-            self.event(f"WARNING {trouble}")
+        for source in (self.sampler, self.gpus):
+            if source and (trouble := source.trouble()):
+                self.event(f"WARNING {trouble}")
 
     def status(self, *, where: str | None = None, doing: str | None = None, done: str = "") -> None:
         """What is going on now, for the live line."""
@@ -4867,6 +5151,11 @@ def run_test(s: Settings) -> int:
     warnings = [check_api(client), too_few_cycles(s), not_varied(s, clips)] if loads else []
     table = None if s.no_watch else find_processes(s)
     unused = table.reading() if table else None
+    driver, no_gpu = gpu_driver() if table else (None, "")
+    warnings.append(no_gpu and f"WARNING {no_gpu}")
+    if driver and table and unused:
+        look = look_at_gpus(driver, table, s)
+        unused, warnings = dataclasses.replace(unused, gpu=look.held), [*warnings, *gpus_shown(look)]
     folder = open_folder(s.results_dir)
     if loads:
         if not s.quiet:
@@ -4876,12 +5165,15 @@ def run_test(s: Settings) -> int:
     aborted = client.aborted
     end_with_signals(aborted)
     sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table), folder) if table else None
+    gpus = GpuMeter(driver, sampler, gpu_file(resources), folder) if driver and sampler else None
     cut_short = False
-    with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
+    nothing = contextlib.nullcontext()
+    with sampler or nothing, gpus or nothing, Screen(s.quiet, sampler, gpus) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
             log = ResultLog(jsonl, folder)
-            test = StressTest(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), unused)
+            test = StressTest(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), unused,
+                              gpus=gpus)
             try:
                 run_phases(test)
             except EndsEarly as error:
@@ -4904,6 +5196,37 @@ def run_test(s: Settings) -> int:
     if aborted.is_set():
         return EXIT_INTERRUPTED
     return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
+
+
+def gpu_driver() -> tuple[Nvml | None, str]:
+    """The driver of this machine's GPUs; or why there are some and they are not watched."""
+    try:
+        return Nvml(), ""
+    except CannotWatchGpus as why:
+        return None, str(why)
+
+
+def look_at_gpus(driver: Nvml, table: ProcessTable, s: Settings) -> GpuReading:
+    roles = {pid: watched.role for pid, watched in table.alive.items()}
+    return attribute(time.monotonic(), driver.looks(), roles, role_that_works(s.api, table))
+
+
+def gpu_file(resources: Path) -> Path:
+    return resources.with_name(resources.name.replace("system_resources", "gpu", 1))
+
+
+def gpus_shown(reading: GpuReading) -> Iterator[str]:
+    """What is seen of each GPU, so that a person can tell whether it is right."""
+    for look in reading.looks:
+        memory = "memory not told" if look.used is None else f"{look.used:,.0f} of {look.total or 0:,.0f} MB used"
+        there = "processes not told" if look.processes is None else ", ".join(
+            f"process {pid} {'memory not told' if mb is None else f'{mb:,.0f} MB'}"
+            for pid, mb in look.processes.items()) or "no process"
+        yield f"GPU {look.gpu} ({look.name or 'name not told'}): {memory}; {there}"
+    for role, mb in reading.held.items():
+        if mb != 0.0:
+            yield f"the {role} on GPUs: " + ("not known" if mb is None else f"{mb:,.0f} MB" + (
+                ", all that the GPU holds: the driver does not tell whose it is" if role in reading.whole else ""))
 
 
 def end_with_signals(aborted: threading.Event) -> None:
@@ -5195,6 +5518,11 @@ def list_processes(s: Settings) -> int:
             say(f"  {choice.role:<8}{pid:>8}  {shown_in_full(choice.line)}: {reason(choice)}")
     for warning in warnings_of(table):
         say(warning)
+    driver, no_gpu = gpu_driver()
+    if driver:
+        for line in gpus_shown(look_at_gpus(driver, table, s)):
+            say(line)
+    say(no_gpu or ("" if driver else "GPU: none seen"))
     needed = {must_be_found(s)} if s.phase != "monitor" else set(ROLES)
     if needed & {w.role for w in table.alive.values()}:
         return EXIT_PASS

@@ -21,6 +21,7 @@ MANY_THREADS = 4  # glibc gives each thread that allocates an arena of its own, 
 GOES_ON = 1 / 3  # of the growth of mapped files in the second half of the cycles: not first use
 SAME_SHARE = 0.7  # a rate of growth that is so much of the one before is the same
 ARENA_TEST = "MALLOC_ARENA_MAX=2 MALLOC_TRIM_THRESHOLD_=131072"
+FEW_ARENAS = 4  # with no more than these there is little to fragment
 
 
 @dataclass(frozen=True)
@@ -107,21 +108,25 @@ def diagnose(run: RecordedRun, roles: Mapping[str, RoleFindings], phase: str) ->
     """What grew over the cycles of a phase; empty where the record holds nothing of it."""
     last_lines = {r.cycle: r for r in run.phase(phase) if r.cycle}
     kept = [each for role in ROLES for each in kept_by(role, list(last_lines.values()))]
-    if not kept:
-        return Diagnosis()
-    tasks = max(1, round(sum(bool(r.cycle) for r in run.phase(phase)) / len(last_lines)))
+    tasks = max(1, round(sum(bool(r.cycle) for r in run.phase(phase)) / max(1, len(last_lines))))
     rising = [found for role in ROLES for what in COUNTS
               if (found := rise(what, [each for each in kept if each.role == role], tasks))]
     grown = {role: most for role in ROLES if (most := grew_most([k for k in kept if k.role == role], roles.get(role)))}
     files = [note for each in grown.values() if (note := mapped(each, run.setting("tolerance_mb")))]
-    spans = [each.kinds for each in kept if len(each.kinds) > 1]
-    tools = run.results[0].host.get("tools")
+    tools = run.results[0].host.get("tools") if run.results else None
     known = [tool for tool in DIAGNOSTIC_TOOLS if tool in tools] if isinstance(tools, list) else None
-    steps = next_steps(grown, roles, rising, kept, known)
+    spans = [each.kinds for each in kept if len(each.kinds) > 1]
     hidden = {each.role for each in kept if all(held.files is None for held in each.held)}
     cycles = (min(kinds[0][0] for kinds in spans), max(kinds[-1][0] for kinds in spans)) if spans else (0, 0)
-    return Diagnosis(grown, rising, [*leaking_kinds(grown, roles), *files], steps, bool(spans),
+    steps = next_steps(grown, roles, rising, kept, known)
+    return Diagnosis(grown, rising, [*leaking_kinds(grown, roles), *files, *gpu_unknown(run)], steps, bool(spans),
                      sorted(hidden, key=ROLES.index), cycles)
+
+
+def gpu_unknown(run: RecordedRun) -> list[Note]:
+    """That a GPU is used, and never told by whom."""
+    told = [memory.gpu.peak_mb for r in run.results for memory in r.memory.values() if memory.gpu]
+    return [Note("gpu_unknown")] if told and not any(mb is not None for mb in told) else []
 
 
 def kept_by(role: str, last_lines: Sequence[TaskResult]) -> list[Kept]:
@@ -202,6 +207,9 @@ def conclude(each: Kept) -> Note:
     if changes["lazy"] >= MOST_OF * total:
         return Note("grew_lazy", facts)
     if small >= MOST_OF * total and last.allocator == "glibc":
+        most = last.tuned.get("MALLOC_ARENA_MAX", "")
+        if most.isdecimal() and int(most) <= FEW_ARENAS:
+            return Note("grew_tuned", facts | {"test": tuple(f"{name}={value}" for name, value in last.tuned.items())})
         many = threads >= MANY_THREADS and grown.get("arenas", 0.0) >= MOST_OF * small
         return Note("grew_arenas" if many else "grew_heap", facts)
     if kind == "large" and last.runtime == "go":
@@ -226,7 +234,7 @@ def mapped(each: Kept, tolerance_mb: float) -> Note | None:
     if len(sizes) > 2 and sizes[-1] - sizes[len(sizes) // 2] < GOES_ON * gained:
         return None
     return Note("grew_mapped", {"role": each.role, "pid": each.pid, "rate": gained / each.span,
-                                "names": tuple(files_grown(each.kinds[0][1], each.kinds[-1][1])) or "–"})
+                                "names": tuple(files_grown(each.kinds[0][1], each.kinds[-1][1])) or Note("many_files")})
 
 
 def files_grown(first: Kinds, last: Kinds) -> list[str]:
@@ -245,6 +253,8 @@ STEPS: Mapping[str, Sequence[tuple[str, str, str | None]]] = {
                ("step_stats", "gdb -p {pid} -batch -ex 'call (void)malloc_stats()'", "gdb")),
     "go": (("step_pprof", "go tool pprof http://ADDRESS/debug/pprof/heap", "go"),),
     "jemalloc": (("step_jeprof", "MALLOC_CONF=prof:true,lg_prof_interval:30", "jeprof"),),
+    "gpu": (("step_gpu_cache", "torch.cuda.empty_cache()", None),
+            ("step_gpu_fragments", "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True", None)),
     "threads": (("step_threads", "py-spy dump --native --pid {pid}", "py-spy"),),
     "native threads": (("step_threads", "gdb -p {pid} -batch -ex 'thread apply all bt 8'", "gdb"),),
     "files": (("step_files", "ls -l /proc/{pid}/fd", None),),
@@ -263,6 +273,7 @@ def next_steps(grown: Mapping[str, Kept], roles: Mapping[str, RoleFindings], ris
         wanted += [(name, each.pid) for name, fits in (
             ("arenas", small), ("redis", leaking == "redis"), (last.runtime, leaking != "redis"),
             ("jemalloc", last.allocator == "jemalloc" and leaking != "redis")) if fits]
+    wanted += [("gpu", 0)] if any(r.endswith(" GPU") and v.growth.verdict == "LEAK" for r, v in roles.items()) else []
     wanted += [("files" if each.what == "files" else "threads" if runtime.get(each.pid) == "python"
                 else "native threads", each.pid) for each in rising]
     steps = itertools.chain.from_iterable([(pid, step) for step in STEPS[name]] for name, pid in wanted)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
-from memory_leak_stress_test import ROLES, Settings, TaskResult, median
+from memory_leak_stress_test import ROLES, GpuDevice, Settings, TaskResult, median
 from stress_report.comparison import Change, compare, host_memory
 from stress_report.concurrency import COARSE, KNEE_LEVELS, REAL_TIME, failure_kinds
 from stress_report.diagnosis import COUNTS, PRIVATE, SHOWN_MB, Kept, of_kind
@@ -240,6 +240,7 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
         said = [text for v in roles.values() for text in role_lines(v, say)]
         unwatched = [role for role in ROLES if role not in roles and (role != "redis" or judged.run.schema > 1)]
         said += [say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []
+        said += [say("gpu_limits")] if any(role.endswith(" GPU") for role in roles) else []
         lines += bullets([*said, *upload_lines(judged.run, say)])
         private = any(m.private_after_mb is not None for r in judged.run.results for m in r.memory.values())
         measured = any(v.growth.verdict != "NOT MEASURED" for v in roles.values())
@@ -461,7 +462,8 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
     run = judged.run
     if not run.samples:
         because = ("csv_missing", "not_watched", "csv_empty", "csv_other_run")
-        return sentences([say("no_resources", why=[note for note in run.notes if note.key in because])])
+        why = sentences([say("no_resources", why=[note for note in run.notes if note.key in because])])
+        return why + gpu_table(run, say)
     lines = []
     for samples, usage in judged.usage:
         rows = [(use.role, trio(use.cpu), trio(use.rss), str(len(use.processes)), f"{len(use.at):,}") for use in usage]
@@ -471,7 +473,24 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
         facts = {"samples": len(samples.elapsed), "interval": num(interval or None, 2), "count": len(holes),
                  "limit": hole_from(interval), "longest": max((seconds for _, seconds in holes), default=0.0)}
         lines += sentences([say("gaps_some" if holes else "gaps_none", file=samples.path.name, **facts)])
-    return lines
+    return lines + gpu_table(run, say)
+
+
+def gpu_table(run: RecordedRun, say: Words) -> list[str]:
+    """Each GPU: memory in use at rest after the first and the last batch, its peak, how busy it was at most."""
+    seen: dict[str, list[GpuDevice]] = {}
+    for result in run.results:
+        for gpu, device in result.gpus.items():
+            seen.setdefault(gpu, []).append(device)
+    rows = [(gpu, them[-1].name, num(them[-1].total_mb), num(them[0].used_mb), num(them[-1].used_mb),
+             num(highest(d.peak_mb for d in them)), num(highest(d.busy_percent for d in them), 0))
+            for gpu, them in seen.items()]
+    return table(columns(say, "gpu", "gpu_name", "total", "used_first", "used_last", "gpu_peak", "busy"), rows,
+                 2) if rows else []
+
+
+def highest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def trio(values: Sequence[float]) -> str:

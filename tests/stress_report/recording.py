@@ -49,7 +49,7 @@ SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a meas
 CYCLES = ("leak", "loaded")  # phases that count cycles
 # What is known of a batch only when memory is at rest after it.
 OF_A_BATCH = ("worker_rss_after_mb", "worker_rss_delta_mb", "worker_rss_peak_mb", "settled", "sample_gap_s", "memory",
-              "busiest_other", "deaths", "level")
+              "busiest_other", "deaths", "gpus", "level")
 WORKER_SIZES = ("worker_rss_before_mb", "worker_rss_after_mb", "worker_rss_peak_mb")
 ROLE_SIZES = ("before_mb", "after_mb", "peak_mb", "private_before_mb", "private_after_mb")
 MOST_TASKS = 100_000  # concurrent tasks, cycles, runs of a level: beyond is a broken line

@@ -119,12 +119,14 @@ class Words:
         return plain(str(value)) if isinstance(value, (str, Path)) else value
 
 
+SUFFIXES = ("rss", "gpu", "whole_gpu")  # measures that need a word; the others are private memory
 AFTERWARDS = (("kept", "said_at"), ("revoked", "revoked"))  # what later readings did to a verdict, by its fact
 
 
 def reason(growth: GrowthVerdict, say: Words) -> str:
     """Why a verdict is what it is."""
-    suffix = say("rss_suffix") if growth.facts.get("measure") == "rss" and growth.verdict != "NOT MEASURED" else ""
+    measure = growth.facts.get("measure")
+    suffix = say(f"{measure}_suffix") if measure in SUFFIXES and growth.verdict != "NOT MEASURED" else ""
     key = "no_work_other" if growth.reason == "no_work" and growth.facts.get("pid") else growth.reason
     later = "".join(say(f"afterwards_{name}", **growth.facts) for name, fact in AFTERWARDS if fact in growth.facts)
     return say(f"reason_{key}", **growth.facts) + later + suffix
@@ -418,6 +420,7 @@ def ramp_left_doubt(judged: Judged) -> bool:
 ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (lambda judged: not judged.run.results, "next_results"),
     (leaks_in("backend"), "next_leak_go"),
+    (lambda judged: (found := first_leaking(judged)) is not None and found.role.endswith(" GPU"), "next_leak_gpu"),
     (lambda judged: first_leaking(judged) is not None, "next_leak"),
     (lambda judged: judged.run.legacy, "next_old"),
     (failed("no_worker_crash"), "next_crash"),

@@ -300,6 +300,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "the run and compare with --baseline.",
         "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是分配器堆里的小块内存：可能是原生代码没有释放"
         "，也可能是内存碎片。可用 {test} 启动服务后重跑，并用 --baseline 对比来确认。"),
+    "grew_tuned": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are small blocks on the "
+        "allocator's heap though it runs with {test}: fragmentation is unlikely, native code keeps them.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是分配器堆里的小块内存；它已设置 {test}，不大可"
+        "能是内存碎片，而是原生代码没有释放。"),
     "grew_large": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are large blocks of memory: "
         "arrays, tensors or audio are kept.",
         "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是大块内存：数组、张量或音频没有释放。"),
@@ -339,6 +343,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "grew_mapped": ("Mapped files of the {role} grew by {rate:,.1f} MB per cycle ({names}), and RSS with them; the "
         "kernel can take such pages back, so they are not judged.",
         "{role} 的映射文件每轮增长 {rate:,.1f} MB（{names}），RSS 随之上升；内核可以收回这些页，因此不作判定。"),
+    "gpu_unknown": ("GPU memory was not judged: the driver does not tell whose it is, or others use the GPU too.",
+        "没有判定 GPU 显存：驱动没有说明其归属，或者还有其他程序在用该 GPU。"),
+    "next_leak_gpu": ("Next: find what the {role} keeps after a task (torch.cuda.memory_summary() in the task, around "
+        "{clip}), then repeat this test and compare with --baseline {file}.",
+        "下一步：检查 {role} 在任务结束后没有释放的显存（围绕 {clip} 在任务里调用 torch.cuda.memory_summary()），修改后"
+        "重跑，并用 --baseline {file} 对比。"),
+    "many_files": ("many files, none of them large", "许多文件，没有特别大的"),
     "next_rising": ("Next: find what leaves {kept} behind in the {rising} (the report's commands show them), then "
         "repeat this test.",
         "下一步：查明 {rising} 中是什么遗留了{kept}（报告里的命令可以列出它们），然后重跑。"),
@@ -447,12 +458,25 @@ WORDS: dict[str, tuple[str, str]] = {
         "用此变量启动服务，然后运行：jeprof PROGRAM jeprof.*.heap"),
     "step_threads": ("what the threads are doing", "各线程在做什么"),
     "step_files": ("which files and connections are open", "打开了哪些文件和连接"),
+    "step_gpu_cache": ("whether it is the GPU allocator's cache: call it in the service after each task, repeat, "
+        "compare with --baseline",
+        "是否是 GPU 分配器的缓存：在服务里每个任务之后调用，重跑后用 --baseline 对比"),
+    "step_gpu_fragments": ("whether it is fragmentation on the GPU: start the service with this, repeat, compare with "
+        "--baseline",
+        "是否是显存碎片：用此变量启动服务，重跑后用 --baseline 对比"),
     "step_redis": ("which keys are large", "哪些键占用大"),
     "tool_there": ("{tool} is installed", "已安装 {tool}"),
     "tool_missing": ("{tool} is not installed", "未安装 {tool}"),
     "col_kind_of": ("kind", "种类"),
     "col_after_cycle": ("after cycle {cycle}, MB", "第 {cycle} 轮之后，MB"),
     "col_per_cycle": ("per cycle", "每轮"),
+    "col_gpu": ("GPU", "显卡编号"),
+    "col_gpu_name": ("name", "型号"),
+    "col_total": ("memory MB", "显存 MB"),
+    "col_used_first": ("used at first MB", "开始时已用 MB"),
+    "col_used_last": ("used at last MB", "结束时已用 MB"),
+    "col_gpu_peak": ("peak MB", "峰值 MB"),
+    "col_busy": ("busy at most, %", "最大利用率 %"),
     "col_step": ("what it shows", "用途"),
     "col_command": ("command", "命令"),
     "col_tool": ("on this machine", "本机"),
@@ -549,6 +573,13 @@ WORDS: dict[str, tuple[str, str]] = {
         "增长按稳定后的 RSS 判定：没有私有内存的记录。"),
     "role_line": ("{role}: {verdict}: {reason}.", "{role}：{verdict}。{reason}。"),
     "rss_suffix": (" (RSS, not private memory)", "（按 RSS，而非私有内存）"),
+    "gpu_suffix": (" (GPU memory)", "（GPU 显存）"),
+    "whole_gpu_suffix": (" (all memory in use on the GPU: the driver does not tell whose it is)",
+        "（GPU 上已用的全部显存：驱动没有说明归属）"),
+    "gpu_limits": ("GPU memory counts in whole blocks of its allocator, which keeps the most that was ever needed: one "
+        "jump is normal, and a leak is not seen as long as it fits into what that allocator holds free.",
+        "GPU 显存按其分配器的整块计；分配器会保留曾经用过的最大量，因此出现一次跳增属正常，而泄漏在仍容得进其空闲部分"
+        "时看不出来。"),
     "first_use_leak": ("The first tasks added {mb:,.1f} MB to the {role}: first use (model and caches), and what "
         "leaked by then.",
         "首次使用（第 0 轮）使 {role} 内存增加 {mb:,.1f} MB：包括首次使用的开销（模型与缓存）和这期间已泄漏的部分。"),

@@ -84,6 +84,7 @@ GROWN = [
     pytest.param({"arenas_mb": 50.0, "arenas": 1, "heap_mb": 8.0, "threads": 12}, "grew_arenas", id="many threads"),
     pytest.param({"arenas_mb": 50.0, "threads": 2}, "grew_heap", id="few threads"),
     pytest.param({"heap_mb": 55.0, "threads": 12}, "grew_heap", id="the main heap"),
+    pytest.param({"heap_mb": 55.0, "base": TUNED}, "grew_tuned", id="few arenas already"),
     pytest.param({"large_mb": 60.0}, "grew_large_python", id="large in Python"),
     pytest.param({"large_mb": 60.0, "base": NATIVE}, "grew_large", id="large in C"),
     pytest.param({"large_mb": 60.0, "base": GO}, "grew_go", id="large in Go"),
@@ -170,6 +171,7 @@ def some_of_everything(folder: Path) -> Iterator[Judged]:
     for holds in (grown, maps, lambda c: grown(c, threads=30 * c, files=30 * c), lambda c: grown(
             c, files=30 * c, sockets=30 * c), lambda c: Holdings(5, None, None, None, None)):
         yield judged(folder, with_holdings(healthy(), holds))
+    yield judged(folder, with_holdings(healthy(), lambda cycle: grown(cycle, mapped_mb=83.0)))
 
 
 def runs_with_another_allocator(folder: Path) -> Iterator[Judged]:

@@ -49,6 +49,7 @@ class PretendedTest:
         self.unused: Reading | None = None
         self.phases: set[str] = set()
         self.kinds_needed: list[bool] = []
+        self.gpus: object | None = None
 
     def at_rest(self) -> Reading:
         return Reading(0.0, {}, {}, frozenset())
