@@ -72,7 +72,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
-    "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "GpuMemory", "GpuDevice", "Busy", "Death",
+    "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "GpuMemory", "Busy", "Death",
     "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS", "GPU_CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION",
     "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
     # the rules
@@ -161,17 +161,6 @@ class GpuMemory:
     whole_gpu: bool  # all that its GPU holds: whose it is is not told, and nobody else is seen there
     busy_percent: float | None  # of its GPUs, until the last task had ended; None also where they are not its alone
     rest_busy_percent: float | None  # from then on until the reading after
-
-
-@dataclass(frozen=True)
-class GpuDevice:
-    """A GPU, or an instance of one, at the reading after. MiB; None where the driver does not tell."""
-
-    name: str
-    total_mb: float | None
-    used_mb: float | None
-    peak_mb: float | None
-    busy_percent: float | None  # until the last task had ended
 
 
 @dataclass
@@ -269,7 +258,6 @@ class TaskResult:
     memory: dict[str, RoleMemory] = field(default_factory=dict)
     busiest_other: Busy | None = None
     deaths: list[Death] = field(default_factory=list)
-    gpus: dict[str, GpuDevice] = field(default_factory=dict)  # by number; "0:1" is instance 1 of GPU 0
     level: LevelFacts | None = None
     end: bool = False  # the last line of a run that reached its end
     settings: dict[str, Any] = field(default_factory=dict)  # on disk in the first line, and where they change
@@ -3082,16 +3070,17 @@ class Area:
     def private(self) -> int:
         return self.pages.get(b"Anonymous", 0) + self.pages.get(b"Swap", 0)
 
-    def is_arena(self, behind: Area | None) -> bool:
-        """Whether these are arenas of glibc: with what is reserved behind them they end at a multiple of 64 MiB too."""
+    def arenas(self, behind: Area | None) -> int:
+        """How many of glibc's arenas these are: with what is reserved behind them they end at a multiple of 64 MiB."""
         whole = -(-self.end // ARENA) * ARENA
-        reserved = self.end == whole or (behind is not None and behind.access == b"---p" and behind.begin == self.end
-                                         and behind.end >= whole)
-        return self.access == b"rw-p" and self.begin % ARENA == 0 and self.begin >> 32 != GO_HEAP and reserved
+        reserved = behind and behind.access == b"---p" and behind.begin == self.end and behind.end >= whole
+        fits = self.access == b"rw-p" and self.begin % ARENA == 0 and self.begin >> 32 != GO_HEAP
+        return (whole - self.begin) // ARENA if fits and (reserved or self.end == whole) else 0
 
     def is_stack(self, before: Area | None) -> bool:
-        guarded = before and before.access == b"---p" and before.end == self.begin
-        return bool(guarded and before and before.end - before.begin <= GUARD)
+        """Whether a guard lies directly below it."""
+        return self.name.startswith("[stack") or (before is not None and before.access == b"---p" and
+                                                  before.end == self.begin and before.end - before.begin <= GUARD)
 
 
 def parse_kinds(smaps: bytes, environ: bytes = b"") -> Kinds:
@@ -3114,11 +3103,11 @@ def parse_kinds(smaps: bytes, environ: bytes = b"") -> Kinds:
             files[area.name] += area.pages.get(b"Rss", 0) - area.pages.get(b"Anonymous", 0)
         elif area.name == "[heap]":
             kib["heap"] += area.private
-        elif allocator == "glibc" and area.is_arena(behind):
+        elif allocator == "glibc" and (count := area.arenas(behind)):
             kib["arenas"] += area.private
-            arenas += -(-(area.end - area.begin) // ARENA)
+            arenas += count
         else:
-            kib["stacks" if area.name.startswith("[stack") or area.is_stack(before) else "large"] += area.private
+            kib["stacks" if area.is_stack(before) else "large"] += area.private
     kib["mapped"] = files.total()
     go = any(area.begin >> 32 == GO_HEAP or area.name.startswith("[anon: Go") for area in areas)
     tuned = (os.fsdecode(one).partition("=") for one in environ.split(b"\0") if TUNES.match(os.fsdecode(one)))
@@ -3159,7 +3148,7 @@ def read_holdings(pid: int, with_kinds: bool) -> Holdings:
 # ======================================================================================================== GPUs
 
 GPU_CSV_COLUMNS = ("timestamp", "elapsed_seconds", "gpu", "gpu_name", "pid", "process_name", "memory_mb",
-                   "utilization_percent")
+                   "memory_total_mb", "utilization_percent")
 GPU_LOOK_S = 1.0  # from one look at the GPUs to the next
 GPU_WAIT_S = 5.0  # for a look, which takes milliseconds unless the driver hangs
 
@@ -3179,18 +3168,8 @@ class GpuLook:
 class Nvml:
     """NVIDIA's management library, by the package nvidia-ml-py: all that this tool asks of it."""
 
-    def __init__(self) -> None:
-        """Raises CannotWatchGpus."""
-        here = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
-        try:
-            import pynvml
-        except ImportError:
-            raise CannotWatchGpus("GPU memory is not watched: pip install nvidia-ml-py" if here else "") from None
-        self._nvml = pynvml
-        try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
-            raise CannotWatchGpus(f"GPU memory is not watched: its driver says {error}" if here else "") from None
+    def __init__(self, module: Any) -> None:
+        self._nvml = module
 
     def looks(self) -> list[GpuLook]:
         return [self._look(gpu, handle) for gpu, handle in self._devices()]
@@ -3222,8 +3201,18 @@ class Nvml:
             return None
 
 
-class CannotWatchGpus(Exception):
-    """There is one, and the message says what is missing; there is none, and it is empty."""
+def gpu_driver() -> tuple[Nvml | None, str]:
+    """The driver of this machine's GPUs; else why there are some and they are not watched."""
+    why = "pip install nvidia-ml-py"
+    with contextlib.suppress(ImportError):
+        import pynvml
+        try:
+            pynvml.nvmlInit()
+            return Nvml(pynvml), ""
+        except pynvml.NVMLError as error:
+            why = f"its driver says {error}"
+    here = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
+    return None, f"GPU memory is not watched: {why}" if here else ""
 
 
 @dataclass(frozen=True)
@@ -3316,10 +3305,9 @@ class GpuMeter:
         rows = csv.writer(self._csv)
         for look in looks:
             about = (stamp, round(elapsed, 3), look.gpu, cell(look.name))
-            rows.writerow((*about, "", "", rounded(look.used, 1), look.busy))
-            for pid, mb in (look.processes or {}).items():
-                if pid in watched:
-                    rows.writerow((*about, pid, cell(watched[pid].name), rounded(mb, 1), ""))
+            rows.writerow((*about, "", "", rounded(look.used, 1), rounded(look.total, 1), look.busy))
+            rows.writerows((*about, pid, cell(watched[pid].name), rounded(mb, 1), "", "")
+                           for pid, mb in (look.processes or {}).items() if pid in watched)
         self._csv.flush()
 
     def open_window(self) -> None:
@@ -3339,27 +3327,18 @@ class GpuMeter:
         told, self._told = self._told, self._failure is not None
         return None if told else self._failure
 
-    def observed(self, before: Reading, after: Reading, cpu: Sequence[CpuUsage]) -> tuple[
-            dict[str, GpuMemory], dict[str, GpuDevice]]:
-        """What each role that ever held memory on a GPU did, and each GPU, since the window opened."""
+    def observed(self, before: Reading, after: Reading, released: float, ended: float) -> dict[str, GpuMemory]:
+        """What each role that ever held memory on a GPU did since the window opened, between these moments."""
         with self._changed:
-            window, latest = list(self._window), self._latest
-        begin, end = cpu[0].at, cpu[1].at
-        ran, rested = [r for r in window if begin <= r.at <= end], [r for r in window if r.at > end]
-        roles = {}
+            window, roles = list(self._window), {}
         for role in {role for reading in window for role, mb in reading.held.items() if mb != 0.0}:
-            known = [mb for r in window if (mb := r.held.get(role)) is not None]
-            busy, idle = (mean([r.busy[role] for r in part if role in r.busy]) for part in (ran, rested))
-            roles[role] = GpuMemory(rounded(before.gpu.get(role)), rounded(after.gpu.get(role)), rounded(max(
-                known, default=None)), any(role in r.whole for r in window), rounded(busy, 1), rounded(idle, 1))
-        gpus = {}
-        for look in latest.looks if latest else ():
-            own = [(r.at, x) for r in window for x in r.looks if x.gpu == look.gpu]
-            peak = max((x.used for _, x in own if x.used is not None), default=None)
-            busy = mean([x.busy for at, x in own if begin <= at <= end and x.busy is not None])
-            gpus[look.gpu] = GpuDevice(look.name, rounded(look.total, 1), rounded(look.used, 1), rounded(peak, 1),
-                                       rounded(busy, 1))
-        return roles, gpus
+            known = [mb for reading in window if (mb := reading.held.get(role)) is not None]
+            busy, idle = (mean([r.busy[role] for r in window if role in r.busy and begin <= r.at <= end])
+                          for begin, end in ((released, ended), (ended, math.inf)))
+            roles[role] = GpuMemory(
+                rounded(before.gpu.get(role)), rounded(after.gpu.get(role)), rounded(max(known, default=None)),
+                any(role in reading.whole for reading in window), rounded(busy, 1), rounded(idle, 1))
+        return roles
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -4498,8 +4477,8 @@ class StressTest:
             result.level = level
         if self.sampler:
             seen, cpu = self.sampler.observed(), [*cpu, self.sampler.cpu_usage()]
-            of_roles, gpus = self.gpus.observed(before, after, cpu) if self.gpus else ({}, {})
-            memory = role_memory(before, after, seen, cpu, of_roles)
+            on_gpus = self.gpus.observed(before, after, cpu[0].at, cpu[1].at) if self.gpus else {}
+            memory = role_memory(before, after, seen, cpu, on_gpus)
             if level:
                 level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
@@ -4507,7 +4486,7 @@ class StressTest:
                       for e in seen.endings]
             for result in results:
                 result.settled, result.sample_gap_s = after.settled, rounded(seen.longest_gap)
-                result.memory, result.deaths, result.gpus = memory, deaths, gpus
+                result.memory, result.deaths = memory, deaths
                 result.busiest_other = busiest_other(cpu[0], cpu[1])
                 add_worker_rss(result, memory.get("worker"))
         self.log.hold(results[-1])
@@ -5196,14 +5175,6 @@ def run_test(s: Settings) -> int:
     if aborted.is_set():
         return EXIT_INTERRUPTED
     return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
-
-
-def gpu_driver() -> tuple[Nvml | None, str]:
-    """The driver of this machine's GPUs; or why there are some and they are not watched."""
-    try:
-        return Nvml(), ""
-    except CannotWatchGpus as why:
-        return None, str(why)
 
 
 def look_at_gpus(driver: Nvml, table: ProcessTable, s: Settings) -> GpuReading:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
-from memory_leak_stress_test import ROLES, GpuDevice, Settings, TaskResult, median
+from memory_leak_stress_test import ROLES, Settings, TaskResult, median
 from stress_report.comparison import Change, compare, host_memory
 from stress_report.concurrency import COARSE, KNEE_LEVELS, REAL_TIME, failure_kinds
 from stress_report.diagnosis import COUNTS, PRIVATE, SHOWN_MB, Kept, of_kind
@@ -477,20 +477,11 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
 
 
 def gpu_table(run: RecordedRun, say: Words) -> list[str]:
-    """Each GPU: memory in use at rest after the first and the last batch, its peak, how busy it was at most."""
-    seen: dict[str, list[GpuDevice]] = {}
-    for result in run.results:
-        for gpu, device in result.gpus.items():
-            seen.setdefault(gpu, []).append(device)
-    rows = [(gpu, them[-1].name, num(them[-1].total_mb), num(them[0].used_mb), num(them[-1].used_mb),
-             num(highest(d.peak_mb for d in them)), num(highest(d.busy_percent for d in them), 0))
-            for gpu, them in seen.items()]
-    return table(columns(say, "gpu", "gpu_name", "total", "used_first", "used_last", "gpu_peak", "busy"), rows,
-                 2) if rows else []
-
-
-def highest(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
+    """Each GPU: memory in use at first, at last and at its peak, and how busy it was."""
+    rows = [(number, gpu.name, num(gpu.total_mb), num(next(iter(gpu.used), None)), num(next(reversed(gpu.used), None)),
+             num(max(gpu.used, default=None)), trio(gpu.busy) if gpu.busy else "–") for number, gpu in run.gpus.items()]
+    headers = columns(say, "gpu", "gpu_name", "total", "used_first", "used_last", "gpu_peak", "busy")
+    return table(headers, rows, 2) if rows else []
 
 
 def trio(values: Sequence[float]) -> str:

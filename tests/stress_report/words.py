@@ -476,7 +476,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_used_first": ("used at first MB", "开始时已用 MB"),
     "col_used_last": ("used at last MB", "结束时已用 MB"),
     "col_gpu_peak": ("peak MB", "峰值 MB"),
-    "col_busy": ("busy at most, %", "最大利用率 %"),
+    "col_busy": ("use % min / median / peak", "利用率 %（最小/中位数/峰值）"),
     "col_step": ("what it shows", "用途"),
     "col_command": ("command", "命令"),
     "col_tool": ("on this machine", "本机"),
@@ -794,6 +794,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "{file} 与结果不是同一时段，未予采用"),
     "csv_skipped": ("{file}: {rows} {rows:|row|rows} read, {skipped} skipped (torn, garbage or back in time)",
         "{file}：读取 {rows} 行，跳过 {skipped} 行（残缺、乱码或时间倒退）"),
+    "gpu_csv_skipped": ("{file}: {skipped} {skipped:|row|rows} skipped (torn or garbage)",
+        "{file}：跳过 {skipped} 行（残缺或乱码）"),
     "csv_clock": ("{file}: the wall clock jumped {jumps} {jumps:|time|times} against the monotonic clock; elapsed "
         "seconds are used",
         "{file}：系统时钟相对单调时钟跳变 {jumps} 次；以单调时间为准"),

@@ -25,6 +25,7 @@ from stress_report.words import LANGUAGES, WORDS
 from unit import (
     test_cases,
     test_diagnosis,
+    test_gpu,
     test_growth_rule,
     test_judging,
     test_legacy,
@@ -192,6 +193,7 @@ def runs_of_others(folder: Path) -> Iterator[Judged]:
     yield from (judged(folder, make(), **how) for _, make, how, *_ in test_proof.ROWS)
     yield from test_cases.all_cases()
     yield from test_diagnosis.some_of_everything(folder)
+    yield from (test_gpu.leaking_gpu(folder), test_gpu.leaking_gpu(folder, whole=True), test_gpu.unknown_gpu(folder))
     yield test_proof.some_nameless(folder)
     yield from (judge(test_recording.read(folder, text, pending)) for _, text, pending, *_ in test_recording.CRASHES)
     (folder / test_recording.NAME).with_suffix(".pending.json").unlink(missing_ok=True)
