@@ -240,6 +240,8 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
         said = [text for v in roles.values() for text in role_lines(v, say)]
         unwatched = [role for role in ROLES if role not in roles and (role != "redis" or judged.run.schema > 1)]
         said += [say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []
+        whole = [role for role, v in roles.items() if v.growth.facts.get("measure") == "whole_gpu"]
+        said += [say("whole_gpu", roles=say.join(whole))] if whole else []
         said += [say("gpu_limits")] if any(role.endswith(" GPU") for role in roles) else []
         lines += bullets([*said, *upload_lines(judged.run, say)])
         private = any(m.private_after_mb is not None for r in judged.run.results for m in r.memory.values())

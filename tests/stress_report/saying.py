@@ -119,14 +119,12 @@ class Words:
         return plain(str(value)) if isinstance(value, (str, Path)) else value
 
 
-SUFFIXES = ("rss", "gpu", "whole_gpu")  # measures that need a word; the others are private memory
 AFTERWARDS = (("kept", "said_at"), ("revoked", "revoked"))  # what later readings did to a verdict, by its fact
 
 
 def reason(growth: GrowthVerdict, say: Words) -> str:
     """Why a verdict is what it is."""
-    measure = growth.facts.get("measure")
-    suffix = say(f"{measure}_suffix") if measure in SUFFIXES and growth.verdict != "NOT MEASURED" else ""
+    suffix = say("rss_suffix") if growth.facts.get("measure") == "rss" and growth.verdict != "NOT MEASURED" else ""
     key = "no_work_other" if growth.reason == "no_work" and growth.facts.get("pid") else growth.reason
     later = "".join(say(f"afterwards_{name}", **growth.facts) for name, fact in AFTERWARDS if fact in growth.facts)
     return say(f"reason_{key}", **growth.facts) + later + suffix

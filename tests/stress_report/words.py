@@ -573,9 +573,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "增长按稳定后的 RSS 判定：没有私有内存的记录。"),
     "role_line": ("{role}: {verdict}: {reason}.", "{role}：{verdict}。{reason}。"),
     "rss_suffix": (" (RSS, not private memory)", "（按 RSS，而非私有内存）"),
-    "gpu_suffix": (" (GPU memory)", "（GPU 显存）"),
-    "whole_gpu_suffix": (" (all memory in use on the GPU: the driver does not tell whose it is)",
-        "（GPU 上已用的全部显存：驱动没有说明归属）"),
+    "whole_gpu": ("For the {roles} all memory in use on the GPU counts: the driver does not tell whose it is, and "
+        "nobody else is seen there.",
+        "{roles} 按 GPU 上已用的全部显存计：驱动没有说明其归属，也没有看到其他使用者。"),
     "gpu_limits": ("GPU memory counts in whole blocks of its allocator, which keeps the most that was ever needed: one "
         "jump is normal, and a leak is not seen as long as it fits into what that allocator holds free.",
         "GPU 显存按其分配器的整块计；分配器会保留曾经用过的最大量，因此出现一次跳增属正常，而泄漏在仍容得进其空闲部分"
