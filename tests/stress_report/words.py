@@ -288,7 +288,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "by {per_task:,.1f} per task: connections are opened and not closed. {limit}",
         "{role} 打开的文件（多数为 socket）随任务增加，从 {first} 增到 {last}，每个任务增加 {per_task:,.1f} 个：连接建"
         "立后没有关闭。{limit}"),
-    "rising_limit": ("After about {tasks:,} more tasks process {pid} may open no more.",
+    "rising_limit": ("After about {tasks:,} more {tasks:|task|tasks} process {pid} may open no more.",
         "再处理约 {tasks:,} 个任务，进程 {pid} 就达到可打开文件数的上限。"),
     "grew_arenas": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are small blocks in the "
         "allocator's {arenas} arenas, at {threads} threads: fragmentation is likely. To find out, start the service "
