@@ -43,7 +43,7 @@ from stress_report.legacy import (
     number_batches,
 )
 
-OPTIONAL = frozenset({"holdings", "gpu"})  # came after schema 2: a line without them is whole all the same
+LATER = ("holdings", "gpu")  # fields that schema 2 did not have from the beginning: without them a line is as whole
 STATUSES = ("success", "failed", "timeout")
 PHASES = ("leak", "concurrency", "loaded")
 SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a measurement
@@ -540,7 +540,7 @@ def result_from_json(line: str) -> TaskResult:
 def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> Any:
     """Build a record from JSON, checking each field's type and range; fields of a later version are left out.
 
-    `whole`: it was written with every field that is not OPTIONAL, so that one which is not there was lost.
+    `whole`: it was written with every field of its schema, so that one which is not there was lost.
     """
     values = {}
     for name, hint, simple, required in fields_of(kind):
@@ -550,7 +550,7 @@ def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> 
             if kind_of_value is float and not -SANE <= value <= SANE:
                 raise BadLine("range", name=name)
             values[name] = value if kind_of_value in simple else checked(name, hint, value, whole=whole)
-        elif required or (whole and name not in OPTIONAL):
+        elif required or (whole and name not in LATER):
             raise BadLine("missing", name=name)
     return kind(**values)
 
