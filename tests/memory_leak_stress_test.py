@@ -3179,7 +3179,7 @@ def parse_kinds(smaps: bytes, environ: bytes = b"") -> Kinds:
 
 
 def read_kinds(pid: int) -> Kinds | None:
-    """None where it has ended, is another user's, or the kernel does not tell. 30 ms at 2 GB in 3,000 mappings.
+    """None where it has ended, is another user's, or the kernel does not tell. 70 ms at 2 GB in 3,000 mappings.
 
     It keeps the process from mapping memory meanwhile: only at rest.
     """
@@ -4195,13 +4195,15 @@ def readings_of(
 ) -> tuple[str, list[tuple[float | None, float | None]]]:
     """A role's readings before and after each task, MB: private memory where any is known ("private"), else RSS.
 
-    Of "worker GPU" memory on GPUs ("gpu"), or all that a GPU holds where it stands in ("whole_gpu").
+    Of "worker GPU" memory on GPUs ("gpu"), or all that a GPU holds where it stands in ("whole_gpu"); a role of which
+    nothing is recorded there held nothing.
     """
     memories = [result.memory.get(role.removesuffix(" GPU")) for result in results]
     if role.endswith(" GPU"):
         on_gpus = [memory.gpu if memory else None for memory in memories]
         measure = "whole_gpu" if any(gpu and gpu.whole_gpu for gpu in on_gpus) else "gpu"
-        return measure, [(gpu.before_mb, gpu.after_mb) if gpu else (None, None) for gpu in on_gpus]
+        return measure, [(gpu.before_mb, gpu.after_mb) if gpu else (0.0, 0.0) if memory else (None, None)
+                         for gpu, memory in zip(on_gpus, memories, strict=True)]
     if any(memory and memory.private_after_mb is not None for memory in memories):  # never both in one series
         return "private", [(m.private_before_mb, m.private_after_mb) if m else (None, None) for m in memories]
     return "rss", [(m.before_mb, m.after_mb) if m else (None, None) for m in memories]
@@ -5705,7 +5707,7 @@ def new_files(folder: Path) -> tuple[Path, Path]:
         stem = datetime.now().strftime("%Y%m%d_%H%M%S")
         jsonl, resources = (folder / f"{name}_{stem}" for name in ("memory_leak_stress_test", "system_resources"))
         files = jsonl.with_suffix(".jsonl"), resources.with_suffix(".csv")
-        if not any(map(os.path.lexists, files)):
+        if not any(map(os.path.lexists, (*files, gpu_file(files[1])))):
             return files
         time.sleep(0.1)  # another run began in this second
 

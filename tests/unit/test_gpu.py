@@ -301,6 +301,17 @@ def test_memory_on_the_gpu_is_a_series_of_its_own(readings: list[float | None], 
     assert next(c.status for c in run.criteria if c.id == "no_cumulative_growth") == status
 
 
+def test_a_work_horse_takes_its_memory_there_along_and_may_be_too_short_to_be_seen(tmp_path: Path) -> None:
+    results = on_gpu(leak_phase(FLAT), [0.0] * 12)
+    for result in results:
+        worker = result.memory["worker"]
+        assert worker.gpu
+        seen = dataclasses.replace(worker.gpu, peak_mb=900.0) if result.audio_file == "long.wav" else None
+        result.memory["worker"] = dataclasses.replace(worker, gpu=seen)
+    found = judge_leak(results)["worker GPU"]
+    assert (found.growth.verdict, [mb for _, mb in found.readings]) == ("NO LEAK", [0.0] * 10)
+
+
 def test_a_replaced_process_takes_its_memory_there_along(tmp_path: Path) -> None:
     results = on_gpu(leak_phase(FLAT), rises(0.0))
     for result in (r for r in results if (r.cycle or 0) > 5):
