@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import ctypes
 import dataclasses
+import http.server
 import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import wave
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +36,7 @@ from memory_leak_stress_test import (
 )
 from stress_report import markdown
 from stress_report.judging import Judged
+from stress_report.recording import read_run
 from stress_report.saying import Words, extra_sentence, three_sentences
 from stress_report.summary import summary
 from unit.reader_checks import check_markdown
@@ -258,6 +261,58 @@ def test_list_shows_what_it_sees(library: Path, tmp_path: Path) -> None:
     assert f"GPU 0 (T4): 900 of 16,000 MB used; process {process.pid} 800 MB" in listed.stdout
     assert "GPU 1 (T4): 5 of 16,000 MB used; processes not told" in listed.stdout
     assert "the worker on GPUs: not known" in listed.stdout
+
+
+class Transcribes(http.server.BaseHTTPRequestHandler):
+    """A synchronous service; each task leaves 60 MB more on the GPU."""
+
+    grows: Callable[[], None]
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.grows()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"text": "hello"}')
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_whole_run_records_the_gpu_of_the_watched_process(says: Says, library: Path, tmp_path: Path) -> None:
+    sizes = iter(range(500, 5000, 60))
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for seconds in (1, 3, 2):
+        with wave.open(str(clips / f"{seconds}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(bytes(16000 * seconds))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process, \
+            http.server.ThreadingHTTPServer(("127.0.0.1", 0), Transcribes) as server:
+        def grow() -> None:
+            mb = next(sizes)
+            says(f"gpu T4 16000 {mb + 100} 50", f"process 0 {process.pid} {mb}")
+
+        Transcribes.grows = staticmethod(grow)
+        grow()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        program = "import sys, memory_leak_stress_test as i; i.GPU_LOOK_S = 0.2; sys.exit(i.main(sys.argv[1:]))"
+        ran = subprocess.run(
+            [sys.executable, "-c", program, "--api", "openai", "--url", f"http://127.0.0.1:{server.server_port}",
+             "--pid", f"api={process.pid}", "--phase", "leak", "--max-cycles", "2", "--settle-timeout", "0.1",
+             "--short-audio", str(clips / "1.wav"), "--long-audio", str(clips), "--results-dir", str(tmp_path),
+             "--no-report"], capture_output=True, text=True, check=False, timeout=60,
+            env=os.environ | {"LD_LIBRARY_PATH": str(library.parent), "PYTHONPATH": str(STUB.parents[2])})
+        server.shutdown()
+        process.kill()
+    assert "GPU 0 (T4): 600 of 16,000 MB used; process" in ran.stdout, ran.stdout + ran.stderr
+    run = read_run(next(tmp_path.glob("*.jsonl")), None)
+    on_gpus = [result.memory["api"].gpu for result in run.results]
+    assert all(gpu and gpu.after_mb == (gpu.before_mb or 0) + 60 for gpu in on_gpus[1:])
+    assert [result.audio_file for result in run.results if not result.cycle] == ["1.wav", "3.wav", "1.wav"]
+    assert run.gpus["0"].used[-1] == (on_gpus[-1] and (on_gpus[-1].after_mb or 0) + 100)
+    held = [p.holdings for result in run.results for p in result.memory["api"].processes]
+    assert [bool(each) for each in held] == [False] * 3 + [False, True] * 2
 
 
 # ------------------------------------------------------------------------------------------------------- the verdict
