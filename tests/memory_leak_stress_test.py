@@ -4738,7 +4738,8 @@ def leak_phase(test: StressTest) -> None:
 def loaded_phase(test: StressTest, size: int) -> None:
     """The same level again and again, at rest in between: a high-water mark stays, a leak under load goes on."""
     test.screen.phase("loaded", f"{size} x {test.short.path.name} per cycle", test.settings)
-    _, before = warm_up(test, test.at_rest(), (test.short,), size, 0, Place("loaded", cycle=0))
+    first = test.short.longest() if test.gpus else test.short
+    _, before = warm_up(test, test.at_rest(), (first,), size, 0, Place("loaded", cycle=0))
     run_cycles(test, "loaded", before, lambda cycle: (test.short,), size)
 
 
@@ -5313,6 +5314,8 @@ def run_test(s: Settings) -> int:
             while sampler and not sampler.failure and not aborted.wait(SCAN_S):
                 screen.trouble()
                 sampler.open_window()  # forget those that have ended
+                if gpus:
+                    gpus.open_window()
             cut_short = not aborted.is_set()
         for late in sampler.warnings() if sampler else ():
             screen.event(late)

@@ -89,7 +89,7 @@ class Diagnosis:
     conclusions: list[Note] = field(default_factory=list)  # what follows from the kinds, the most important first
     commands: list[Command] = field(default_factory=list)
     read: bool = False  # mappings were read at least twice
-    hidden: list[str] = field(default_factory=list)  # roles whose processes may not be looked into
+    hidden: list[str] = field(default_factory=list)  # roles whose mappings could not be read
     cycles: tuple[int, int] = (0, 0)  # the first and the last in which mappings were read
 
     @property
@@ -116,7 +116,7 @@ def diagnose(run: RecordedRun, roles: Mapping[str, RoleFindings], phase: str) ->
     tools = run.results[0].host.get("tools") if run.results else None
     known = [tool for tool in DIAGNOSTIC_TOOLS if tool in tools] if isinstance(tools, list) else None
     spans = [each.kinds for each in kept if len(each.kinds) > 1]
-    hidden = {each.role for each in kept if all(held.files is None for held in each.held)}
+    hidden = {each.role for each in kept} - {each.role for each in kept if each.kinds}
     cycles = (min(kinds[0][0] for kinds in spans), max(kinds[-1][0] for kinds in spans)) if spans else (0, 0)
     steps = next_steps(grown, roles, rising, kept, known)
     return Diagnosis(grown, rising, [*leaking_kinds(grown, roles), *files, *gpu_unknown(run)], steps, bool(spans),

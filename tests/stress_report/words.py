@@ -433,9 +433,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "{last}, nor did threads and open files.",
         "从第 {first} 轮到第 {last} 轮，各进程没有任何一种内存的变化达到 {limit:g} MB，线程数与打开的文件数也没有变"
         "化。"),
-    "kinds_hidden": ("The mappings and files of other users' processes cannot be read ({roles}): run this tool as "
-        "their user or with sudo.",
-        "无法读取其他用户的进程的内存映射和文件（{roles}）：请以该用户身份或用 sudo 运行本工具。"),
+    "kinds_hidden": ("Which kind of memory these hold could not be read: {roles}. Of other users' processes only they "
+        "and root can (sudo), and some kernels do not tell it.",
+        "读不到以下角色的内存种类：{roles}。其他用户的进程只有该用户或 root 才能读取（sudo），也有内核不提供这些信"
+        "息。"),
     "kind_heap": ("heap of the allocator (small blocks)", "分配器的堆（小块内存）"),
     "kind_arenas": ("further arenas of the allocator ({before} → {now})", "分配器的其他 arena（{before} → {now} 个）"),
     "kind_large": ("large blocks", "大块内存"),

@@ -187,7 +187,8 @@ def runs_with_another_allocator(folder: Path) -> Iterator[Judged]:
 @pytest.mark.parametrize(("threads", "rises"), [
     pytest.param(lambda c: 5 + 24 * c, True, id="12 per task"),
     pytest.param(lambda c: 5 + 2 * c, True, id="one per task"),
-    pytest.param(lambda c: 5 + c // 2, False, id="a few in all"),
+    pytest.param(lambda c: 5 + c // 2, False, id="in some cycles"),
+    pytest.param(lambda c: 5 + c, False, id="a few in all"),
     pytest.param(lambda c: 5 + min(2 * c, 12), False, id="a pool that is full"),
     pytest.param(lambda c: 5 + 30 * (c % 2), False, id="they come and go"),
     pytest.param(lambda c: 5 + 40 * (c > 6), False, id="once"),
@@ -245,7 +246,7 @@ def test_counts_that_were_not_read_are_no_counts(tmp_path: Path) -> None:
     run = judged(tmp_path, with_holdings(healthy(), lambda cycle: Holdings(5, None, None, None, None)))
     assert (run.diagnosis.rising, run.diagnosis.hidden) == ([], ["worker"])
     said = markdown.report(run, None, {}, [], Words("en"))
-    assert "other users' processes cannot be read (worker)" in said
+    assert "could not be read: worker. Of other users' processes only they and root can" in said
     partly = with_holdings(healthy(), lambda cycle: grown(cycle, files=30 * cycle))
     assert judged(tmp_path, partly).diagnosis.rising
     for result in (r for r in partly if r.cycle == 7):

@@ -308,6 +308,8 @@ def test_a_whole_run_records_the_gpu_of_the_watched_process(says: Says, library:
     assert "GPU 0 (T4): 600 of 16,000 MB used; process" in ran.stdout, ran.stdout + ran.stderr
     run = read_run(next(tmp_path.glob("*.jsonl")), None)
     on_gpus = [result.memory["api"].gpu for result in run.results]
+    assert on_gpus[0]
+    assert on_gpus[0].before_mb == 500.0, "before the first task of all, which loads the model"
     assert all(gpu and gpu.after_mb == (gpu.before_mb or 0) + 60 for gpu in on_gpus[1:])
     assert [result.audio_file for result in run.results if not result.cycle] == ["1.wav", "3.wav", "1.wav"]
     assert run.gpus["0"].used[-1] == (on_gpus[-1] and (on_gpus[-1].after_mb or 0) + 100)
@@ -357,7 +359,7 @@ def test_memory_on_the_gpu_is_a_series_of_its_own(readings: list[float | None], 
 
 
 def test_a_work_horse_takes_its_memory_there_along_and_may_be_too_short_to_be_seen(tmp_path: Path) -> None:
-    results = on_gpu(leak_phase(FLAT), [0.0] * 12)
+    results = numbered(on_gpu(leak_phase(FLAT), [0.0] * 12))
     for result in results:
         worker = result.memory["worker"]
         assert worker.gpu
