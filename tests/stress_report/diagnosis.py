@@ -130,15 +130,16 @@ def gpu_unknown(run: RecordedRun) -> list[Note]:
 
 
 def kept_by(role: str, last_lines: Sequence[TaskResult]) -> list[Kept]:
-    """The role's processes that lived through all these cycles, given by their last lines."""
+    """The role's processes that lived through the same cycles, as many of these (by their last lines) as any did."""
     lives: dict[tuple[int, str], list[tuple[int, Holdings]]] = {}
     for result in last_lines:
         for process in result.memory[role].processes if role in result.memory else ():
             if process.holdings and not process.ended:
                 lives.setdefault((process.pid, process.started), []).append((result.cycle or 0, process.holdings))
-    most = max(map(len, lives.values()), default=0)
-    return [Kept(role, pid, [cycle for cycle, _ in life], [held for _, held in life])
-            for (pid, _), life in lives.items() if len(life) == most > 1]
+    kept = [Kept(role, pid, [cycle for cycle, _ in life], [held for _, held in life])
+            for (pid, _), life in lives.items() if len(life) > 1]
+    longest = max(kept, key=lambda each: (len(each.cycles), each.cycles[-1]), default=None)
+    return [each for each in kept if longest and each.cycles == longest.cycles]
 
 
 def rise(what: str, kept: Sequence[Kept], tasks: int) -> Rising | None:

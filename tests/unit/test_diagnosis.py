@@ -236,6 +236,18 @@ def test_threads_of_workers_that_take_turns_are_counted_together(tmp_path: Path)
     assert (rising.per_cycle, rising.first, rising.last) == (12.0, 22, 130)
 
 
+@pytest.mark.parametrize(("replaced", "expected"), [(4, (4, 10)), (6, (6, 10)), (8, (1, 7))])
+def test_of_replaced_processes_the_longest_life_counts_the_later_of_two(replaced: int, expected: tuple[int, int],
+                                                                        tmp_path: Path) -> None:
+    results = with_holdings(healthy(), lambda cycle: grown(cycle, threads=24 * cycle, large_mb=9.0))
+    for result in (r for r in results if (r.cycle or 0) >= replaced):
+        first, = result.memory["worker"].processes
+        result.memory["worker"].processes[0] = dataclasses.replace(first, pid=101)
+    found = judged(tmp_path, results).diagnosis
+    assert found.cycles == expected
+    assert [rising.per_cycle for rising in found.rising] == [24.0] * (expected[1] - expected[0] >= 5)
+
+
 @given(st.lists(st.integers(0, 3), min_size=12, max_size=12))
 def test_counts_that_waver_are_never_taken_for_a_rise(noise: list[int]) -> None:
     held = [Holdings(10 + more, 10, 0, 99, None) for more in noise]
@@ -325,6 +337,13 @@ def test_commands_fit_the_language_and_the_allocator(grows: dict[str, Any], tool
 
 
 # --------------------------------------------------------------------------------------------------------- two runs
+
+
+def test_the_same_setting_of_the_allocator_in_both_runs_explains_nothing(tmp_path: Path) -> None:
+    leaks, tuned = tmp_path / "leaks", list(runs_with_another_allocator(tmp_path))
+    leaks.mkdir()
+    before = judged(leaks, with_holdings(leak_phase(LEAKING), lambda cycle: grown(cycle, base=TUNED)))
+    assert compare(before, tuned[1])[0].key == "fix_shown"
 
 
 @pytest.mark.parametrize(("readings", "tuned", "key"), [
