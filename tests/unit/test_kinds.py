@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memory_leak_stress_test as instrument
@@ -124,6 +124,7 @@ HEADS = st.one_of(
                      "/a file", "", "[vdso]"]), st.text(max_size=20).map(lambda text: text.replace("\n", " ")))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(st.integers(0, 1 << 35), st.integers(1, 1 << 16), st.sampled_from(["rw-p", "---p", "rw-s"]),
                           HEADS, PAGES), max_size=12))
 def test_no_page_is_lost_or_counted_twice(drawn: Sequence[tuple[int, int, str, str, dict[str, int]]]) -> None:
@@ -140,6 +141,7 @@ def test_no_page_is_lost_or_counted_twice(drawn: Sequence[tuple[int, int, str, s
     assert found.lazy_mb == pytest.approx(sum(pages["LazyFree"] for *_, pages in drawn) / KIB, abs=0.01)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=200))
 def test_no_text_breaks_it(text: bytes) -> None:
     parse_kinds(text, text)
