@@ -57,7 +57,7 @@ class Judged:
     recycled: list[Death]
     cut_short: Note | None  # why the record is not the whole run, or proves no work, so that it never passes
     usage: list[tuple[Samples, list[RoleSeries]]]
-    diagnosis: Diagnosis  # of the cycles that growth is judged by
+    diagnosis: Diagnosis  # of the leak phase; of loaded cycles where they alone show a leak, or are all there is
 
 
 def judge(run: RecordedRun) -> Judged:
@@ -72,9 +72,14 @@ def judge(run: RecordedRun) -> Judged:
                 min_concurrency(run, ramp), no_worker_crash(run, crashes, recycled), rtf_under_load(run, ramp)]
     cut_short = find_cut(run, ramp)
     usage = [(samples, series_of_roles(run, samples)) for samples in run.samples]
-    diagnosis = diagnose(run, roles, "loaded" if roles is loaded else "leak")
+    under_load = roles is loaded or (leaks(loaded) and not leaks(roles))
+    diagnosis = diagnose(run, loaded, "loaded") if under_load else diagnose(run, roles, "leak")
     return Judged(run, overall(criteria, cut_short), criteria, roles, loaded, ramp, evidence, crashes, recycled,
                   cut_short, usage, diagnosis)
+
+
+def leaks(roles: Mapping[str, RoleFindings]) -> bool:
+    return any(v.growth.verdict == "LEAK" for v in roles.values())
 
 
 def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:

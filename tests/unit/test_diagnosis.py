@@ -277,6 +277,16 @@ def test_loaded_cycles_alone_are_diagnosed_too(tmp_path: Path) -> None:
     assert conclusion(run) == "grew_shared"
 
 
+def test_a_leak_that_only_loaded_cycles_show_is_diagnosed_by_them(tmp_path: Path) -> None:
+    def run(readings: Sequence[float], under_load: Sequence[float]) -> Judged:
+        leak = with_holdings(leak_phase(readings), lambda cycle: grown(cycle, large_mb=60.0))
+        return judged(tmp_path, leak + with_holdings(loaded_phase(under_load), lambda c: grown(c, shared_mb=60.0)))
+
+    assert conclusion(run([300.0] + [700.0] * 13, LEAKING)) == "grew_shared"
+    assert conclusion(run(LEAKING, LEAKING)) == "grew_large_python"
+    assert conclusion(run([300.0] + [700.0] * 13, [700.0] * 14)) is None
+
+
 # -------------------------------------------------------------------------------------------------------- mapped files
 
 
