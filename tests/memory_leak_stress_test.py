@@ -43,6 +43,7 @@ import re
 import resource
 import secrets
 import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -60,6 +61,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 from urllib.parse import quote, urlsplit
 
@@ -72,8 +74,9 @@ if typing.TYPE_CHECKING:
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
-    "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
-    "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts", "HostStretch",
+    "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "GpuMemory", "Busy", "Death",
+    "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS", "GPU_CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION",
+    "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts", "HostStretch",
     # the rules
     "GAP_S", "SETTLE_S", "SETTLE_MB", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR",
     "IDENTICAL", "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak",
@@ -102,6 +105,40 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """What a process's memory consisted of at one moment, by its mappings. MiB, but for the number of arenas.
+
+    A mapping counts with what it adds to private memory: its anonymous and its swapped-out pages, of shared memory all
+    pages. So heap, arenas, large, stacks, shared and copied add up to private memory.
+    """
+
+    heap_mb: float  # the main heap, which grows by brk
+    arenas_mb: float  # glibc's others: regions of 64 MiB, used from below
+    arenas: int
+    large_mb: float  # other anonymous mappings: blocks of 128 KiB and more, Python's own arenas, other allocators
+    stacks_mb: float
+    shared_mb: float  # shared memory: /dev/shm, memfd, System V
+    copied_mb: float  # pages of mapped files that the process has written to
+    lazy_mb: float  # of all these, what the kernel takes back when it needs memory (MADV_FREE)
+    mapped_mb: float  # other pages of mapped files, which the kernel can take back: in RSS, not in private memory
+    mapped_files: dict[str, float]  # the largest of them, by path
+    allocator: str  # glibc | jemalloc | mimalloc | tcmalloc | other
+    runtime: str  # python | go | native
+    tuned: dict[str, str]  # variables of its environment that tune an allocator
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a process held at rest after a cycle beside its memory, and of what kind that was; None: not told."""
+
+    threads: int | None
+    files: int | None  # open file descriptors, with sockets; None also of another user's process
+    sockets: int | None
+    files_limit: int | None  # so many it may have open
+    kinds: Kinds | None  # at the first cycle and the last, and between them as often as it costs little
+
+
+@dataclass(frozen=True)
 class ProcessMemory:
     """One process of a role's trees while a batch of tasks ran. MiB."""
 
@@ -113,6 +150,19 @@ class ProcessMemory:
     resident: bool = False  # was there at the reading before: a worker, not a work-horse
     root: bool = False  # top of a watched tree
     held_mb: float | None = None  # private memory at its last sample
+    holdings: Holdings | None = None  # in the last line of a cycle, of processes that lived on
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """What a role holds on GPUs. MiB; None where the driver does not tell."""
+
+    before_mb: float | None
+    after_mb: float | None
+    peak_mb: float | None
+    whole_gpu: bool  # all that its GPU holds: whose it is is not told, and nobody else is seen there
+    busy_percent: float | None  # of its GPUs, until the last task had ended; None also where they are not its alone
+    rest_busy_percent: float | None  # from then on until the reading after
 
 
 @dataclass
@@ -128,6 +178,7 @@ class RoleMemory:
     cpu_s: float | None = None  # CPU seconds used from the release of the batch until its last task ended
     rest_cpu_percent: float | None = None  # of one core, from then on until the reading after
     drift_mb: float | None = None  # growth of private memory (else RSS) over the last SETTLE_S before the reading after
+    gpu: GpuMemory | None = None  # None: no GPU is watched, or it holds nothing there
 
 
 @dataclass(frozen=True)
@@ -895,6 +946,10 @@ class Clips:
         self.last = recording(clip, self.used[clip.path], self.seed, self.vary_percent)
         self.used[clip.path] += 1
         return self.last
+
+    def longest(self) -> Clips:
+        """The longest of them alone."""
+        return dataclasses.replace(self, clips=(max(self.clips, key=lambda clip: clip.seconds),))
 
     def repeat(self) -> Clips | None:
         """The last upload again and again; None where all are alike anyway."""
@@ -2669,6 +2724,7 @@ class Reading:
     pids: frozenset[int]
     settled: bool = False
     drift: Mapping[str, float] = field(default_factory=dict)  # role -> MiB gained while it was seen to be at rest
+    gpu: Mapping[str, float | None] = field(default_factory=dict)  # role -> MiB on GPUs; None: not told
 
 
 @dataclass(frozen=True)
@@ -3079,6 +3135,315 @@ def oom_kills() -> int | None:
     return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else None
 
 
+# ============================================================================================== kinds of memory
+
+KINDS_OF_MEMORY = ("heap", "arenas", "large", "stacks", "shared", "copied", "lazy", "mapped")
+KINDS_SHARE = 0.01  # reading the mappings takes at most this share of the time since it was done last
+ARENA = 64 * MIB  # glibc reserves as much for each arena but the first, at a multiple of it
+GO_HEAP = 0xC0  # the upper half of the addresses of Go's heap, which has aligned regions of the same size
+GUARD = 64 * 1024  # below a thread's stack lies a page, or a few, that may not be touched
+MOST_MAPPED = 5  # mapped files that are recorded by name
+DIAGNOSTIC_TOOLS = ("memray", "py-spy", "heaptrack", "jeprof", "gdb", "lldb", "go")  # the report says which are here
+MOST_SHOWN = 160  # characters of a file's path, or of a variable
+MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ *(.*)\n((?:[A-Z].*\n?)+)", re.M)
+PAGES_KIB = re.compile(rb"^(Rss|Anonymous|Swap|LazyFree): *([1-9]\d*)", re.M)
+SHARED = re.compile(r"/dev/shm/|/memfd:|/dev/zero|/SYSV|\[anon_shmem")
+ALLOCATORS = {"jemalloc": re.compile(r"/libjemalloc"), "mimalloc": re.compile(r"/libmimalloc"),
+              "tcmalloc": re.compile(r"/libtcmalloc"), "glibc": re.compile(r"/libc(?:-[\d.]+)?\.so")}
+PYTHON = re.compile(r"/(?:lib)?python\d[\d.]*(?:\.so[\d.]*)?$")
+TUNES = re.compile(r"(?:MALLOC_\w+|_RJEM_MALLOC_CONF|MIMALLOC_\w+|TCMALLOC_\w+|GLIBC_TUNABLES|PYTHONMALLOC|LD_PRELOAD|"
+                   r"PYTORCH_(?:CUDA_)?ALLOC_CONF)=")
+
+
+@dataclass(frozen=True)
+class Area:
+    """A mapping of a process's memory: addresses, access as rwxp, file or label, pages in KiB by the kernel's names."""
+
+    begin: int
+    end: int
+    access: bytes
+    name: str
+    pages: Mapping[bytes, int]
+
+    @property
+    def private(self) -> int:
+        return self.pages.get(b"Anonymous", 0) + self.pages.get(b"Swap", 0)
+
+    def arenas(self, behind: Area | None) -> int:
+        """How many of glibc's arenas these are: with what is reserved behind them they end at a multiple of 64 MiB."""
+        whole = -(-self.end // ARENA) * ARENA
+        reserved = behind and behind.access == b"---p" and behind.begin == self.end and behind.end >= whole
+        fits = self.access == b"rw-p" and self.begin % ARENA == 0 and self.begin >> 32 != GO_HEAP
+        return (whole - self.begin) // ARENA if fits and (reserved or self.end == whole) else 0
+
+    def is_stack(self, before: Area | None) -> bool:
+        """Whether a guard lies directly below it."""
+        return self.name.startswith("[stack") or (before is not None and before.access == b"---p" and
+                                                  before.end == self.begin and before.end - before.begin <= GUARD)
+
+
+def parse_kinds(smaps: bytes, environ: bytes = b"") -> Kinds:
+    """Kinds of memory from the text of /proc/PID/smaps and /proc/PID/environ.
+
+    Thread stacks whose guard is no mapping of its own (glibc 2.42 and later) count as large.
+    """
+    areas = [Area(int(begin, 16), int(end, 16), access, os.fsdecode(name),
+                  {key: int(kib) for key, kib in PAGES_KIB.findall(body)})
+             for begin, end, access, name, body in MAPPING.findall(smaps)]
+    names = {area.name for area in areas if area.name.startswith("/")}
+    allocator = next((one for one, library in ALLOCATORS.items() if any(map(library.search, names))), "other")
+    kib, files, arenas = dict.fromkeys(KINDS_OF_MEMORY, 0), Counter[str](), 0
+    for before, area, behind in zip([None, *areas], areas, [*areas[1:], None], strict=False):
+        kib["lazy"] += area.pages.get(b"LazyFree", 0)
+        if SHARED.match(area.name):
+            kib["shared"] += area.pages.get(b"Rss", 0) + area.pages.get(b"Swap", 0)
+        elif area.name.startswith("/"):
+            kib["copied"] += area.private
+            files[area.name] += area.pages.get(b"Rss", 0) - area.pages.get(b"Anonymous", 0)
+        elif area.name == "[heap]":
+            kib["heap"] += area.private
+        elif allocator == "glibc" and (count := area.arenas(behind)):
+            kib["arenas"] += area.private
+            arenas += count
+        else:
+            kib["stacks" if area.is_stack(before) else "large"] += area.private
+    kib["mapped"] = files.total()
+    go = any(area.begin >> 32 == GO_HEAP or area.name.startswith("[anon: Go") for area in areas)
+    tuned = (os.fsdecode(one).partition("=") for one in environ.split(b"\0") if TUNES.match(os.fsdecode(one)))
+    return Kinds(
+        **{f"{kind}_mb": round(size / 1024, 3) for kind, size in kib.items()}, arenas=arenas, allocator=allocator,
+        mapped_files={shortened(name, MOST_SHOWN): round(size / 1024, 3)
+                      for name, size in files.most_common(MOST_MAPPED) if size},
+        runtime="python" if any(map(PYTHON.search, names)) else "go" if go else "native",
+        tuned={name: shortened(value, MOST_SHOWN) for name, _, value in tuned})
+
+
+def read_kinds(pid: int) -> Kinds | None:
+    """None where it has ended, is another user's, or the kernel does not tell. 70 ms at 2 GB in 3,000 mappings.
+
+    It keeps the process from mapping memory meanwhile: only at rest.
+    """
+    try:
+        smaps, environ = (Path(f"/proc/{pid}/{name}").read_bytes() for name in ("smaps", "environ"))
+    except OSError:
+        return None
+    return parse_kinds(smaps, environ) if smaps else None
+
+
+def read_holdings(pid: int, with_kinds: bool) -> Holdings:
+    """Threads and files: about 1 us for each file. Mappings only where asked for."""
+    try:
+        threads = int(re.findall(rb"^Threads:\s*(\d+)", Path(f"/proc/{pid}/status").read_bytes(), re.M)[0])
+    except (OSError, IndexError):
+        threads = None
+    try:
+        files, sockets = len(os.listdir(f"/proc/{pid}/fd")), len(socket_inodes(pid))
+        limit = re.findall(rb"^Max open files\s+(\d+)", Path(f"/proc/{pid}/limits").read_bytes(), re.M)
+    except OSError:  # it has just ended, is another user's, or this is not Linux
+        return Holdings(threads, None, None, None, None)
+    return Holdings(threads, files, sockets, int(limit[0]) if limit else None, read_kinds(pid) if with_kinds else None)
+
+
+# ======================================================================================================== GPUs
+
+GPU_CSV_COLUMNS = ("timestamp", "elapsed_seconds", "gpu", "gpu_name", "pid", "process_name", "memory_mb",
+                   "memory_total_mb", "utilization_percent")
+GPU_LOOK_S = 1.0  # from one look at the GPUs to the next
+GPU_WAIT_S = 5.0  # for a look, which takes milliseconds unless the driver hangs
+
+
+@dataclass(frozen=True)
+class GpuLook:
+    """A GPU, or an instance of one, at one moment. MiB; None where the driver does not tell."""
+
+    gpu: str
+    name: str
+    total: float | None
+    used: float | None
+    busy: float | None  # percent of the last moments in which it computed anything
+    processes: Mapping[int, float | None] | None  # by pid, as the driver counts them: those of the host as a rule
+
+
+class Nvml:
+    """NVIDIA's management library, by the package nvidia-ml-py: all that this tool asks of it."""
+
+    def __init__(self, module: Any) -> None:
+        self._nvml = module
+
+    def looks(self) -> list[GpuLook]:
+        return [self._look(gpu, handle) for gpu, handle in self._devices()]
+
+    def _devices(self) -> Iterator[tuple[str, Any]]:
+        for number in range(self._ask("DeviceGetCount") or 0):
+            handle = self._ask("DeviceGetHandleByIndex", number)
+            if not (self._ask("DeviceGetMigMode", handle) or (0,))[0]:
+                yield str(number), handle
+                continue
+            for place in range(self._ask("DeviceGetMaxMigDeviceCount", handle) or 0):
+                if instance := self._ask("DeviceGetMigDeviceHandleByIndex", handle, place):
+                    yield f"{number}:{place}", instance
+
+    def _look(self, gpu: str, handle: Any) -> GpuLook:
+        name, memory, busy = (self._ask(f"DeviceGet{what}", handle)
+                              for what in ("Name", "MemoryInfo", "UtilizationRates"))
+        computing, drawing = (self._ask(f"DeviceGet{what}RunningProcesses", handle) for what in ("Compute", "Graphics"))
+        held = None if computing is None else {
+            p.pid: None if p.usedGpuMemory is None else p.usedGpuMemory / MIB for p in [*(drawing or ()), *computing]}
+        return GpuLook(gpu, shortened(str(name or "")), memory and memory.total / MIB, memory and memory.used / MIB,
+                       busy and float(busy.gpu), held)
+
+    def _ask(self, question: str, *about: Any) -> Any:
+        """None where the driver does not tell: it does not know, we may not, the GPU or the driver itself is gone."""
+        try:
+            return getattr(self._nvml, f"nvml{question}")(*about)
+        except self._nvml.NVMLError:
+            return None
+
+
+def gpu_driver() -> tuple[Nvml | None, str]:
+    """The driver of this machine's GPUs; else why there are some and they are not watched."""
+    why = "pip install nvidia-ml-py"
+    with contextlib.suppress(ImportError):
+        import pynvml
+        try:
+            pynvml.nvmlInit()
+            return Nvml(pynvml), ""
+        except pynvml.NVMLError as error:
+            why = f"its driver says {error}"
+    here = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
+    return None, f"GPU memory is not watched: {why}" if here else ""
+
+
+@dataclass(frozen=True)
+class GpuReading:
+    """All GPUs at one moment, and what each role holds there."""
+
+    at: float  # monotonic; when it was begun
+    looks: Sequence[GpuLook]
+    held: Mapping[str, float | None]
+    whole: frozenset[str]  # roles for which all that a GPU holds stands in
+    busy: Mapping[str, float]  # role -> percent, of GPUs on which nobody else is
+
+
+def attribute(at: float, looks: Sequence[GpuLook], roles: Mapping[int, str], works: str,
+              exists: Callable[[int], bool] = psutil.pid_exists) -> GpuReading:
+    """Whose memory that of the GPUs is: of `roles` by pid, else of the role that works, if nobody else is there.
+
+    The driver knows no pid namespaces as a rule: in a container it numbers processes as the host does. Then none of
+    its numbers is a process here, and all that the GPU holds is the best that can be known. It counts the driver's own
+    few hundred MB, but these do not grow.
+    """
+    held: dict[str, float | None] = {works: 0.0 if looks else None}
+    whole, busy = set(), dict[str, float]()
+    numbered = any(pid in roles for look in looks for pid in look.processes or ())  # as processes are here
+    for look in looks:
+        there = look.processes
+        ours = {pid: mb for pid, mb in (there or {}).items() if pid in roles}
+        if there is not None and not ours and (not there or numbered or any(map(exists, there))):
+            continue  # nobody uses it, or others do
+        alone = there is not None and (len(ours) == len(there) if ours else len(there) <= len(roles))
+        told = bool(ours) and None not in ours.values()
+        users = {roles[pid] for pid in ours} or {works}
+        stands_in = alone and not told and len(users) == 1
+        for role in users:
+            mb = look.used if stands_in else sum(
+                mb or 0.0 for pid, mb in ours.items() if roles[pid] == role) if told else None
+            before = held.get(role, 0.0)
+            held[role] = None if before is None or mb is None else before + mb
+        whole |= users if stands_in else set()
+        busy |= {role: max(look.busy, busy.get(role, 0.0)) for role in users if alone and look.busy is not None}
+    return GpuReading(at, looks, held, frozenset(whole), busy)
+
+
+class GpuMeter:
+    """The one thread that asks the driver of the GPUs: it may hang, and must not keep the sampler from looking."""
+
+    def __init__(self, driver: Nvml, sampler: Sampler, path: Path, folder: int | None = None) -> None:
+        self._driver, self._sampler = driver, sampler
+        self._failure: str | None = None
+        self._told = False
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._window: list[GpuReading] = []  # since the window opened
+        self._latest: GpuReading | None = None
+        self._csv = os.fdopen(create(path, folder), "w", newline="", encoding="utf-8")
+        self._thread = threading.Thread(target=self._run, name="gpus", daemon=True)
+
+    def __enter__(self) -> GpuMeter:
+        csv.writer(self._csv).writerow(GPU_CSV_COLUMNS)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(JOIN_S)
+        with contextlib.suppress(OSError):
+            self._csv.close()
+
+    def _run(self) -> None:
+        plan = TickPlan(time.monotonic(), GPU_LOOK_S)
+        try:
+            for tick in schedule(plan, self._stop):
+                if tick.rows:
+                    self._look(tick.at - plan.start)
+        except Exception as error:  # nothing may pass for a measurement that is none
+            with self._changed:
+                self._failure = f"GPU memory is not measured from here on ({type(error).__name__}: {error})"
+                self._latest = None
+                self._changed.notify_all()
+
+    def _look(self, elapsed: float) -> None:
+        began, stamp = time.monotonic(), datetime.now().isoformat(timespec="milliseconds")
+        watched = {view.pid: view for view in self._sampler.watched()}
+        looks = self._driver.looks()
+        reading = attribute(began, looks, {pid: view.role for pid, view in watched.items()}, self._sampler.works)
+        with self._changed:
+            self._latest = reading
+            self._window.append(reading)
+            self._changed.notify_all()
+        rows = csv.writer(self._csv)
+        for look in looks:
+            about = (stamp, round(elapsed, 3), look.gpu, cell(look.name))
+            rows.writerow((*about, "", "", rounded(look.used, 1), rounded(look.total, 1), look.busy))
+            rows.writerows((*about, pid, cell(watched[pid].name), rounded(mb, 1), "", "")
+                           for pid, mb in (look.processes or {}).items() if pid in watched)
+        self._csv.flush()
+
+    def open_window(self) -> None:
+        with self._changed:
+            self._window = self._window[-1:]
+
+    def at_rest(self) -> GpuReading | None:
+        """A look begun from now on; None where the driver hangs or is asked no more."""
+        now = time.monotonic()
+        with self._changed:
+            fresh = self._changed.wait_for(
+                lambda: self._failure or (self._latest and self._latest.at >= now), GPU_WAIT_S)
+            return self._latest if fresh else None
+
+    def trouble(self) -> str | None:
+        """Why GPU memory is recorded no more, if not said before."""
+        told, self._told = self._told, self._failure is not None
+        return None if told else self._failure
+
+    def observed(self, before: Reading, after: Reading, released: float, ended: float) -> dict[str, GpuMemory]:
+        """What each role that ever held memory on a GPU did since the window opened, between these moments."""
+        with self._changed:
+            window, roles = list(self._window), {}
+        for role in {role for reading in window for role, mb in reading.held.items() if mb != 0.0}:
+            known = [mb for reading in window if (mb := reading.held.get(role)) is not None]
+            busy, idle = (mean([r.busy[role] for r in window if role in r.busy and begin <= r.at <= end])
+                          for begin, end in ((released, ended), (ended, math.inf)))
+            roles[role] = GpuMemory(
+                rounded(before.gpu.get(role)), rounded(after.gpu.get(role)), rounded(max(known, default=None)),
+                any(role in reading.whole for reading in window), rounded(busy, 1), rounded(idle, 1))
+        return roles
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return statistics.mean(values) if values else None
+
+
 # ============================================================================================== the result log
 
 
@@ -3219,8 +3584,8 @@ class ResultLog:
                             f"kept; make room (see: df -h {self.path.parent}) and run it again")
 
 
-def role_memory(before: Reading, after: Reading, seen: Observed,
-                cpu: Sequence[CpuUsage] = ()) -> dict[str, RoleMemory]:
+def role_memory(before: Reading, after: Reading, seen: Observed, cpu: Sequence[CpuUsage] = (),
+                gpu: Mapping[str, GpuMemory] = MappingProxyType({})) -> dict[str, RoleMemory]:
     """The record's memory of every role that was watched at either reading or in between.
 
     `cpu`: looks at the release of the batch, at the end of its last task, and at the reading after.
@@ -3228,7 +3593,7 @@ def role_memory(before: Reading, after: Reading, seen: Observed,
     return {role: RoleMemory(
         rounded(before.rss.get(role)), rounded(after.rss.get(role)), rounded(before.private.get(role)),
         rounded(after.private.get(role)), rounded(seen.peaks.get(role)), list(seen.processes.get(role, ())),
-        *cpu_use(role, cpu), rounded(after.drift.get(role)))
+        *cpu_use(role, cpu), rounded(after.drift.get(role)), gpu.get(role))
         for role in ROLES if role in before.rss or role in after.rss or role in seen.peaks}
 
 
@@ -3252,9 +3617,11 @@ def rounded(value: float | None, digits: int = 3) -> float | None:
 
 
 def host_facts() -> dict[str, Any]:
+    programs = os.pathsep.join((os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)))
     return {"name": socket.gethostname(), "cpus": os.cpu_count(), "tool_version": VERSION,
             "memory_mb": round(psutil.virtual_memory().total / MIB), "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.release()}", "clock": clock_facts()}
+            "system": f"{platform.system()} {platform.release()}", "clock": clock_facts(),
+             "tools": [tool for tool in DIAGNOSTIC_TOOLS if shutil.which(tool, path=programs)]}
 
 
 def clock_facts() -> dict[str, Any]:
@@ -3299,6 +3666,7 @@ EVERY_LOOK = 60  # a long run is looked at after each cycle up to this one, then
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
 HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
 WORK_FACTOR = 3  # a role that works uses so many times what it uses at rest (an idle worker: 0.1-0.2 % of a core)
+GPU_WORK = 0.01  # of the time of all tasks: the driver tells whole percents
 ROLE_CPU_S = 0.05  # ... and at least this over all tasks: an API takes 2-40 ms for each
 TELLING_CPU_S = 0.05  # five of the kernel's clock ticks: a clip that takes less of them cannot show it task by task
 WORK_SHARE = 0.9  # of the others: where a second worker is not watched, half of them do not show it
@@ -3716,6 +4084,8 @@ def judge_leak(
 ) -> dict[str, RoleVerdict]:
     """Verdict of every watched role, and of the one that works in any case, from the results of a phase of cycles.
 
+    What a role holds on GPUs is a series of its own, as "worker GPU".
+
     `sampler_gap_s`: the longest time between two samples, where more is known of it than is in the results. Like theirs
     it counts without the warm-up round, which is not judged.
     """
@@ -3723,7 +4093,10 @@ def judge_leak(
     judge = Judge(tolerance_mb, min_cycles, workers_in_turn(of_phase))
     watched = {working_role(of_phase)}.union(*(result.memory for result in of_phase))
     gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in of_phase if result.cycle)])
-    return {role: judge_role(role, of_phase, judge, gap_s) for role in ROLES if role in watched}
+    verdicts = {role: judge_role(role, of_phase, judge, gap_s) for role in ROLES if role in watched}
+    on_gpu = {role for result in of_phase for role, memory in result.memory.items()
+              if memory.gpu and memory.gpu.peak_mb is not None}  # else nothing of it was ever told
+    return verdicts | {f"{role} GPU": judge_gpu(role, of_phase, judge, gap_s) for role in ROLES if role in on_gpu}
 
 
 def working_role(results: Sequence[TaskResult]) -> str:
@@ -3757,6 +4130,17 @@ def judge_role(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: fl
     growth = withhold(growth, breaks, gap_s, count_unsettled(results, judged))
     growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
     return RoleVerdict(role, growth, [(each.cycle, each.readings[-1]) for each in judged], breaks, horses)
+
+
+def judge_gpu(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: float) -> RoleVerdict:
+    """Judge what a role holds on GPUs as any other series; a process that ends takes its memory there along."""
+    measure, around = readings_of(f"{role} GPU", results)
+    series, breaks = cut_into_series(role, results, [after for _, after in around])
+    judged = [(judge.cycles(cycles), cycles) for cycles in series]
+    growth, cycles = next((each for each in judged if each[0].verdict == "LEAK"), judged[-1])
+    growth = withhold(growth, breaks, gap_s, count_unsettled(results, cycles))
+    growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
+    return RoleVerdict(f"{role} GPU", growth, [(each.cycle, each.readings[-1]) for each in cycles], breaks, [])
 
 
 def decide(role: str, results: Sequence[TaskResult], series: Sequence[list[CycleReadings]],
@@ -3844,7 +4228,7 @@ def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | N
     worked = sum(use.cpu_s > WORK_FACTOR * at_rest * use.seconds or has_forked(use.last) for use in telling)
     cpu_s, seconds = sum(use.cpu_s for use in uses), sum(use.seconds for use in uses)
     in_all = (cpu_s >= ROLE_CPU_S and cpu_s > WORK_FACTOR * at_rest * seconds) or any(has_forked(u.last) for u in uses)
-    if in_all and worked >= WORK_SHARE * len(telling):
+    if (in_all and worked >= WORK_SHARE * len(telling)) or used_gpu(role, [use.last for use in uses]):
         return None
     others = Counter[tuple[int, str]]()
     for other in (use.last.busiest_other for use in uses):
@@ -3852,6 +4236,17 @@ def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | N
             others[other.pid, other.name] += round(1000 * other.cpu_s)
     pid, name = others.most_common(1)[0][0] if others else (None, None)
     return {"tasks": len(telling) or len(uses), "worked": worked, "pid": pid, "name": name}
+
+
+def used_gpu(role: str, batches: Sequence[TaskResult]) -> bool:
+    """Whether GPUs on which nobody else is were much busier while tasks ran than at rest: that is work, too.
+
+    An engine may use as much CPU while it waits for tasks as while it works on them.
+    """
+    uses = [(gpu.busy_percent / 100, gpu.rest_busy_percent / 100, r.processing_time or 0.0) for r in batches
+            if (gpu := r.memory[role].gpu) and gpu.busy_percent is not None and gpu.rest_busy_percent is not None]
+    busy, at_rest = (sum(use[place] * use[2] for use in uses) for place in (0, 1))
+    return len(uses) >= WINDOW and busy >= GPU_WORK * sum(use[2] for use in uses) and busy > WORK_FACTOR * at_rest
 
 
 @dataclass(frozen=True)
@@ -3872,8 +4267,17 @@ def has_forked(result: TaskResult) -> bool:
 def readings_of(
     role: str, results: Sequence[TaskResult]
 ) -> tuple[str, list[tuple[float | None, float | None]]]:
-    """A role's readings before and after each task, MB: private memory where any is known ("private"), else RSS."""
-    memories = [result.memory.get(role) for result in results]
+    """A role's readings before and after each task, MB: private memory where any is known ("private"), else RSS.
+
+    Of "worker GPU" memory on GPUs ("gpu"), or all that a GPU holds where it stands in ("whole_gpu"); a role of which
+    nothing is recorded there held nothing.
+    """
+    memories = [result.memory.get(role.removesuffix(" GPU")) for result in results]
+    if role.endswith(" GPU"):
+        on_gpus = [memory.gpu if memory else None for memory in memories]
+        measure = "whole_gpu" if any(gpu and gpu.whole_gpu for gpu in on_gpus) else "gpu"
+        return measure, [(gpu.before_mb, gpu.after_mb) if gpu else (0.0, 0.0) if memory else (None, None)
+                         for gpu, memory in zip(on_gpus, memories, strict=True)]
     if any(memory and memory.private_after_mb is not None for memory in memories):  # never both in one series
         return "private", [(m.private_before_mb, m.private_after_mb) if m else (None, None) for m in memories]
     return "rss", [(m.before_mb, m.after_mb) if m else (None, None) for m in memories]
@@ -4146,6 +4550,8 @@ class StressTest:
     unused: Reading | None = None  # before the first task of all, which may load the model
     drained: bool = True  # nothing of the last batch is unfinished
     batches: int = 0
+    gpus: GpuMeter | None = None  # None: there is none, or it is not watched
+    kinds_read: tuple[float, float] = (-math.inf, 0.0)  # when mappings were read last (monotonic), seconds it took
 
     def at_rest(self) -> Reading:
         """A settled reading of all watched processes (empty with --no-watch)."""
@@ -4153,8 +4559,9 @@ class StressTest:
             return Reading(time.monotonic(), {}, {}, frozenset())
         self.screen.status(doing="waiting for memory to settle")
         reading = self.sampler.at_rest(self.settings.settle_timeout, self.aborted)
+        gpu = self.gpus.at_rest() if self.gpus else None
         self.screen.trouble()
-        return reading
+        return dataclasses.replace(reading, gpu=gpu.held) if gpu else reading
 
     def given_up(self, last_progress: float) -> TaskError | None:
         """Why waiting for a task is pointless: no worker is left, or all have been idle for the stall time-out."""
@@ -4186,6 +4593,8 @@ class StressTest:
         self.batches += 1
         if self.sampler:
             self.sampler.open_window()
+        if self.gpus:
+            self.gpus.open_window()
         cpu = [self.sampler.cpu_usage()] if self.sampler else []
         meter = ClientMeter()
         self.reserve.begin(size, loads_models=place.warms_up)
@@ -4287,8 +4696,9 @@ class StressTest:
         for result in results:
             result.level = level
         if self.sampler:
-            seen = self.sampler.observed()
-            memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_usage()])
+            seen, cpu = self.sampler.observed(), [*cpu, self.sampler.cpu_usage()]
+            on_gpus = self.gpus.observed(before, after, cpu[0].at, cpu[1].at) if self.gpus else {}
+            memory = role_memory(before, after, seen, cpu, on_gpus)
             if level:
                 level.oom_kills = seen.oom_kills
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
@@ -4300,6 +4710,17 @@ class StressTest:
                 result.busiest_other = busiest_other(cpu[0], cpu[1])
                 add_worker_rss(result, memory.get("worker"))
         self.log.hold(results[-1])
+
+    def add_holdings(self, last: TaskResult, needed: bool) -> None:
+        """Add to the last line of a cycle what processes hold at rest; of their mappings where needed or cheap."""
+        began, (then, took) = time.monotonic(), self.kinds_read
+        needed = needed or took < KINDS_SHARE * (began - then)
+        for memory in last.memory.values():
+            memory.processes = [p if p.ended else dataclasses.replace(p, holdings=read_holdings(p.pid, needed))
+                                for p in memory.processes]
+        if needed:
+            self.kinds_read = began, time.monotonic() - began
+        self.log.hold(last)
 
     def _drain(self, outcomes: Sequence[Outcome]) -> None:
         """Wait for accepted tasks that were given up: what still runs would count against the next measurement."""
@@ -4374,9 +4795,11 @@ def leak_phase(test: StressTest) -> None:
     workers = count_workers(test)
     test.screen.phase("leak", f"{size} x {short.path.name} and {long.path.name} per cycle", test.settings)
     before = test.at_rest()
-    results, before = warm_up(test, test.unused or before, (short, long), min(max(size, workers), MOST_WARM_UP),
+    # What a GPU's allocator keeps is the mark of the longest clip, by as many tasks as will be released together.
+    first = [clips.longest() if test.gpus else clips for clips in (short, long)]
+    results, before = warm_up(test, test.unused or before, first, min(max(size, workers), MOST_WARM_UP),
                               MORE_WARM_UPS, Place("leak", cycle=0))
-    again = short.repeat()
+    again = first[0].repeat()
     if again and any(result.status == "success" for result in results) and not test.aborted.is_set():
         # Much faster than the distinct ones of the cycles: the service caches by content.
         _, before = test.batch(again, 1, before, Place("leak", cycle=0))
@@ -4392,7 +4815,8 @@ def leak_phase(test: StressTest) -> None:
 def loaded_phase(test: StressTest, size: int) -> None:
     """The same level again and again, at rest in between: a high-water mark stays, a leak under load goes on."""
     test.screen.phase("loaded", f"{size} x {test.short.path.name} per cycle", test.settings)
-    _, before = warm_up(test, test.at_rest(), (test.short,), size, 0, Place("loaded", cycle=0))
+    first = test.short.longest() if test.gpus else test.short
+    _, before = warm_up(test, test.at_rest(), (first,), size, 0, Place("loaded", cycle=0))
     run_cycles(test, "loaded", before, lambda cycle: (test.short,), size)
 
 
@@ -4414,10 +4838,11 @@ def run_cycles(test: StressTest, phase: str, before: Reading, clips: Callable[[i
         test.screen.cycle(cycle, results, verdicts)
         test.screen.expect((time.monotonic() - began) * (max(s.min_cycles, cycle + 1) - cycle))
         without_success = 0 if any(r.status == "success" for r in results) else without_success + 1
-        if without_success == GIVE_UP_CYCLES:
+        given_up, decided = without_success == GIVE_UP_CYCLES, decided and cycle >= s.min_cycles
+        test.add_holdings(results[-1], needed=cycle == 1 or cycle == s.max_cycles or given_up or decided)
+        if given_up:
             test.screen.event(f"{phase} phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
-            return
-        if decided and cycle >= s.min_cycles:
+        if given_up or decided:
             return
 
 
@@ -4780,8 +5205,8 @@ def loaded_size(test: StressTest, progress: RampProgress) -> int | None:
 class Screen:
     """What a person sees: one line with its time per event, and on a terminal a live line where rich is installed."""
 
-    def __init__(self, quiet: bool, sampler: Sampler | None) -> None:
-        self.quiet, self.sampler = quiet, sampler
+    def __init__(self, quiet: bool, sampler: Sampler | None, gpus: GpuMeter | None = None) -> None:
+        self.quiet, self.sampler, self.gpus = quiet, sampler, gpus
         self.began = time.monotonic()
         self.where = self.doing = self.done = ""
         self.end: float | None = None  # expected, on the monotonic clock
@@ -4815,8 +5240,9 @@ class Screen:
 
     def trouble(self) -> None:
         """Say once, and when it happens, that memory or the CSV is recorded no more."""
-        if self.sampler and (trouble := self.sampler.trouble()):
-            self.event(f"WARNING {trouble}")
+        for source in (self.sampler, self.gpus):
+            if source and (trouble := source.trouble()):
+                self.event(f"WARNING {trouble}")
 
     def status(self, *, where: str | None = None, doing: str | None = None, done: str = "") -> None:
         """What is going on now, for the live line."""
@@ -4929,6 +5355,11 @@ def run_test(s: Settings) -> int:
     warnings = [check_api(client), too_few_cycles(s), not_varied(s, clips)] if loads else []
     table = None if s.no_watch else find_processes(s)
     unused = table.reading() if table else None
+    driver, no_gpu = gpu_driver() if table else (None, "")
+    warnings.append(no_gpu and f"WARNING {no_gpu}")
+    if driver and table and unused:
+        look = look_at_gpus(driver, table, s)
+        unused, warnings = dataclasses.replace(unused, gpu=look.held), [*warnings, *gpus_shown(look)]
     folder = open_folder(s.results_dir)
     if loads:
         if not s.quiet:
@@ -4938,13 +5369,15 @@ def run_test(s: Settings) -> int:
     aborted = client.aborted
     end_with_signals(aborted)
     sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table), folder) if table else None
+    gpus = GpuMeter(driver, sampler, gpu_file(resources), folder) if driver and sampler else None
     cut_short = False
-    with sampler or contextlib.nullcontext(), Screen(s.quiet, sampler) as screen:
+    nothing = contextlib.nullcontext()
+    with sampler or nothing, gpus or nothing, Screen(s.quiet, sampler, gpus) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
             log = ResultLog(jsonl, folder)
             test = StressTest(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), reserve,
-                              unused)
+                              unused, gpus=gpus)
             try:
                 run_phases(test)
             except EndsEarly as error:
@@ -4955,7 +5388,8 @@ def run_test(s: Settings) -> int:
                 say_error(f"{fault}\n{FAULT_HINT}")
         elif sampler:
             try:
-                cut_short = not monitor(s, sampler, screen, LineFile(host_file(resources), folder), aborted)
+                cut_short = not monitor(s, sampler, screen, LineFile(host_file(resources), folder), aborted,
+                                        gpus)
             except OSError as error:
                 cut_short = True
                 screen.event(f"WARNING the test ends early: {host_file(resources)} cannot be written "
@@ -4970,7 +5404,8 @@ def run_test(s: Settings) -> int:
     return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
 
 
-def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborted: threading.Event) -> bool:
+def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborted: threading.Event,
+            gpus: GpuMeter | None = None) -> bool:
     """Record the host until Ctrl-C or for the duration; False where sampling failed before. Raises OSError."""
     log.append(one_line({"schema": SCHEMA, "timestamp": datetime.now().isoformat(timespec="milliseconds"),
                          "elapsed_seconds": round(time.monotonic() - sampler.began, 3), "host": host_facts(),
@@ -4992,6 +5427,8 @@ def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborte
             log.append(one_line(dataclasses.asdict(host_stretch(sampler, readings))))
             del readings[:-1]
             sampler.open_window()  # forget those that have ended
+            if gpus:
+                gpus.open_window()
     if len(readings) > 1:
         log.append(one_line(dataclasses.asdict(host_stretch(sampler, readings))))
     log.close()
@@ -5009,6 +5446,29 @@ def host_stretch(sampler: Sampler, readings: Sequence[Reading]) -> HostStretch:
         {role: [rounded(each.rss.get(role)) for each in new] for role in roles},
         {role: [rounded(each.private.get(role)) for each in new] for role in roles},
         round(seen.longest_gap, 3), round(psutil.virtual_memory().available / MIB, 1), seen.oom_kills, deaths)
+
+
+def look_at_gpus(driver: Nvml, table: ProcessTable, s: Settings) -> GpuReading:
+    roles = {pid: watched.role for pid, watched in table.alive.items()}
+    return attribute(time.monotonic(), driver.looks(), roles, role_that_works(s.api, table))
+
+
+def gpu_file(resources: Path) -> Path:
+    return resources.with_name(resources.name.replace("system_resources", "gpu", 1))
+
+
+def gpus_shown(reading: GpuReading) -> Iterator[str]:
+    """What is seen of each GPU, so that a person can tell whether it is right."""
+    for look in reading.looks:
+        memory = "memory not told" if look.used is None else f"{look.used:,.0f} of {look.total or 0:,.0f} MB used"
+        there = "processes not told" if look.processes is None else ", ".join(
+            f"process {pid} {'memory not told' if mb is None else f'{mb:,.0f} MB'}"
+            for pid, mb in look.processes.items()) or "no process"
+        yield f"GPU {look.gpu} ({look.name or 'name not told'}): {memory}; {there}"
+    for role, mb in reading.held.items():
+        if mb != 0.0:
+            yield f"the {role} on GPUs: " + ("not known" if mb is None else f"{mb:,.0f} MB" + (
+                ", all that the GPU holds: the driver does not tell whose it is" if role in reading.whole else ""))
 
 
 def end_with_signals(aborted: threading.Event) -> None:
@@ -5304,6 +5764,11 @@ def list_processes(s: Settings) -> int:
             say(f"  {choice.role:<8}{pid:>8}  {shown_in_full(choice.line)}: {reason(choice)}")
     for warning in warnings_of(table):
         say(warning)
+    driver, no_gpu = gpu_driver()
+    if driver:
+        for line in gpus_shown(look_at_gpus(driver, table, s)):
+            say(line)
+    say(no_gpu or ("" if driver else "GPU: none seen"))
     needed = {must_be_found(s)} if s.phase != "monitor" else set(ROLES)
     if needed & {w.role for w in table.alive.values()}:
         return EXIT_PASS
@@ -5366,7 +5831,7 @@ def new_files(folder: Path) -> tuple[Path, Path]:
         stem = datetime.now().strftime("%Y%m%d_%H%M%S")
         jsonl, resources = (folder / f"{name}_{stem}" for name in ("memory_leak_stress_test", "system_resources"))
         files = jsonl.with_suffix(".jsonl"), resources.with_suffix(".csv")
-        if not any(map(os.path.lexists, (*files, host_file(files[1])))):
+        if not any(map(os.path.lexists, (*files, host_file(files[1]), gpu_file(files[1])))):
             return files
         time.sleep(0.1)  # another run began in this second
 

@@ -12,6 +12,7 @@ ROOMS = (
     "hosts",  # hosts that were watched for themselves, joined with the run
     "hourly",  # growth per hour of a recording without tasks
     "concurrency",  # what the record says of load
+    "diagnosis",  # which kind of memory grew; threads and files that rise
     "judging",  # criteria and verdict: a run and all that is derived from it
     "comparison",  # two runs
     "words",  # every word in both languages: data

@@ -23,6 +23,7 @@ from memory_leak_stress_test import (
     median,
 )
 from stress_report.concurrency import REAL_TIME, judge_ramp
+from stress_report.diagnosis import Diagnosis, diagnose
 from stress_report.findings import OF_RECORDING, Criterion, Failure, Note, Ramp
 from stress_report.hosts import Host, join_hosts, leaks_in_ramp, recorded_alone, roles_of_hosts
 from stress_report.hourly import TOLERANCE_MB_PER_DAY, Hourly, judge_hours, overall_status, track_of, why
@@ -60,6 +61,7 @@ class Judged:
     usage: list[tuple[Samples, list[RoleSeries]]]
     hosts: list[Host]  # watched by a monitor each, while the load came from elsewhere
     hourly: list[Hourly]  # growth per hour, of a recording without tasks
+    diagnosis: Diagnosis  # of the leak phase; of loaded cycles where they alone show a leak, or are all there is
 
 
 def judge(run: RecordedRun) -> Judged:
@@ -82,8 +84,10 @@ def judge(run: RecordedRun) -> Judged:
                 min_concurrency(run, ramp), no_worker_crash(run, crashes, recycled), rtf_under_load(run, ramp)]
     cut_short = find_cut(run, ramp)
     usage = [(samples, series_of_roles(run, samples)) for samples in run.samples]
+    under_load = roles is loaded or (leaks(loaded) and not leaks(roles))
+    diagnosis = diagnose(run, loaded, "loaded") if under_load else diagnose(run, roles, "leak")
     return Judged(run, overall(criteria, cut_short), criteria, roles, loaded, ramp, evidence, crashes, recycled,
-                  cut_short, usage, hosts, [])
+                  cut_short, usage, hosts, [], diagnosis)
 
 
 def judge_recording(run: RecordedRun) -> Judged:
@@ -97,7 +101,8 @@ def judge_recording(run: RecordedRun) -> Judged:
                 no_cumulative_growth(run, {}, None), min_concurrency(run, ramp), no_worker_crash(run, [], []),
                 rtf_under_load(run, ramp)]
     run = dataclasses.replace(run, samples=[samples for samples, _ in usage])
-    return Judged(run, overall_status(hourly), criteria, {}, {}, ramp, None, [], [], None, usage, [], hourly)
+    return Judged(run, overall_status(hourly), criteria, {}, {}, ramp, None, [], [], None, usage, [], hourly,
+                  diagnose(run, {}, "leak"))
 
 
 def growth_per_hour(hourly: Sequence[Hourly]) -> Criterion:
@@ -106,6 +111,10 @@ def growth_per_hour(hourly: Sequence[Hourly]) -> Criterion:
     said = [Note("hourly_role", {"role": each.role, "why": why(each)}) for each in hourly]
     return Criterion(OF_RECORDING, overall_status(hourly), max(rates, default=None),
                      round(TOLERANCE_MB_PER_DAY / 24, 1), Note("growth_text", {"roles": said}))
+
+
+def leaks(roles: Mapping[str, RoleFindings]) -> bool:
+    return any(v.growth.verdict == "LEAK" for v in roles.values())
 
 
 def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:

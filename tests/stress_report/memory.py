@@ -184,7 +184,7 @@ def describe_role(
 ) -> RoleFindings:
     """What the results of the leak phase say of a role beside its verdict; clips by the names they are shown by."""
     names = names or names_of_clips(results)
-    peaks = [m.peak_mb for r in results if (m := r.memory.get(verdict.role)) and m.peak_mb is not None]
+    peaks = [mb for r in results if (mb := peak_of(verdict.role, r)) is not None]
     follows = followed(verdict, results)
     growth = dataclasses.replace(verdict.growth, facts={
         name: names.get(fact, fact) if name == "clip" else fact for name, fact in verdict.growth.facts.items()})
@@ -192,6 +192,14 @@ def describe_role(
                         verdict.breaks, names.get(follows, follows) if follows else None,
                         [figures_of(series, names[series.clip]) for series in verdict.horses],
                         rates_of(verdict, results), grown_most(verdict, results))
+
+
+def peak_of(role: str, result: TaskResult) -> float | None:
+    """Highest RSS of a role while a batch ran, or of "worker GPU" its highest memory on GPUs, MB."""
+    memory = result.memory.get(role.removesuffix(" GPU"))
+    if not role.endswith(" GPU"):
+        return memory.peak_mb if memory else None
+    return memory.gpu.peak_mb if memory and memory.gpu else None
 
 
 def rates_of(verdict: RoleVerdict, results: Sequence[TaskResult]) -> Rates | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from memory_leak_stress_test import Breach, Death, GrowthVerdict
 from stress_report.concurrency import failure_kinds, work_together
+from stress_report.diagnosis import Rising
 from stress_report.findings import (
     MEMORY_CRITERIA,
     MOST_WORDS,
@@ -275,7 +276,7 @@ EXPLAINED = ("delta_mapped", "baseline_mapped", "baseline_high_water")  # passed
 
 
 def three_sentences(judged: Judged, say: Words) -> list[str]:
-    """Memory, with what became of processes, concurrency, what to do next."""
+    """Memory, with what became of processes, concurrency, what to do next; before that, what else must be known."""
     memory = memory_sentence(judged, say)
     said_already = any(capped(v.growth, say)[1:] in memory for v in judged.roles.values() if "times" in v.growth.facts)
     if judged.recycled and not said_already:
@@ -283,7 +284,21 @@ def three_sentences(judged: Judged, say: Words) -> list[str]:
         memory = say("space").join([memory, say("recycled", roles=roles, count=len(judged.recycled))])
     explained = [say("explained", what=say(c.id), why=c.text) for c in judged.criteria if c.text.key in EXPLAINED]
     memory = say("space").join([memory, *explained])
-    return [memory, ramp_sentence(judged, say), next_sentence(judged, say)]
+    return [memory, ramp_sentence(judged, say), *extra_sentence(judged, say), next_sentence(judged, say)]
+
+
+def extra_sentence(judged: Judged, say: Words) -> list[str]:
+    """The one line more of the first screen: threads or files that rise, else what kind of memory grew; often none."""
+    found = judged.diagnosis.first
+    return [] if found is None else [rising_sentence(found, say) if isinstance(found, Rising) else say.note(found)]
+
+
+def rising_sentence(rising: Rising, say: Words) -> str:
+    facts = {name: getattr(rising, name) for name in ("role", "pid", "first", "last", "per_task")}
+    if rising.what == "threads":
+        return say("rising_threads", **facts)
+    limit = "" if rising.tasks_left is None else say("rising_limit", pid=rising.pid, tasks=rising.tasks_left)
+    return say("rising_sockets" if rising.sockets else "rising_files", **facts, limit=limit).strip()
 
 
 def memory_sentence(judged: Judged, say: Words) -> str:
@@ -390,7 +405,10 @@ def advice_facts(judged: Judged) -> dict[str, Any]:
     needed = max(int(growth.facts.get(key) or 0) for key in ("needed", "enough")) if growth else 0
     wanting = [c for c in judged.criteria if c.asked and c.status in WANTING["inconclusive"]] or judged.criteria
     loaded = criterion(judged, "return_to_baseline").text.facts.get("grows")
-    return {"file": run.path.name, "role": leaking.role if leaking else loaded, "stable": judged.ramp.max_stable,
+    rising = judged.diagnosis.rising[0] if judged.diagnosis.rising else None
+    return {"file": run.path.name, "role": leaking.role if leaking else loaded,
+            "kept": Note(f"kept_{rising.what}") if rising else "", "rising": rising.role if rising else None,
+            "stable": judged.ramp.max_stable,
             "clip": leaking.follows if leaking and leaking.follows not in (None, "both") else (
                 run.clip_names[longest.clip] if longest else ""),
             "level": judged.ramp.first_breach.concurrency if judged.ramp.first_breach else None,
@@ -446,6 +464,7 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (lambda judged: not judged.run.results and judged.verdict == "fail", "next_recording_grew"),
     (lambda judged: not judged.run.results, "next_results"),
     (leaks_in("backend"), "next_leak_go"),
+    (lambda judged: (found := first_leaking(judged)) is not None and found.role.endswith(" GPU"), "next_leak_gpu"),
     (lambda judged: first_leaking(judged) is not None, "next_leak"),
     (lambda judged: judged.run.legacy, "next_old"),
     (failed("no_worker_crash"), "next_crash"),
@@ -461,6 +480,7 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (cut_by("cut_memory_reserve"), "next_memory"),
     (lambda judged: judged.cut_short is not None, "next_whole"),
     (undecided_by("no_work"), "next_watch"),
+    (lambda judged: bool(judged.diagnosis.rising), "next_rising"),
     (undecided_by("unsettled"), "next_unsettled"),
     (undecided_by("sampler_gap"), "next_sampler_gap"),
     (undecided_by("gap_unknown"), "next_gap_unknown"),

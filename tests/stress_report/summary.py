@@ -31,6 +31,10 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
                             "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
                             "first_breach": breach_figures(ramp.first_breach, say) if ramp.first_breach else None,
                             "levels": levels},
+            "rising": [vars(each) for each in judged.diagnosis.rising],
+            "kinds": {role: {"pid": each.pid, "cycles": each.span,
+                             "grown_mb": {kind: tidy(mb) for kind, mb in each.changes.items()}}
+                      for role, each in judged.diagnosis.grown.items() if each.changes},
             "input": {"lines": run.lines, "results": len(run.results), "skipped_lines": sum(run.skipped.values()),
                       "empty_texts": run.empty_texts, "duplicate_lines": run.duplicates,
                       "missing_lines": run.missing,

@@ -280,8 +280,18 @@ def test_every_role_is_explained_and_the_reasons_shown_are_those_of_the_program(
 
 
 @both
-def test_every_column_of_the_csv_is_explained_in_order(guide: Path) -> None:
+def test_every_column_of_the_csvs_is_explained_in_order(guide: Path) -> None:
     assert tuple(section(guide, COLUMNS).keys) == instrument.CSV_COLUMNS
+    last = section(guide, COLUMNS).text.strip().split("\n\n")[-1]
+    assert tuple(guides.SPAN.findall(last)) == instrument.GPU_CSV_COLUMNS
+
+
+@both
+def test_what_a_process_holds_and_a_role_on_gpus_is_named_field_by_field(guide: Path) -> None:
+    named = {row[0].strip("`"): guides.SPAN.findall(row[-1]) for row in section(guide, RESULTS).rows}
+    assert set(named["holdings"]) == set(field_names(instrument.Holdings))
+    assert set(named["gpu"]) == set(field_names(instrument.GpuMemory))
+    assert set(guides.SPAN.findall(paragraph(guide, "kinds"))) - {"kinds"} == set(field_names(instrument.Kinds))
 
 
 @both
@@ -365,7 +375,7 @@ def test_names_of_the_files_are_those_written(guide: Path, tmp_path: Path) -> No
     jsonl, csv = instrument.new_files(tmp_path)
     log = instrument.ResultLog(jsonl)
     log.close()
-    written = (jsonl, log.pending, csv, instrument.host_file(csv), jsonl.with_suffix(".md"))
+    written = (jsonl, log.pending, csv, instrument.host_file(csv), instrument.gpu_file(csv), jsonl.with_suffix(".md"))
     patterns = [re.sub(r"\d{8}_\d{6}", "TIME", path.name) for path in written]
     charts = [f"memory_leak_stress_test_TIME.{name}.svg" for name in ("memory", "concurrency")]
     named = [re.sub(r"\d{8}_\d{6}", "TIME", key) for key in section(guide, FILES).keys]

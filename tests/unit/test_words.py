@@ -25,6 +25,8 @@ from stress_report.terminal import print_summary
 from stress_report.words import LANGUAGES, WORDS
 from unit import (
     test_cases,
+    test_diagnosis,
+    test_gpu,
     test_growth_rule,
     test_hosts,
     test_hourly,
@@ -197,6 +199,8 @@ def runs_of_others(folder: Path) -> Iterator[Judged]:
     yield from (judged(folder, make(), **how) for _, make, how, _, _ in test_judging.MISSING)
     yield from (judged(folder, make(), **how) for _, make, how, *_ in test_proof.ROWS)
     yield from test_cases.all_cases()
+    yield from test_diagnosis.some_of_everything(folder)
+    yield from (test_gpu.leaking_gpu(folder), test_gpu.leaking_gpu(folder, whole=True), test_gpu.unknown_gpu(folder))
     yield test_proof.some_nameless(folder)
     yield from (judge(test_recording.read(folder, text, pending)) for _, text, pending, *_ in test_recording.CRASHES)
     (folder / test_recording.NAME).with_suffix(".pending.json").unlink(missing_ok=True)
@@ -304,6 +308,9 @@ def compared(folder: Path) -> None:
     for before in sides:
         for after in sides:
             tell(after, folder, before)
+    first, *tuned = test_diagnosis.runs_with_another_allocator(folder)
+    for after in tuned:
+        tell(after, folder, first)
     noisy = dataclasses.replace(sides[1].roles["worker"].growth, upper_bound_mb_per_cycle=61.0)
     sides[1].roles["worker"] = dataclasses.replace(sides[1].roles["worker"], growth=noisy)
     tell(sides[1], folder, sides[0])
