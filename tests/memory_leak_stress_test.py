@@ -70,8 +70,9 @@ if typing.TYPE_CHECKING:
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
-    "TaskResult", "RoleMemory", "ProcessMemory", "Busy", "Death", "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS",
-    "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts",
+    "TaskResult", "RoleMemory", "ProcessMemory", "MachineMemory", "OtherProcesses", "Container", "Busy", "Death",
+    "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS", "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT",
+    "median", "host_facts",
     # the rules
     "GAP_S", "SETTLE_S", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR", "IDENTICAL",
     "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak", "judge_growth",
@@ -152,6 +153,51 @@ class Death:
     oom_kill: bool | None = None  # the kernel killed a process for lack of memory in the same batch
 
 
+@dataclass(frozen=True)
+class OtherProcesses:
+    """All processes of one name that are not watched, at rest. MiB."""
+
+    name: str
+    count: int
+    pid: int  # of the largest
+    private_mb: float  # anonymous and swapped out
+    rest_mb: float | None  # of it, gained since the batch's last task had ended
+
+
+@dataclass(frozen=True)
+class Container:
+    """The memory control group that leaves some roles the least room: their own, or one above it. MiB."""
+
+    path: str
+    roles: list[str]
+    limit_mb: float
+    working_set_mb: float  # at rest: use less inactive pages of files, which the kernel can take back
+    most_mb: float  # the highest working set seen since the release of the batch
+    peak_mb: float | None  # of all use, file pages included, since the group was made
+    oom_kills: int | None  # processes of it that the kernel killed since the release of the batch
+
+
+@dataclass(frozen=True)
+class MachineMemory:
+    """Where the memory of the whole machine is at rest. MiB; None where `missing` says why it could not be read.
+
+    Processes by what only they hold (anonymous and swapped out), so that shared memory counts once, under `shared_mb`.
+    """
+
+    total_mb: float
+    used_mb: float  # total less available, and what is swapped out
+    watched_mb: float | None
+    others_mb: float | None  # processes that are not watched, without this tool
+    shared_mb: float | None  # Shmem: /dev/shm, other tmpfs, shared mappings, whether a process has them open or not
+    kernel_mb: float | None  # what it cannot take back: slabs, stacks, page tables, counters
+    tmpfs: dict[str, float]  # place -> used, where that is worth a line
+    others: list[OtherProcesses]  # the largest of them, and those that have grown most
+    containers: list[Container]
+    rest_s: float  # since the batch's last task had ended
+    rest_mb: dict[str, float]  # gained in that time: others, shared, kernel
+    missing: dict[str, str] = field(default_factory=dict)  # what -> the system's words
+
+
 @dataclass
 class LevelFacts:
     """What is true of a whole level run of the ramp: this tool's own figures, the machine's, and why the ramp ended."""
@@ -170,7 +216,7 @@ class TaskResult:
     """One submitted task, one line of the JSONL. Times in seconds, memory in MiB; None is "not measured".
 
     A batch is the group of tasks released together: one task in the leak phase, a level run in the ramp. What is
-    known only when memory is at rest after it (from `worker_rss_after_mb` to `level`) is in its last line only.
+    known only when memory is at rest after it (from `worker_rss_after_mb` to `machine`) is in its last line only.
     """
 
     test_id: str  # "<audio stem>_c<concurrency>_<running number>"
@@ -208,6 +254,7 @@ class TaskResult:
     busiest_other: Busy | None = None
     deaths: list[Death] = field(default_factory=list)
     level: LevelFacts | None = None
+    machine: MachineMemory | None = None
     end: bool = False  # the last line of a run that reached its end
     settings: dict[str, Any] = field(default_factory=dict)  # on disk in the first line, and where they change
     host: dict[str, Any] = field(default_factory=dict)
@@ -1017,7 +1064,16 @@ BUSY = ("submit_http_429", "submit_http_503")  # kinds of failure that ask to co
 TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
 ENDED = ("done", "failed")  # states
+GPU_OOM = re.compile(r"(?:cuda|cublas|cudnn|hip|rocm|gpu|mps|xpu).{0,80}?(?:out.?of.?memory|alloc_?failed|"
+                     r"memory.?allocation)|out.?of.?device.?memory", re.I)
+OUT_OF_MEMORY = re.compile(r"out.?of.?memory|memoryerror|bad_alloc|(?:cannot|can't|failed to|unable to) allocate|"
+                           r"not enough memory|\b(?:ENOMEM|OOM)\b", re.I)
 HORSE_DIED = re.compile(r"work-?horse\b.{0,20}\bterminated|AbandonedJobError", re.I)  # RQ's words for a killed child
+
+
+def kind_by_words(kind: str, words: str) -> str:
+    """The kind of a failure that a service explains: lack of memory is one of its own, by whatever way it came."""
+    return "gpu_oom" if GPU_OOM.search(words) else "out_of_memory" if OUT_OF_MEMORY.search(words) else kind
 
 
 class EndsEarly(Exception):
@@ -1323,7 +1379,9 @@ class ApiClient:
         try:
             answer = fetch(session, upload, timeout)
             if not 200 <= answer.code < 300:
-                raise TaskError(f"submit_http_{answer.code}", answer.words, **answer.facts())
+                kind = f"submit_http_{answer.code}"
+                kind = kind_by_words(kind, answer.words) if answer.code >= 500 and kind not in BUSY else kind
+                raise TaskError(kind, answer.words, **answer.facts())
             if self.api.synchronous:
                 return None, self.read_state(answer)
             task_id = found(answer.json(), self.api.id)
@@ -1568,7 +1626,8 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             outcome.processing_time, outcome.time_error = sight.at - release, sight.at - sight.unfinished_at
             outcome.service_seconds = seen.seconds
         if state == "failed":
-            raise TaskError("worker_died" if HORSE_DIED.search(seen.words) else "task_failed", seen.words)
+            died = HORSE_DIED.search(seen.words)
+            raise TaskError("worker_died" if died else kind_by_words("task_failed", seen.words), seen.words)
         if state == "done":
             outcome.status, outcome.empty_text = "success", seen.empty_text
             return
@@ -2549,6 +2608,262 @@ class ProcessTable:
         return ended
 
 
+# ======================================================================================== the machine's memory
+
+CGROUPS = Path("/sys/fs/cgroup")
+NO_LIMIT = 1 << 60  # bytes; version 1 of control groups writes about 2^63 where there is none
+MOST_NAMED = 8  # names of unwatched processes recorded for their size, and as many for their growth; places of tmpfs
+WORTH_NAMING_MB = 1.0
+KERNEL = ("SUnreclaim", "KernelStack", "PageTables", "SecPageTables", "Percpu")  # of /proc/meminfo
+
+
+@dataclass(frozen=True)
+class GroupFiles:
+    """What a version of the kernel's control groups calls its files, and entries of memory.stat."""
+
+    use: str
+    limit: str
+    peak: str  # highest use
+    events: str  # among them oom_kill
+    inactive: str  # file pages that can be taken back first
+    anonymous: str
+
+
+GROUP_FILES = (
+    GroupFiles("memory.current", "memory.max", "memory.peak", "memory.events", "inactive_file", "anon"),
+    GroupFiles("memory.usage_in_bytes", "memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control",
+               "total_inactive_file", "total_rss"))
+
+
+@dataclass(frozen=True)
+class Group:
+    """A memory control group with a limit. MiB."""
+
+    limit: float
+    working_set: float
+    peak: float | None
+
+    @property
+    def room(self) -> float:
+        return self.limit - self.working_set
+
+
+def group_folders(pid: int, root: Path = CGROUPS, proc: Path = Path("/proc")) -> tuple[Path, ...]:
+    """Folders of a process's memory control group and of those above it, as far as they are there.
+
+    In a container its own group is the root; where the path is the host's all the same, only the root is there. Raises
+    OSError where the process has ended.
+    """
+    paths = {}
+    for line in (proc / str(pid) / "cgroup").read_text(errors="surrogateescape").splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths["memory" if "memory" in controllers.split(",") else controllers] = path
+    base = root / "memory" if "memory" in paths else root
+    own = base / paths.get("memory", paths.get("", "")).strip("/")
+    if ".." in own.parts:  # of another container
+        return ()
+    return tuple(each for each in (own, *own.parents) if each.is_relative_to(base) and each.is_dir())
+
+
+def files_of(folder: Path) -> GroupFiles | None:
+    """None of the topmost group, which has no limit of its own (but in a container)."""
+    return next((files for files in GROUP_FILES if (folder / files.limit).exists()), None)
+
+
+def counts_in(path: Path) -> dict[str, int]:
+    """Lines of a name and a number. Raises OSError."""
+    return {name: int(count) for name, count in map(str.split, path.read_text().splitlines())}
+
+
+def read_group(folder: Path) -> Group | None:
+    """None where the group has no limit, or has gone."""
+    try:
+        files = files_of(folder)
+        most = (folder / files.limit).read_text().strip() if files else "max"
+        if files is None or most == "max" or int(most) >= NO_LIMIT:
+            return None
+        stat, used, peak = counts_in(folder / "memory.stat"), int((folder / files.use).read_text()), folder / files.peak
+        working_set = max(used - stat.get(files.inactive, 0), stat.get(files.anonymous, 0))
+        return Group(int(most) / MIB, working_set / MIB, int(peak.read_text()) / MIB if peak.exists() else None)
+    except OSError:
+        return None
+
+
+def group_kills(folder: Path) -> int | None:
+    """Processes that any OOM killer ended in the group, in version 2 also in those below it; None: it does not say."""
+    with contextlib.suppress(OSError):
+        if files := files_of(folder):
+            return counts_in(folder / files.events).get("oom_kill")
+    return None
+
+
+@dataclass
+class Limits:
+    """Limits that the watched processes are under, read while their control groups live. Only the sampler has one."""
+
+    roles: dict[Path, set[str]] = field(default_factory=dict)  # by the group that leaves least room
+    members: dict[Path, set[Path]] = field(default_factory=dict)  # the same -> groups of the processes
+    last: dict[Path, Group] = field(default_factory=dict)
+    most: dict[Path, float] = field(default_factory=dict)  # highest working set in this window
+    kills: dict[Path, int | None] = field(default_factory=dict)  # when it opened
+
+    def find(self, processes: Iterable[tuple[int, str]]) -> None:
+        """Take in these processes (pid, role)."""
+        for pid, role in processes:
+            with contextlib.suppress(OSError):  # it has just ended
+                folders = group_folders(pid)
+                groups = {folder: group for folder in folders if (group := read_group(folder))}
+                if groups:
+                    tightest = min(groups, key=lambda folder: groups[folder].room)
+                    self.roles.setdefault(tightest, set()).add(role)
+                    self.members.setdefault(tightest, set()).add(folders[0])
+                    self.kills.setdefault(tightest, self._killed(tightest))
+
+    def read(self) -> None:
+        for folder in self.roles:
+            if group := read_group(folder):
+                self.last[folder] = group
+                self.most[folder] = max(group.working_set, self.most.get(folder, 0.0))
+
+    def open_window(self) -> None:
+        """Forget what has gone."""
+        self.roles = {folder: roles for folder, roles in self.roles.items() if folder.is_dir()}
+        self.last, self.most = {}, {}
+        self.kills = {folder: self._killed(folder) for folder in self.roles}
+        self.read()
+
+    def containers(self) -> list[Container]:
+        """What was seen of each since the window opened; of one that has gone, as it was last."""
+        found = []
+        for folder, group in self.last.items():
+            now, before = self._killed(folder), self.kills.get(folder)
+            found.append(Container(
+                shortened(f"/{folder.relative_to(CGROUPS)}"), sorted(self.roles[folder]), round(group.limit, 3),
+                round(group.working_set, 3), round(self.most[folder], 3), rounded(group.peak),
+                None if now is None or before is None else now - before))
+        return found
+
+    def _killed(self, folder: Path) -> int | None:
+        """In version 1 each group counts its own alone."""
+        kills = [kills for each in (folder, *self.members[folder]) if (kills := group_kills(each)) is not None]
+        return max(kills, default=None)
+
+
+@dataclass(frozen=True)
+class MachineLook:
+    """The whole machine at one moment. MiB."""
+
+    at: float  # monotonic
+    sums: Mapping[str, float]  # watched, others, shared, kernel; without what cannot be read
+    names: Mapping[str, list[tuple[float, int]]]  # of unwatched processes -> (held by each, its pid)
+    tmpfs: Mapping[str, float]
+    missing: Mapping[str, str]
+
+
+def look_at_machine(watched: Collection[int], own: Collection[int], proc: Path = Path("/proc")) -> MachineLook:
+    """Read every process of the machine, about 20 us each, so only where no task is running. `own`: left out."""
+    at, missing = time.monotonic(), {}
+    sums = {"watched": 0.0, "others": 0.0}
+    names: dict[str, list[tuple[float, int]]] = {}
+    for pid in psutil.pids():
+        try:
+            status = (proc / str(pid) / "status").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+        except OSError as error:
+            missing["others"] = str(error.strerror)
+            continue
+        fields = {key: int(kib) / 1024 for key, kib in STATUS_KIB.findall(status)}
+        if b"RssAnon" not in fields or pid in own:  # a kernel thread, a zombie
+            continue
+        held = fields[b"RssAnon"] + fields.get(b"VmSwap", 0.0)
+        sums["watched" if pid in watched else "others"] += held
+        if pid not in watched:
+            name = status[: status.find(b"\n")].partition(b"\t")[2].decode("utf-8", "replace")
+            names.setdefault(shortened(name), []).append((held, pid))
+    try:
+        words = (proc / "meminfo").read_text().split()
+        kib = {name.rstrip(":"): int(value) for name, value in zip(words, words[1:], strict=False) if name[-1] == ":"}
+        sums |= {"shared": kib["Shmem"] / 1024, "kernel": sum(kib.get(name, 0) for name in KERNEL) / 1024}
+    except OSError as error:
+        sums, missing = {}, {"processes": str(error.strerror)}
+    return MachineLook(at, sums, names, used_tmpfs(watched, proc), missing)
+
+
+def used_tmpfs(watched: Collection[int], proc: Path) -> dict[str, float]:
+    """MiB in each tmpfs by the place where it is mounted, here or for a watched process in a container."""
+    places = [re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), line.split()[1])
+              for line in text_of(proc / "self" / "mounts").splitlines() if line.split()[2] == "tmpfs"]
+    used: dict[str, float] = {}
+    seen = set()
+    for place, path in [(p, p) for p in places] + [("/dev/shm", f"{proc}/{pid}/root/dev/shm") for pid in watched]:
+        with contextlib.suppress(OSError):  # unmounted since, or another user's
+            device, space = os.stat(path).st_dev, os.statvfs(path)
+            if device not in seen:
+                seen.add(device)
+                place = shortened(place)
+                used[place] = used.get(place, 0.0) + (space.f_blocks - space.f_bfree) * space.f_frsize / MIB
+    return used
+
+
+def text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+@dataclass
+class Ledger:
+    """What the machine holds from one rest to the next, for the record. Used where no task is running."""
+
+    first: dict[str, float] = field(default_factory=dict)  # name of unwatched processes -> MB when first seen
+
+    def record(self, ended: MachineLook, rest: MachineLook, containers: list[Container]) -> MachineMemory:
+        """`ended`, `rest`: looks at the end of a batch's last task and when memory had come to rest after it."""
+        host, swap = psutil.virtual_memory(), psutil.swap_memory()
+        sizes = {name: sum(mb for mb, _ in them) for name, them in rest.names.items()}
+        before = {name: sum(mb for mb, _ in them) for name, them in ended.names.items()}
+        self.first = {name: self.first.get(name, mb) for name, mb in sizes.items()}
+        chosen = {*largest(sizes), *largest({name: mb - self.first[name] for name, mb in sizes.items()})}
+        others = [OtherProcesses(name, len(them), max(them)[1], round(sizes[name], 3),
+                                 round(sizes[name] - before[name], 3) if name in before else None)
+                  for name, them in rest.names.items() if name in chosen]
+        watched, unwatched, shared, kernel = (rounded(rest.sums.get(name))
+                                              for name in ("watched", "others", "shared", "kernel"))
+        gained = {name: round(rest.sums[name] - ended.sums[name], 3) for name in rest.sums if name in ended.sums}
+        return MachineMemory(
+            round(host.total / MIB, 3), round((host.total - host.available + swap.used) / MIB, 3), watched, unwatched,
+            shared, kernel, {place: round(rest.tmpfs[place], 3) for place in largest(rest.tmpfs)}, others, containers,
+            round(rest.at - ended.at, 3), gained, dict(rest.missing))
+
+
+def largest(sizes: Mapping[str, float]) -> list[str]:
+    """The names of the few largest that are worth a line."""
+    ordered = sorted(sizes, key=lambda name: -sizes[name])
+    return [name for name in ordered[:MOST_NAMED] if sizes[name] >= WORTH_NAMING_MB]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory under one limit: the machine's, or a container's. MiB."""
+
+    total: float
+    available: float  # at rest
+    least: float  # available while the last level ran
+
+
+def tightest(rooms: Iterable[Room], growth: float, reserve_percent: float) -> tuple[float, float] | None:
+    """What a level `growth` times the last one would leave free, and the reserve, where that is more; MiB.
+
+    What the last level took at its peak, scaled to this one's tasks, is taken from what is free at rest.
+    """
+    left = [(room.available - max(0.0, room.available - room.least) * growth, reserve_percent / 100 * room.total)
+            for room in rooms]
+    return min(((free, reserve) for free, reserve in left if free < reserve), key=lambda each: each[0] - each[1],
+               default=None)
+
+
 # ================================================================================================ the sampler
 
 TICK_S = 0.2  # trees and memory are looked at this often: a work-horse of 0.4 s is seen, at well under 1 % of a core
@@ -2615,6 +2930,7 @@ class Observed:
     available_min: float  # of free memory on the host
     oom_kills: int | None  # processes the kernel killed for lack of memory
     longest_gap: float  # seconds between two looks at the processes
+    containers: tuple[Container, ...]
 
 
 @dataclass(frozen=True)
@@ -2712,7 +3028,7 @@ class Sampler:
         self._csv = os.fdopen(create(csv_path, folder), "w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
         self._total = psutil.virtual_memory().total / MIB
-        self._window = Window()
+        self._window, self._limits = Window(), Limits()
         table.scan()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
@@ -2757,6 +3073,9 @@ class Sampler:
         for role, peak in peaks.items():
             self._window.peaks[role] = max(peak, self._window.peaks.get(role, 0.0))
         self._window.available_min = min(self._window.available_min, psutil.virtual_memory().available / MIB)
+        if scan:
+            self._limits.find((w.process.pid, w.role) for w in alive if w.root)
+        self._limits.read()
         if scan and self._busy([w for w in alive if w.role == self.works]):
             self._last_busy = now
         self._latest = Reading(now, rss, private, frozenset(self.table.alive))
@@ -2859,6 +3178,12 @@ class Sampler:
                 others[pid] = used
         return CpuUsage(time.monotonic(), roles, others)
 
+    def machine(self) -> MachineLook:
+        """Look at what every process of the machine holds: only where no task is running."""
+        with self._changed:
+            watched = set(self.table.alive)
+        return look_at_machine(watched, self.table.own)
+
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
 
@@ -2889,6 +3214,7 @@ class Sampler:
             unreported = self._window.endings[self._window.reported :]
             self._window = Window(endings=unreported, oom_kills=oom_kills(),
                                   available_min=psutil.virtual_memory().available / MIB)
+            self._limits.open_window()
             self._window.serving = self.table.serving()
             self._window.serving.update(e.role for e in unreported)
             self._read(time.monotonic())
@@ -2908,7 +3234,7 @@ class Sampler:
             fewer = frozenset((window.serving - self.table.serving()).keys())
             return Observed(processes, dict(window.peaks), tuple(window.endings), fewer, window.available_min,
                             None if kills is None or window.oom_kills is None else kills - window.oom_kills,
-                            window.longest_gap)
+                            window.longest_gap, tuple(self._limits.containers()))
 
 
 def role_sums(processes: Iterable[Watched]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
@@ -3949,6 +4275,7 @@ class StressTest:
     aborted: threading.Event
     host: dict[str, Any]
     unused: Reading | None = None  # before the first task of all, which may load the model
+    ledger: Ledger = field(default_factory=Ledger)
     drained: bool = True  # nothing of the last batch is unfinished
     batches: int = 0
 
@@ -4007,8 +4334,9 @@ class StressTest:
         if self.sampler:
             cpu.append(self.sampler.cpu_usage())
         self._drain(outcomes)
+        ended = self.sampler.machine() if self.sampler else None
         after = self.at_rest()
-        self._complete(results, before, after, level, cpu, tasks.ends(outcomes))
+        self._complete(results, before, after, level, cpu, tasks.ends(outcomes), ended)
         if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
             raise ToolFault(fault.error)
         return results, after
@@ -4061,24 +4389,25 @@ class StressTest:
             host=self.host)
 
     def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, level: LevelFacts | None,
-                  cpu: Sequence[CpuUsage], ends: Sequence[float]) -> None:
+                  cpu: Sequence[CpuUsage], ends: Sequence[float], ended: MachineLook | None) -> None:
         """Add what is known only at rest to the results in memory, and to the one that is held.
 
-        `ends`: the last moments (monotonic) at which each task was known to be unfinished.
+        `ends`: the last moments (monotonic) at which each task was known to be unfinished; `ended`: a look after them.
         """
         for result in results:
             result.level = level
-        if self.sampler:
+        if self.sampler and ended:
             seen = self.sampler.observed()
             memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_usage()])
             if level:
                 level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
+            machine = self.ledger.record(ended, self.sampler.machine(), list(seen.containers))
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
             deaths = [e.as_death(sum(end > e.at for end in ends), e.role not in seen.not_replaced, oom_kill)
                       for e in seen.endings]
             for result in results:
                 result.settled, result.sample_gap_s = after.settled, rounded(seen.longest_gap)
-                result.memory, result.deaths = memory, deaths
+                result.memory, result.deaths, result.machine = memory, deaths, machine
                 result.busiest_other = busiest_other(cpu[0], cpu[1])
                 add_worker_rss(result, memory.get("worker"))
         self.log.hold(results[-1])
@@ -4487,19 +4816,24 @@ class RampProgress:
             test.screen.event(f"ramp ends: {size} connections need more open files than this shell allows ({files}); "
                              f"raise it with: ulimit -n {2 * (size + OWN_FILES)}")
             return "client_limited"
-        available = self.last[0].level.host_available_min_mb if self.last and self.last[0].level else None
-        if available is None:
+        growth = size / self.last[0].concurrency if self.last else 0.0
+        short = tightest(self._rooms(), growth, test.settings.memory_reserve)
+        if short is None:
             return None
-        host = psutil.virtual_memory()
-        # Free memory at rest less what the last level took at its peak, scaled to this one's tasks.
-        taken = max(0.0, host.available / MIB - available)
-        predicted = host.available / MIB - taken * size / self.last[0].concurrency
-        reserve = test.settings.memory_reserve / 100 * host.total / MIB
-        if predicted >= reserve:
-            return None
-        test.screen.event(f"{size} concurrent tasks would leave about {max(0, predicted):.0f} MB of RAM free, less "
-                         f"than the reserve of {reserve:.0f} MB (--memory-reserve)")
+        test.screen.event(f"{size} concurrent tasks would leave about {max(0, short[0]):.0f} MB of memory free, less "
+                         f"than the reserve of {short[1]:.0f} MB (--memory-reserve)")
         return "memory_reserve"
+
+    def _rooms(self) -> list[Room]:
+        """Memory under each limit, as the last level run left it: the machine's, and those of containers."""
+        last = self.last[0] if self.last else None
+        least = last.level.host_available_min_mb if last and last.level else None
+        if last is None or least is None:
+            return []
+        host = psutil.virtual_memory()
+        return [Room(host.total / MIB, host.available / MIB, least),
+                *(Room(c.limit_mb, c.limit_mb - c.working_set_mb, c.limit_mb - c.most_mb)
+                  for c in (last.machine.containers if last.machine else ()))]
 
     def stop(self, reason: str) -> None:
         """Record with the last level run, whose last line is still held, that the ramp ended with it, and why."""
@@ -4878,6 +5212,9 @@ def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStar
         look = "token_header, and the environment variable ASR_API_TOKEN"
     elif code != failure.kind:
         look = "submit" if code[0] == "3" or code == "405" else "submit, file_field and fields (--field KEY=VALUE)"
+    elif failure.kind in ("gpu_oom", "out_of_memory"):
+        return CannotStart(f"The service at {where} ran out of memory on a first task of {sent.seconds:.1f} s "
+                           f"({failure.kind}): {failure}")
     elif failure.kind == "task_failed":
         look = "file_field and fields (--field KEY=VALUE)"
     elif failure.kind == "task_lost":

@@ -48,7 +48,8 @@ SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a meas
 CYCLES = ("leak", "loaded")  # phases that count cycles
 # What is known of a batch only when memory is at rest after it.
 OF_A_BATCH = ("worker_rss_after_mb", "worker_rss_delta_mb", "worker_rss_peak_mb", "settled", "sample_gap_s", "memory",
-              "busiest_other", "deaths", "level")
+              "busiest_other", "deaths", "level", "machine")
+LATER = ("machine",)  # fields that schema 2 did not have from the beginning: without them a line is as whole
 WORKER_SIZES = ("worker_rss_before_mb", "worker_rss_after_mb", "worker_rss_peak_mb")
 ROLE_SIZES = ("before_mb", "after_mb", "peak_mb", "private_before_mb", "private_after_mb")
 MOST_TASKS = 100_000  # concurrent tasks, cycles, runs of a level: beyond is a broken line
@@ -502,7 +503,7 @@ def result_from_json(line: str) -> TaskResult:
 def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> Any:
     """Build a record from JSON, checking each field's type and range; fields of a later version are left out.
 
-    `whole`: it was written with every field, so that one which is not there was lost.
+    `whole`: it was written with every field of its schema, so that one which is not there was lost.
     """
     values = {}
     for name, hint, simple, required in fields_of(kind):
@@ -512,7 +513,7 @@ def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> 
             if kind_of_value is float and not -SANE <= value <= SANE:
                 raise BadLine("range", name=name)
             values[name] = value if kind_of_value in simple else checked(name, hint, value, whole=whole)
-        elif required or whole:
+        elif required or (whole and name not in LATER):
             raise BadLine("missing", name=name)
     return kind(**values)
 
