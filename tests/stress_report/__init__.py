@@ -8,6 +8,7 @@ ROOMS = (
     "legacy",  # lines of older formats turned into the present one
     "recording",  # a recorded run from its files
     "memory",  # what the record says of memory
+    "machine",  # ... of memory that no watched process holds, and of containers
     "concurrency",  # what the record says of load
     "judging",  # criteria and verdict: a run and all that is derived from it
     "comparison",  # two runs

@@ -24,6 +24,7 @@ from memory_leak_stress_test import (
 )
 from stress_report.concurrency import REAL_TIME, judge_ramp
 from stress_report.findings import Criterion, Failure, Note, Ramp
+from stress_report.machine import MachineFindings, judge_machine, withheld
 from stress_report.memory import (
     Evidence,
     RoleFindings,
@@ -52,6 +53,7 @@ class Judged:
     loaded: dict[str, RoleFindings]  # the same under load; empty where there were no loaded cycles
     ramp: Ramp
     evidence: Evidence | None
+    machine: MachineFindings | None  # None where the record says nothing of it
     crashes: list[Death | Failure]
     recycled: list[Death]
     cut_short: Note | None  # why the record is not the whole run, or proves no work, so that it never passes
@@ -61,8 +63,8 @@ class Judged:
 def judge(run: RecordedRun) -> Judged:
     """Everything that is derived from a run."""
     evidence = seek_hidden(run) if run.legacy else None
-    loaded = judge_roles(run, None, "loaded")
-    roles = loaded if run.setting("phase") == "loaded" else judge_roles(run, evidence)
+    loaded, under_load = judge_phase(run, None, "loaded")
+    roles, machine = (loaded, under_load) if run.setting("phase") == "loaded" else judge_phase(run, evidence, "leak")
     ramp = judge_ramp(run)
     crashes, recycled = find_deaths(run)
     memory = [long_audio_delta(run, roles, evidence), return_to_baseline(run, roles, loaded, evidence)]
@@ -70,8 +72,16 @@ def judge(run: RecordedRun) -> Judged:
                 min_concurrency(run, ramp), no_worker_crash(run, crashes, recycled), rtf_under_load(run, ramp)]
     cut_short = find_cut(run, ramp)
     usage = [(samples, series_of_roles(run, samples)) for samples in run.samples]
-    return Judged(run, overall(criteria, cut_short), criteria, roles, loaded, ramp, evidence, crashes, recycled,
-                  cut_short, usage)
+    return Judged(run, overall(criteria, cut_short), criteria, roles, loaded, ramp, evidence, machine, crashes,
+                  recycled, cut_short, usage)
+
+
+def judge_phase(run: RecordedRun, evidence: Evidence | None,
+                phase: str) -> tuple[dict[str, RoleFindings], MachineFindings | None]:
+    """The watched roles and the whole machine in a phase of cycles."""
+    roles = judge_roles(run, evidence, phase)
+    machine = judge_machine(run, phase, roles)
+    return withheld(roles, run.works, machine), machine
 
 
 def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:

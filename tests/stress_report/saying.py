@@ -11,6 +11,7 @@ from memory_leak_stress_test import Breach, Death, GrowthVerdict
 from stress_report.concurrency import failure_kinds, work_together
 from stress_report.findings import MEMORY_CRITERIA, MOST_WORDS, Criterion, Failure, Note, Ramp, plain
 from stress_report.judging import Judged, gave_up, memory_missing, ramp_missing
+from stress_report.machine import Killed, Reached
 from stress_report.memory import RoleFindings, growth_over_ramp
 from stress_report.words import LANGUAGES, WORDS
 
@@ -240,7 +241,7 @@ def three_sentences(judged: Judged, say: Words) -> list[str]:
         roles = say.join(dict.fromkeys(death.role for death in judged.recycled))
         memory = say("space").join([memory, say("recycled", roles=roles, count=len(judged.recycled))])
     explained = [say("explained", what=say(c.id), why=c.text) for c in judged.criteria if c.text.key in EXPLAINED]
-    memory = say("space").join([memory, *explained])
+    memory = say("space").join([memory, *explained, *machine_sentence(judged, say)])
     return [memory, ramp_sentence(judged, say), next_sentence(judged, say)]
 
 
@@ -269,14 +270,43 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     return say("memory_clean", roles=say.join(roles), reason=text[:1].upper() + text[1:])
 
 
+def machine_sentence(judged: Judged, say: Words) -> list[str]:
+    """The one sentence on the machine or a container, if there is something to say: what was killed, else when.
+
+    Not for slow growth under the tolerance, which says for how long 1 GB lasts, unless a container ends it.
+    """
+    machine = judged.machine
+    if machine and machine.killed:
+        return [killed_text(machine.killed[0], say)]
+    reached = machine.reached if machine else None
+    leaking = any(v.growth.verdict == "LEAK" for v in judged.roles.values())
+    return [reached_text(reached, say)] if reached and (leaking or reached.container) else []
+
+
+def killed_text(killed: Killed, say: Words) -> str:
+    return say("killed_in_container", at=killed.concurrency, count=killed.count,
+               roles=say.join(killed.container.roles), limit=killed.container.limit_mb)
+
+
+def reached_text(reached: Reached, say: Words) -> str:
+    """When a limit will be reached at this pace."""
+    return say("reached_container" if reached.container else "reached_machine", limit=reached.limit_mb,
+               left=reached.left_mb, cycles=reached.cycles, tasks=reached.tasks,
+               time=say("unknown") if reached.seconds is None else about(reached.seconds, say))
+
+
+def about(seconds: float, say: Words) -> str:
+    """A time in whole minutes, or hours where they are many."""
+    minutes = round(seconds / 60)
+    return say("hours", hours=round(minutes / 60)) if minutes >= 120 else say("whole_minutes", minutes=max(1, minutes))
+
+
 def lasts(small: RoleFindings, say: Words) -> list[str]:
     """For how long free memory lasts a growth under the tolerance; nothing where the time of a cycle is not known."""
     hours = small.rates.hours_per_gb if small.rates else None
     if hours is None:
         return []
-    minutes = round(60 * hours)
-    time = say("hours", hours=round(hours)) if minutes >= 120 else say("whole_minutes", minutes=max(1, minutes))
-    return [say("small_lasts", time=time)]
+    return [say("small_lasts", time=about(3600 * hours, say))]
 
 
 def leaks(leaking: Sequence[RoleFindings], say: Words) -> str:
@@ -376,7 +406,8 @@ def failed(*names: str) -> Callable[[Judged], bool]:
 
 
 def undecided_by(*reasons: str) -> Callable[[Judged], bool]:
-    return lambda judged: (growth := undecided_growth(judged)) is not None and growth.reason in reasons
+    """By one of these reasons, or one that begins so."""
+    return lambda judged: (growth := undecided_growth(judged)) is not None and growth.reason.startswith(reasons)
 
 
 def cut_by(*reasons: str) -> Callable[[Judged], bool]:
@@ -414,6 +445,7 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (ramp_left_doubt, "next_loaded_alone"),
     (lambda judged: judged.cut_short is not None, "next_whole"),
     (undecided_by("no_work"), "next_watch"),
+    (undecided_by("unwatched_"), "next_unwatched"),
     (undecided_by("unsettled"), "next_unsettled"),
     (undecided_by("sampler_gap"), "next_sampler_gap"),
     (undecided_by("gap_unknown"), "next_gap_unknown"),

@@ -8,6 +8,7 @@ from memory_leak_stress_test import Breach
 from stress_report.comparison import compare
 from stress_report.findings import Note
 from stress_report.judging import Judged
+from stress_report.machine import MachineFindings
 from stress_report.memory import RoleFindings
 from stress_report.saying import Words, reason
 
@@ -22,6 +23,7 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
                  "text": say.note(c.text)} for c in judged.criteria]
     return {"version": 2, "verdict": judged.verdict, "criteria": criteria, "leak": leak,
             "leak_under_load": {role: role_figures(v, say) for role, v in judged.loaded.items()},
+            "machine": machine_figures(judged.machine) if judged.machine else None,
             "concurrency": {"max_stable": ramp.max_stable, "max_real_time": ramp.max_real_time, "knee": ramp.knee.level,
                             "knee_reason": ramp.knee.reason,
                             "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
@@ -41,6 +43,17 @@ def role_figures(v: RoleFindings, say: Words) -> dict[str, Any]:
             "mb_per_hour": tidy(v.rates.per_hour) if v.rates else None,
             "first_use_growth_mb": tidy(v.first_use_growth_mb), "peak_mb": tidy(v.peak_mb), "cycles": v.growth.cycles,
             "reason": reason(v.growth, say), "pid": v.pid}
+
+
+def machine_figures(machine: MachineFindings) -> dict[str, Any]:
+    """The whole machine at rest, MB and MB per cycle: whose its memory is, what grew with the tasks, containers."""
+    parts = [{"what": p.what, "name": p.name, "pid": p.pid, "before_mb": tidy(p.readings[0]), "after_mb":
+              tidy(p.readings[-1]), "mb_per_cycle": tidy(p.growth.mb_per_cycle), "grows_with_tasks": p.in_step}
+             for p in (*machine.parts, *machine.named)]
+    reached = machine.reached and {name: tidy(value) for name, value in vars(machine.reached).items()} | {
+        "container": machine.reached.container.path if machine.reached.container else None}
+    return {"parts": parts, "limit_reached": reached,
+            "containers": [{name: tidy(value) for name, value in vars(c).items()} for c in machine.containers]}
 
 
 def breach_figures(breach: Breach, say: Words) -> dict[str, Any]:
