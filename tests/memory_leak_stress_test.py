@@ -158,6 +158,7 @@ class OtherProcesses:
     """All processes of one name that are not watched, at rest. MiB."""
 
     name: str
+    program: str  # that the largest of them runs
     count: int
     pid: int  # of the largest
     private_mb: float  # anonymous and swapped out
@@ -194,7 +195,7 @@ class MachineMemory:
     others: list[OtherProcesses]  # the largest of them, and those that have grown most
     containers: list[Container]
     rest_s: float  # since the batch's last task had ended
-    rest_mb: dict[str, float]  # gained in that time: others, shared, kernel
+    rest_mb: dict[str, float]  # gained in that time: used, watched, others, shared, kernel
     missing: dict[str, str] = field(default_factory=dict)  # what -> the system's words
 
 
@@ -2754,7 +2755,8 @@ class MachineLook:
     """The whole machine at one moment. MiB."""
 
     at: float  # monotonic
-    sums: Mapping[str, float]  # watched, others, shared, kernel; without what cannot be read
+    total: float
+    sums: Mapping[str, float]  # used, watched, others, shared, kernel; without what cannot be read
     names: Mapping[bytes, tuple[float, int, float, int]]  # of unwatched processes: sum, number, largest, its pid
     tmpfs: Mapping[str, float]
     missing: Mapping[str, str]
@@ -2762,8 +2764,9 @@ class MachineLook:
 
 def look_at_machine(watched: Collection[int], own: Collection[int], proc: str = "/proc") -> MachineLook:
     """Read every process of the machine, about 20 us each, so only where no task is running. `own`: left out."""
-    at, missing = time.monotonic(), {}
-    sums = {"watched": 0.0, "others": 0.0}
+    at, missing, host = time.monotonic(), {}, psutil.virtual_memory()
+    used = {"used": (host.total - host.available + psutil.swap_memory().used) / MIB}
+    sums = used | {"watched": 0.0, "others": 0.0}
     names: dict[bytes, tuple[float, int, float, int]] = {}
     for pid in psutil.pids():
         try:
@@ -2786,8 +2789,8 @@ def look_at_machine(watched: Collection[int], own: Collection[int], proc: str = 
         sums |= {"shared": kib_in(meminfo, b"Shmem:") / 1024,
                  "kernel": sum(kib_in(meminfo, name) for name in KERNEL) / 1024}
     except OSError as error:
-        sums, missing = {}, {"processes": str(error.strerror)}
-    return MachineLook(at, sums, names, used_tmpfs(watched, proc), missing)
+        sums, missing = used, {"processes": str(error.strerror)}
+    return MachineLook(at, host.total / MIB, sums, names, used_tmpfs(watched, proc), missing)
 
 
 def kib_in(table: bytes, name: bytes) -> int:
@@ -2822,20 +2825,28 @@ class Ledger:
 
     def record(self, ended: MachineLook, rest: MachineLook, containers: list[Container]) -> MachineMemory:
         """`ended`, `rest`: looks at the end of a batch's last task and when memory had come to rest after it."""
-        host, swap = psutil.virtual_memory(), psutil.swap_memory()
         sizes = {name: total for name, (total, *_) in rest.names.items()}
         self.first = {name: self.first.get(name, mb) for name, mb in sizes.items()}
         chosen = {*largest(sizes), *largest({name: mb - self.first[name] for name, mb in sizes.items()})}
-        others = [OtherProcesses(shortened(name.partition(b"\t")[2].decode("utf-8", "replace")), count, pid,
-                                 round(mb, 3), round(mb - ended.names[name][0], 3) if name in ended.names else None)
+        others = [OtherProcesses(shortened(name.partition(b"\t")[2].decode("utf-8", "replace")), program_of(pid), count,
+                                 pid, round(mb, 3),
+                                 round(mb - ended.names[name][0], 3) if name in ended.names else None)
                   for name, (mb, count, _, pid) in rest.names.items() if name in chosen]
         watched, unwatched, shared, kernel = (rounded(rest.sums.get(name))
                                               for name in ("watched", "others", "shared", "kernel"))
         gained = {name: round(mb - ended.sums[name], 3) for name, mb in rest.sums.items() if name in ended.sums}
         tmpfs = {shortened(place): round(rest.tmpfs[place], 3) for place in largest(rest.tmpfs)}
         return MachineMemory(
-            round(host.total / MIB, 3), round((host.total - host.available + swap.used) / MIB, 3), watched, unwatched,
-            shared, kernel, tmpfs, others, containers, round(rest.at - ended.at, 3), gained, dict(rest.missing))
+            round(rest.total, 3), round(rest.sums["used"], 3), watched, unwatched, shared, kernel, tmpfs, others,
+            containers, round(rest.at - ended.at, 3), gained, dict(rest.missing))
+
+
+def program_of(pid: int) -> str:
+    """What a process runs, without paths and secrets; empty where that is not known any more."""
+    try:
+        return program_shown(program_line(psutil.Process(pid).cmdline()))
+    except psutil.Error:
+        return ""
 
 
 Name = typing.TypeVar("Name", str, bytes)

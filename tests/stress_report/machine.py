@@ -28,6 +28,7 @@ class Part:
     growth: GrowthVerdict
     rates: Rates | None = None
     name: str | None = None  # of the processes
+    program: str | None = None  # that the largest of them runs
     count: int = 0
     pid: int | None = None  # of the largest of them
     place: str | None = None  # where shared memory grew most
@@ -144,7 +145,7 @@ class Rule:
                 if other.rest_mb is not None:
                     idle.setdefault(other.name, []).append((m.rest_s, other.rest_mb))
         parts = [self.judge("process", [them[name].private_mb for them in each], idle.get(name, ()), name=name,
-                            count=last.count, pid=last.pid)
+                            program=last.program or name, count=last.count, pid=last.pid)
                  for name, last in each[-1].items() if all(name in them for them in each)]
         return sorted(parts, key=lambda part: -(part.growth.mb_per_cycle or 0.0))
 
@@ -207,7 +208,7 @@ def withheld(roles: Mapping[str, RoleFindings], works: str, machine: MachineFind
     watched = next((each.growth.mb_per_cycle for each in machine.parts if each.what == "watched"), None)
     kind = {"process": "process" if part.count == 1 else "processes"}.get(part.what, part.what)
     facts = {"rate": part.growth.mb_per_cycle, "held": watched, "before": part.readings[0], "after": part.readings[-1],
-             "name": part.name, "count": part.count, "pid": part.pid, "place": part.place}
+             "name": part.name, "program": part.program, "count": part.count, "pid": part.pid, "place": part.place}
     reason = f"unwatched_{kind if part.what != 'shared' or part.place else 'shared_anywhere'}"
     growth = dataclasses.replace(found.growth, verdict="INCONCLUSIVE", reason=reason,
                                  facts=found.growth.facts | facts)

@@ -280,7 +280,8 @@ def part_name(part: Part, say: Words) -> str:
     """What the memory is of; of processes by their name, how many they are, and which is the largest."""
     if part.what != "process":
         return say(f"machine_{part.what}")
-    return f"{part.name} ({part.pid})" if part.count == 1 else f"{part.count} × {part.name} ({part.pid})"
+    largest = f"{part.program} ({part.pid})"
+    return largest if part.count == 1 else f"{part.count} × {part.name}: {largest}"
 
 
 def how_it_grows(part: Part) -> str:

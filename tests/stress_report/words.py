@@ -477,11 +477,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "grows_by_itself": ("just as much while no task runs", "没有任务时也同样增长"),
     "grows_not": ("–", "–"),
     "machine_unread": ("Not read: {what} ({why}).", "未能读取：{what}（{why}）。"),
-    "container_line": ("Container of {roles} ({path}): limit {limit:,.0f} MB; working set (use that the kernel cannot take "
-        "back) {working_set:,.0f} MB at the end, {most:,.0f} MB at most; highest use with file pages {peak:,.0f} MB; "
-        "processes killed for lack of memory: {kills}.",
-        "{roles} 所在容器（{path}）：上限 {limit:,.0f} MB；working set（不可回收的用量）结束时 {working_set:,.0f} MB，最"
-        "高 {most:,.0f} MB；含文件页的最高用量 {peak:,.0f} MB；因内存不足被杀的进程数：{kills}。"),
+    "container_line": ("Container of {roles} ({path}): limit {limit:,.0f} MB; working set (use that the kernel cannot "
+        "take back) {working_set:,.0f} MB at the end, {most:,.0f} MB at most; highest use with file pages {peak:,.0f} "
+        "MB; processes killed for lack of memory: {kills}.",
+        "{roles} 所在容器（{path}）：上限 {limit:,.0f} MB；不可回收的用量（working set）结束时 {working_set:,.0f} MB，"
+        "最高 {most:,.0f} MB；含文件页的最高用量 {peak:,.0f} MB；因内存不足被杀的进程数：{kills}。"),
     "killed_in_container": ("With {at} concurrent {at:|task|tasks} the kernel killed {count} "
         "{count:|process|processes} of the container of {roles}, whose limit is {limit:,.0f} MB (OOM kill).",
         "并发 {at} 时，{roles} 所在容器（上限 {limit:,.0f} MB）内有 {count} 个进程因内存不足被内核杀掉（OOM kill）。"),
@@ -890,14 +890,15 @@ WORDS: dict[str, tuple[str, str]] = {
         "theirs by {held:,.1f}: shared memory or tmpfs grew from {before:,.0f} to {after:,.0f} MB",
         "被监控进程之外的内存每轮增长 {rate:,.1f} MB，进程自身每轮 {held:,.1f} MB：共享内存或 tmpfs 从 {before:,.0f} "
         "MB 增长到 {after:,.0f} MB"),
-    "reason_unwatched_process": ("an unwatched process grew with the tasks: {name} (pid {pid}), {rate:,.1f} MB per "
+    "reason_unwatched_process": ("an unwatched process grew with the tasks: {program} (pid {pid}), {rate:,.1f} MB per "
         "cycle, from {before:,.0f} to {after:,.0f} MB; watch it with --watch or --pid",
-        "有未监控的进程随任务增长：{name}（PID {pid}），每轮 {rate:,.1f} MB，从 {before:,.0f} MB 增长到 {after:,.0f} "
-        "MB；请用 --watch 或 --pid 监控"),
-    "reason_unwatched_processes": ("unwatched processes grew with the tasks: {count} named {name} (the largest: pid "
-        "{pid}), {rate:,.1f} MB per cycle, from {before:,.0f} to {after:,.0f} MB; watch them with --watch or --pid",
-        "有未监控的进程随任务增长：{count} 个 {name}（最大的 PID {pid}），每轮 {rate:,.1f} MB，从 {before:,.0f} MB 增"
-        "长到 {after:,.0f} MB；请用 --watch 或 --pid 监控"),
+        "有未监控的进程随任务增长：{program}（PID {pid}），每轮 {rate:,.1f} MB，从 {before:,.0f} MB 增长到 "
+        "{after:,.0f} MB；请用 --watch 或 --pid 监控"),
+    "reason_unwatched_processes": ("unwatched processes grew with the tasks: {count} named {name} (the largest: "
+        "{program}, pid {pid}), {rate:,.1f} MB per cycle, from {before:,.0f} to {after:,.0f} MB; watch them with "
+        "--watch or --pid",
+        "有未监控的进程随任务增长：{count} 个 {name}（最大的是 {program}，PID {pid}），每轮 {rate:,.1f} MB，从 "
+        "{before:,.0f} MB 增长到 {after:,.0f} MB；请用 --watch 或 --pid 监控"),
     "reason_unwatched_others": ("unwatched processes of several names grew with the tasks by {rate:,.1f} MB per cycle, "
         "from {before:,.0f} to {after:,.0f} MB in all",
         "多个不同名称的未监控进程随任务增长，每轮 {rate:,.1f} MB，合计从 {before:,.0f} MB 增长到 {after:,.0f} MB"),
