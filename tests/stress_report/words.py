@@ -211,8 +211,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "stop_worker_died": ("the ramp ended because a service process crashed", "有服务进程崩溃，并发测试到此为止"),
     "stop_rtf_limit": ("the ramp ended because a task reached the RTF limit", "有任务达到 RTF 上限，并发测试到此为止"),
     "stop_memory_reserve": ("the ramp ended because the next level would have used up the memory reserve of this "
-        "machine",
-        "再加并发将突破本机的内存预留，并发测试到此为止"),
+        "machine or of a container",
+        "再加并发将突破本机或容器的内存预留，并发测试到此为止"),
     "stop_max_concurrency": ("the ramp reached its last level (--max-concurrency)",
         "已测到最后一级（--max-concurrency）"),
     "stop_client_limited": ("the ramp ended because the test tool itself became the limit",
@@ -477,13 +477,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "grows_by_itself": ("just as much while no task runs", "没有任务时也同样增长"),
     "grows_not": ("–", "–"),
     "machine_unread": ("Not read: {what} ({why}).", "未能读取：{what}（{why}）。"),
-    "container_line": ("Container of {roles} ({path}): limit {limit:,.0f} MB; working set (use that the kernel cannot "
+    "container_line": ("Container of the {roles} ({path}): limit {limit:,.0f} MB; working set (use that the kernel cannot "
         "take back) {working_set:,.0f} MB at the end, {most:,.0f} MB at most; highest use with file pages {peak:,.0f} "
         "MB; processes killed for lack of memory: {kills}.",
         "{roles} 所在容器（{path}）：上限 {limit:,.0f} MB；不可回收的用量（working set）结束时 {working_set:,.0f} MB，"
         "最高 {most:,.0f} MB；含文件页的最高用量 {peak:,.0f} MB；因内存不足被杀的进程数：{kills}。"),
     "killed_in_container": ("With {at} concurrent {at:|task|tasks} the kernel killed {count} "
-        "{count:|process|processes} of the container of {roles}, whose limit is {limit:,.0f} MB (OOM kill).",
+        "{count:|process|processes} in the container of the {roles}, whose limit is {limit:,.0f} MB (OOM kill).",
         "并发 {at} 时，{roles} 所在容器（上限 {limit:,.0f} MB）内有 {count} 个进程因内存不足被内核杀掉（OOM kill）。"),
     "reached_container": ("Container limit {limit:,.0f} MB: reached after about {cycles:,} more {cycles:|cycle|cycles} "
         "({tasks:,} {tasks:|task|tasks}, {time} at this pace).",
