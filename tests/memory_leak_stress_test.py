@@ -1940,13 +1940,15 @@ class Machine:
         return address in self.addresses or bool(LOOPBACK.match(address) and "@" not in address)
 
     def sockets(self, pid: int) -> list[Socket] | None:
-        """Listening and connected sockets of a process; None where it has ended or is another user's."""
+        """Listening and connected sockets of a process; none where it has ended, None where it is another user's."""
         if sys.platform != "linux":
             return other_sockets(pid)
         try:
             inodes, space = socket_inodes(pid), os.readlink(f"/proc/{pid}/ns/net")
             table = self._table(pid, space)
             own = space == os.readlink("/proc/self/ns/net")
+        except (FileNotFoundError, ProcessLookupError):
+            return []
         except OSError:
             return None
         held = [self._socket(table[inode], "" if own else f"@{space}") for inode in inodes & table.keys()]
@@ -2024,6 +2026,8 @@ def other_sockets(pid: int) -> list[Socket] | None:
     """Sockets of a process on systems without /proc/PID/fd."""
     try:
         held = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return []
     except psutil.Error:
         return None
     return [Socket((c.laddr.ip, c.laddr.port), (c.raddr.ip, c.raddr.port) if c.raddr else None)

@@ -499,6 +499,15 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+def test_an_ended_process_has_no_sockets_but_they_are_not_hidden(sleeper: subprocess.Popen[bytes]) -> None:
+    """A worker that may be ours because its sockets cannot be seen is not one that has just ended."""
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # it waits to be reaped
+    assert Machine().sockets(sleeper.pid) == []
+    sleeper.wait()
+    assert Machine().sockets(sleeper.pid) == []
+
+
 def test_the_tool_and_its_ancestors_are_never_watched(sleeper: subprocess.Popen[bytes]) -> None:
     table = table_for("--watch", "worker=.*")
     table.scan()

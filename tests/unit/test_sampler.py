@@ -499,7 +499,7 @@ def test_the_end_of_a_serving_process_is_a_death_of_this_window_only(child: Chil
         assert sampler.serving() == 1
         begin, clock = datetime.now(), time.monotonic()
         other.end()
-        until(sampler.endings, 1.0)
+        until(sampler.endings)
         [ending] = sampler.endings()
         assert (ending.role, ending.pid, ending.name) == ("worker", other.pid, "python")
         assert (ending.root, ending.left_work) == (True, False)
@@ -564,7 +564,7 @@ def test_idle_seconds_grow_while_workers_sleep_and_start_again_with_work(child: 
         sampler.open_window()
         until(lambda: sampler.idle_seconds() > 0.9)
         child.say("burn 0.3")
-        until(lambda: sampler.idle_seconds() < 0.6, 1.2)
+        until(lambda: sampler.idle_seconds() < 0.6)
         until(lambda: sampler.idle_seconds() > 0.9)
         child.say("fork 1 1")  # a task's child that only sleeps has hung like a worker that does
         idle = sampler.idle_seconds()
