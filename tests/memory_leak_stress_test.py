@@ -2767,12 +2767,30 @@ class MachineLook:
 
 
 def look_at_machine(watched: Collection[int], own: Collection[int], proc: str = "/proc") -> MachineLook:
-    """Read every process of the machine, about 20 us each, so only where no task is running. `own`: left out."""
-    at, missing, host = time.monotonic(), {}, psutil.virtual_memory()
-    used = {"used": (host.total - host.available + psutil.swap_memory().used) / MIB}
-    sums = used | {"watched": 0.0, "others": 0.0}
+    """Look at every process, so only where no task is running; those of `own` are left out."""
+    at, host, swapped = time.monotonic(), psutil.virtual_memory(), psutil.swap_memory().used
+    sums = {"used": (host.total - host.available + swapped) / MIB}
     names: dict[bytes, tuple[float, int, float, int]] = {}
-    for pid in psutil.pids():
+    missing: dict[str, str] = {}
+    try:
+        meminfo = Path(proc, "meminfo").read_bytes()
+        sums |= {"watched": 0.0, "others": 0.0, "shared": kib_in(meminfo, b"Shmem:") / 1024,
+                 "kernel": sum(kib_in(meminfo, name) for name in KERNEL) / 1024}
+        for pid, name, held in held_by_each(proc, missing):
+            if pid in watched:
+                sums["watched"] += held
+            elif pid not in own:
+                sums["others"] += held
+                total, count, most, of = names.get(name, (0.0, 0, 0.0, 0))
+                names[name] = (total + held, count + 1, *max((most, of), (held, pid)))
+    except OSError as error:  # not Linux
+        missing["processes"] = str(error.strerror)
+    return MachineLook(at, host.total / MIB, sums, names, used_tmpfs(watched, proc), missing)
+
+
+def held_by_each(proc: str, missing: dict[str, str]) -> Iterator[tuple[int, bytes, float]]:
+    """(pid, name, MiB anonymous and swapped out) of each process that holds any; about 20 us each. Raises OSError."""
+    for pid in filter(str.isdecimal, os.listdir(proc)):
         try:
             with open(f"{proc}/{pid}/status", "rb", buffering=0) as file:
                 status = file.read(4096)
@@ -2781,20 +2799,8 @@ def look_at_machine(watched: Collection[int], own: Collection[int], proc: str = 
         except OSError as error:
             missing["others"] = str(error.strerror)
             continue
-        held = (kib_in(status, b"RssAnon:") + kib_in(status, b"VmSwap:")) / 1024  # none: a kernel thread, a zombie
-        if held and pid not in own:
-            sums["watched" if pid in watched else "others"] += held
-        if held and pid not in own and pid not in watched:
-            name = status[: status.find(b"\n")]
-            total, count, most, largest_pid = names.get(name, (0.0, 0, 0.0, 0))
-            names[name] = (total + held, count + 1, *max((most, largest_pid), (held, pid)))
-    try:
-        meminfo = Path(proc, "meminfo").read_bytes()
-        sums |= {"shared": kib_in(meminfo, b"Shmem:") / 1024,
-                 "kernel": sum(kib_in(meminfo, name) for name in KERNEL) / 1024}
-    except OSError as error:
-        sums, missing = used, {"processes": str(error.strerror)}
-    return MachineLook(at, host.total / MIB, sums, names, used_tmpfs(watched, proc), missing)
+        if held := kib_in(status, b"RssAnon:") + kib_in(status, b"VmSwap:"):  # none: a kernel thread, a zombie
+            yield int(pid), status[: status.find(b"\n")].removeprefix(b"Name:\t"), held / 1024
 
 
 def kib_in(table: bytes, name: bytes) -> int:
@@ -2832,7 +2838,7 @@ class Ledger:
         sizes = {name: total for name, (total, *_) in rest.names.items()}
         self.first = {name: self.first.get(name, mb) for name, mb in sizes.items()}
         chosen = {*largest(sizes), *largest({name: mb - self.first[name] for name, mb in sizes.items()})}
-        others = [OtherProcesses(shortened(name.partition(b"\t")[2].decode("utf-8", "replace")), program_of(pid), count,
+        others = [OtherProcesses(shortened(name.decode("utf-8", "replace")), program_of(pid), count,
                                  pid, round(mb, 3),
                                  round(mb - ended.names[name][0], 3) if name in ended.names else None)
                   for name, (mb, count, _, pid) in rest.names.items() if name in chosen]

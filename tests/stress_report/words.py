@@ -472,14 +472,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "machine_others": ("other processes", "其他进程"),
     "machine_shared": ("shared memory and tmpfs (/dev/shm)", "共享内存与 tmpfs（/dev/shm）"),
     "machine_kernel": ("the kernel", "内核"),
-    "machine_rest": ("rest, mostly file pages in use", "其余（多为使用中的文件页）"),
+    "machine_rest": ("rest: file pages in use, processes that cannot be seen", "其余：使用中的文件页、看不到的进程"),
     "grows_in_step": ("with the tasks", "随任务增长"),
     "grows_by_itself": ("just as much while no task runs", "没有任务时也同样增长"),
     "grows_not": ("–", "–"),
     "machine_unread": ("Not read: {what} ({why}).", "未能读取：{what}（{why}）。"),
-    "container_line": ("Container of the {roles} ({path}): limit {limit:,.0f} MB; working set (use that the kernel cannot "
-        "take back) {working_set:,.0f} MB at the end, {most:,.0f} MB at most; highest use with file pages {peak:,.0f} "
-        "MB; processes killed for lack of memory: {kills}.",
+    "container_line": ("Container of the {roles} ({path}): limit {limit:,.0f} MB; working set (use that the kernel "
+        "cannot take back) {working_set:,.0f} MB at the end, {most:,.0f} MB at most; highest use with file pages "
+        "{peak:,.0f} MB; processes killed for lack of memory: {kills}.",
         "{roles} 所在容器（{path}）：上限 {limit:,.0f} MB；不可回收的用量（working set）结束时 {working_set:,.0f} MB，"
         "最高 {most:,.0f} MB；含文件页的最高用量 {peak:,.0f} MB；因内存不足被杀的进程数：{kills}。"),
     "killed_in_container": ("With {at} concurrent {at:|task|tasks} the kernel killed {count} "
