@@ -2657,7 +2657,7 @@ def group_folders(pid: int, root: Path = CGROUPS, proc: Path = Path("/proc")) ->
     """Folders of a process's memory control group and of those above it, as far as they are there.
 
     In a container its own group is the root; where the path is the host's all the same, only the root is there. Raises
-    OSError where the process has ended.
+    OSError where the process has ended, and ValueError.
     """
     paths = {}
     for line in (proc / str(pid) / "cgroup").read_text(errors="surrogateescape").splitlines():
@@ -2676,12 +2676,12 @@ def files_of(folder: Path) -> GroupFiles | None:
 
 
 def counts_in(path: Path) -> dict[str, int]:
-    """Lines of a name and a number. Raises OSError."""
+    """Lines of a name and a number. Raises OSError and ValueError."""
     return {name: int(count) for name, count in map(str.split, path.read_text().splitlines())}
 
 
 def read_group(folder: Path) -> Group | None:
-    """None where the group has no limit, or has gone."""
+    """None where the group has no limit, has gone, or is not written as the kernel does."""
     try:
         files = files_of(folder)
         most = (folder / files.limit).read_text().strip() if files else "max"
@@ -2690,13 +2690,13 @@ def read_group(folder: Path) -> Group | None:
         stat, used, peak = counts_in(folder / "memory.stat"), int((folder / files.use).read_text()), folder / files.peak
         working_set = max(used - stat.get(files.inactive, 0), stat.get(files.anonymous, 0))
         return Group(int(most) / MIB, working_set / MIB, int(peak.read_text()) / MIB if peak.exists() else None)
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
 def group_kills(folder: Path) -> int | None:
     """Processes that any OOM killer ended in the group, in version 2 also in those below it; None: it does not say."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         if files := files_of(folder):
             return counts_in(folder / files.events).get("oom_kill")
     return None
@@ -2715,7 +2715,7 @@ class Limits:
     def find(self, processes: Iterable[tuple[int, str]]) -> None:
         """Take in these processes (pid, role)."""
         for pid, role in processes:
-            with contextlib.suppress(OSError):  # it has just ended
+            with contextlib.suppress(OSError, ValueError):  # it has just ended; not written as Linux does
                 folders = group_folders(pid)
                 groups = {folder: group for folder in folders if (group := read_group(folder))}
                 if groups:
@@ -2750,8 +2750,9 @@ class Limits:
 
     def _killed(self, folder: Path) -> int | None:
         """In version 1 each group counts its own alone."""
-        kills = [kills for each in (folder, *self.members[folder]) if (kills := group_kills(each)) is not None]
-        return max(kills, default=None)
+        counts = map(group_kills, self.members[folder])
+        kills = group_kills(folder)
+        return None if kills is None else max(kills, *(count or 0 for count in counts))
 
 
 @dataclass(frozen=True)
