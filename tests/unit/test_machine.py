@@ -51,7 +51,8 @@ def on_machine(results: Sequence[TaskResult], *, shared: Sequence[float] = (), k
         rest = {"shared": gained(shared), "kernel": gained(kernel), "others": sum(map(gained, (others or {}).values()))}
         machine = MachineMemory(
             24_000.0, 2_700.0 + unwatched + held + kept, 700.0, unwatched, held, kept,
-            tmpfs={"/dev/shm": held} if tmpfs and held >= 1 else {}, others=named, containers=list(containers), rest_s=REST_S, rest_mb=rest)
+            tmpfs={"/dev/shm": held} if tmpfs and held >= 1 else {}, others=named, containers=list(containers),
+            rest_s=REST_S, rest_mb=rest)
         found.append(dataclasses.replace(result, machine=dataclasses.replace(machine, **changes)))
     return found
 
