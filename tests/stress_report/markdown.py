@@ -263,7 +263,7 @@ def machine_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[
         return []
     named = [part for part in (*machine.parts, *machine.named) if part.what != "process" or part.tells]
     rows = [(part_name(part, say), num(part.readings[0]), num(part.readings[-1]),
-             num(part.growth.mb_per_cycle, 2, sign=True), say(f"grows_{how_it_grows(part)}")) for part in named]
+             num(part.growth.mb_per_cycle, 2, sign=True), say(how_it_grows(part))) for part in named]
     lines = sentences([say("machine_head")]) + table(
         columns(say, "part", "first_cycle", "last_cycle", "rate", "grows"), rows) if rows else []
     if "machine" in charts:
@@ -286,8 +286,8 @@ def part_name(part: Part, say: Words) -> str:
 
 def how_it_grows(part: Part) -> str:
     if part.in_step:
-        return "in_step"
-    return "by_itself" if part.tells and part.by_itself else "not"
+        return "grows_in_step"
+    return "grows_by_itself" if part.tells and part.by_itself else "none"
 
 
 def loaded_part(judged: Judged, say: Words) -> list[str]:

@@ -475,7 +475,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "machine_rest": ("rest: file pages in use, processes that cannot be seen", "其余：使用中的文件页、看不到的进程"),
     "grows_in_step": ("with the tasks", "随任务增长"),
     "grows_by_itself": ("just as much while no task runs", "没有任务时也同样增长"),
-    "grows_not": ("–", "–"),
     "machine_unread": ("Not read: {what} ({why}).", "未能读取：{what}（{why}）。"),
     "container_line": ("Container of the {roles} ({path}): limit {limit:,.0f} MB; working set (use that the kernel "
         "cannot take back) {working_set:,.0f} MB at the end, {most:,.0f} MB at most; highest use with file pages "

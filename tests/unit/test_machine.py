@@ -23,6 +23,7 @@ from unit.reader_runs import FLAT, LEAKING, healthy, judged, leak_phase, loaded_
 
 CYCLES = len(LEAKING) - 1  # at most, with cycle 0
 STEADY = [100.0 + 40 * cycle for cycle in range(CYCLES)]
+JOBS = {f"job-{n}": [-1.0] * n + [40.0] * (CYCLES - n) for n in range(CYCLES)}  # one more in each cycle
 REST_S = 2.5  # of the 30 s from one task to the next
 
 
@@ -101,9 +102,8 @@ def test_daemons_that_left_the_tree_are_counted_under_their_name(tmp_path: Path)
 
 
 def test_processes_that_each_have_another_name_are_seen_in_their_sum(tmp_path: Path) -> None:
-    jobs = {f"job-{n}": [-1.0] * n + [40.0] * (CYCLES - n) for n in range(CYCLES)}
-    assert worker_of(judged(tmp_path, on_machine(asked(leak_phase()), others=jobs))) == (
-        "INCONCLUSIVE", "unwatched_others")
+    run = judged(tmp_path, on_machine(asked(leak_phase()), others=JOBS))
+    assert worker_of(run) == ("INCONCLUSIVE", "unwatched_others")
 
 
 def test_what_the_kernel_keeps_is_seen(tmp_path: Path) -> None:
