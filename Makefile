@@ -9,7 +9,7 @@ API ?= asr-queue
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audio service examples bench-arrival bench-report bench-results clean
+.PHONY: help demo test lint audio service examples bench-arrival bench-report bench-results bench-long clean
 
 help:  ## show this list
 	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
@@ -23,6 +23,7 @@ help:  ## show this list
 	@echo "make bench-arrival      how close together tasks arrive that are released together, against plain threads"
 	@echo "make bench-report       seconds and memory of the reader on a million samples"
 	@echo "make bench-results      what one result costs on disk, after 100 and after 10,000 of them"
+	@echo "make bench-long         the tool's own memory and files in what stands for a night (5 minutes)"
 	@echo "make clean              remove .venv"
 
 demo: $(VENV)/.installed
@@ -55,6 +56,9 @@ bench-results: $(VENV)/.installed
 
 bench-arrival: $(VENV)/.installed
 	@$(BIN)/python tests/bench/arrival_spread.py $(ARGS)
+
+bench-long: $(VENV)/.installed
+	@$(BIN)/python tests/bench/long_run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV)

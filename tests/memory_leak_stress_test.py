@@ -208,8 +208,16 @@ class LevelFacts:
     ticker_late_ms: float | None = None  # longest oversleeping of this tool's 20 ms ticker
     client_limited: bool = False  # this tool, and not the service, was the limit
     oom_kills: int | None = None  # processes the kernel killed for lack of memory meanwhile
-    host_available_min_mb: float | None = None  # MiB
-    stop_reason: str | None = None  # why the ramp ended with this level run
+    host_available_min_mb: float | None = None  # memory free at the lowest while tasks ran, MiB; of the machine, or
+    # below a container's limit where that is tighter
+    reserve_mb: float | None = None  # memory that was to stay free there, MiB
+    stop_reason: str | None = None  # why the ramp, or another phase before its end, ended with this batch
+
+    @property
+    def below_reserve(self) -> bool:
+        """Whether less memory was free than was to stay so."""
+        return None not in (self.host_available_min_mb, self.reserve_mb) and (
+            self.host_available_min_mb or 0.0) < (self.reserve_mb or 0.0)
 
 
 @dataclass
@@ -638,7 +646,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> Settings:
     ramp.add_argument("--stall-timeout", type=positive, metavar="S",
                       help="a task without progress while every worker is idle has stalled (default %(default)s)")
     ramp.add_argument("--memory-reserve", type=number(float, 0, 100), metavar="PERCENT",
-                      help="RAM kept free, otherwise the ramp ends (default %(default)s)")
+                      help="memory kept free, otherwise no more tasks are sent (default %(default)s)")
 
     what = p.add_argument_group("watched processes")
     what.add_argument("--watch", type=role_and(regex), action="append", metavar="ROLE=REGEX",
@@ -848,6 +856,16 @@ class Clip:
     seconds: float
     content: memoryview = field(default=memoryview(b""), repr=False, compare=False)  # the file's, mapped
     wav: WavLayout | None = None
+    file: os.stat_result | None = field(default=None, repr=False, compare=False)
+
+    def changed(self) -> bool:
+        """Whether the file is written over in its place. One that is deleted or replaced stays as it was mapped."""
+        try:
+            now = self.path.stat()
+        except OSError:
+            return False
+        then = self.file or now
+        return now.st_ino == then.st_ino and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -878,10 +896,13 @@ class Clips:
     repeats: bool = False
 
     def take(self) -> Recording:
-        """The next upload."""
+        """The next upload. Raises EndsEarly."""
+        clip = self.last.clip if self.repeats and self.last else self.clips[self.turn % len(self.clips)]
+        if clip.changed():  # what is mapped is another recording now, or its end is missing, which kills who reads it
+            raise EndsEarly(f"the test ends early: {clip.path} was changed while the test ran. What was recorded is "
+                            "kept; run it again with clips that stay as they are")
         if self.repeats and self.last:
             return dataclasses.replace(self.last, upload=REPEAT)
-        clip = self.clips[self.turn % len(self.clips)]
         self.turn += 1
         self.last = recording(clip, self.used[clip.path], self.seed, self.vary_percent)
         self.used[clip.path] += 1
@@ -992,7 +1013,8 @@ def read_clip(path: Path) -> Clip:
         raise CannotStart(f"{path} must end in one of {' '.join(AUDIO_TYPES)}: the service goes by the file name.")
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            stat = os.fstat(file.fileno())
+            size = stat.st_size
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         content = memoryview(mapped)
         wav = wav_layout(content) if path.suffix.lower() == ".wav" else None
@@ -1005,7 +1027,7 @@ def read_clip(path: Path) -> Clip:
     if not seconds > 0:
         raise CannotStart(f"{path} holds no sound (length 0 s). Check it with: file {path}")
     varies = wav and 0 < wav.frame <= wav.end - wav.begin and size <= LARGEST_WAV
-    return Clip(path, size, seconds, content, wav if varies else None)
+    return Clip(path, size, seconds, content, wav if varies else None, stat)
 
 
 def wav_layout(content: memoryview) -> WavLayout:
@@ -1064,6 +1086,7 @@ NOT_THE_SERVICES = ("interrupted", TOOL_FAULT)  # kinds of failure that say noth
 BUSY = ("submit_http_429", "submit_http_503")  # kinds of failure that ask to come back later
 TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
+MORE_THREADS = "raise the limit: ulimit -u, in a container --pids-limit, in a systemd unit TasksMax="
 ENDED = ("done", "failed")  # states
 GPU_OOM = re.compile(r"(?:cuda|cublas|cudnn|hip|rocm|gpu|mps|xpu).{0,80}?(?:out.?of.?memory|alloc_?failed|"
                      r"memory.?allocation)|out.?of.?device.?memory", re.I)
@@ -1079,6 +1102,14 @@ def kind_by_words(kind: str, words: str) -> str:
 
 class EndsEarly(Exception):
     """The test cannot go on; the message is one sentence for a person."""
+
+
+class CannotSend(EndsEarly):
+    """So many tasks cannot be sent, and none was; `why` says it of them, `stop_reason` is that of a ramp."""
+
+    def __init__(self, why: str, stop_reason: str) -> None:
+        super().__init__(f"the test ends early: {why}. What was recorded is kept")
+        self.why, self.stop_reason = why, stop_reason
 
 
 class TaskError(Exception):
@@ -1103,6 +1134,13 @@ class BadAnswer(ValueError):
 
 class Interrupted(requests.RequestException):
     """The user ends the test in the middle of an exchange."""
+
+
+class TooLong(BadAnswer):
+    """An answer of more than ANSWER_LIMIT bytes: of a service that goes wrong, and no shorter when asked for again."""
+
+    def __init__(self) -> None:
+        super().__init__(f"longer than {ANSWER_LIMIT} bytes")
 
 
 class PollFailed(Exception):
@@ -1154,7 +1192,7 @@ class Answer:
     def facts(self) -> dict[str, Any]:
         """How long the service asks the client to wait, in seconds: it says so as a number or as a date."""
         said = self.retry_after or ""
-        if said.isdecimal():
+        if said.isdecimal() and math.isfinite(float(said)):
             return {"retry_after_s": float(said)}
         try:
             wait = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
@@ -1346,7 +1384,7 @@ class ApiClient:
         content = answer.json()
         word = spoken(found(content, self.api.health_status))
         well = word in self.api.healthy if self.api.healthy else word not in self.api.unhealthy
-        return Health(word not in self.api.unhealthy, word, "" if well else shortened(json.dumps(content)))
+        return Health(word not in self.api.unhealthy, shortened(word), "" if well else shortened(json.dumps(content)))
 
     def workers(self, session: requests.Session) -> int | None:
         """How many workers the service says it has; None where it does not say."""
@@ -1407,14 +1445,17 @@ class ApiClient:
         return self.get((self.api.poll or "").replace("{id}", quote(task_id, safe="")))
 
     def poll(self, session: requests.Session, question: requests.PreparedRequest) -> TaskState | None:
-        """The task's state, None where the service says it does not know it (404). Raises PollFailed."""
+        """The task's state, None where the service says it does not know it (404). Raises PollFailed and TaskError."""
         try:
             answer = fetch(session, question, POLL_TIMEOUT_S)
             if answer.code == 404 and 404 not in self.api.codes:
                 return None
             if answer.code != 200 and answer.code not in self.api.codes:
-                raise PollFailed(f"HTTP {answer.code}: {shortened(answer.words)}")
+                later = told(answer.facts())
+                raise PollFailed(f"HTTP {answer.code}{', ' * bool(later)}{later}: {shortened(answer.words)}")
             return self.read_state(answer)
+        except TooLong as error:
+            raise TaskError("bad_response", problem=error.problem) from None
         except (requests.RequestException, ValueError) as error:
             raise PollFailed(shortened(str(error))) from None
 
@@ -1470,7 +1511,9 @@ def read_answer(adapter: Punctual, request: requests.PreparedRequest, timeout: f
             while chunk := response.raw.read1(65536, decode_content=True):
                 body += chunk
                 if len(body) > ANSWER_LIMIT:
-                    raise BadAnswer(f"longer than {ANSWER_LIMIT} bytes")
+                    if response.status_code < 300:
+                        raise TooLong
+                    break  # of an error the code and its first words are enough
             return Answer(response.status_code, bytes(body), response.headers.get("Location"),
                           response.headers.get("Retry-After"))
     except urllib3.exceptions.DecodeError as error:
@@ -1528,8 +1571,13 @@ class Outcome:
     @property
     def words(self) -> str:
         """Why it failed, for the screen: its kind, what this tool knows, the words of the service."""
-        known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.error_facts.items())
-        return ": ".join(part for part in (self.error_kind, known, self.error) if part)
+        return ": ".join(part for part in (self.error_kind, told(self.error_facts), self.error) if part)
+
+
+def told(facts: Mapping[str, Any]) -> str:
+    """What this tool knows of a failure, for the screen: `retry after 7 s, problem not JSON`."""
+    return ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {value:g} s" if name.endswith("_s") else
+                     f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
 
 
 @dataclass
@@ -1552,16 +1600,19 @@ class Batch:
     def size(self) -> int:
         return len(self.uploads)
 
-    def start(self) -> None:
-        """Open every connection, then release all tasks together. Raises EndsEarly where threads are short."""
+    def connect(self) -> None:
+        """Begin to open a connection for every task. Raises CannotSend where threads are short."""
         try:
             for number in range(self.size):
                 threading.Thread(target=self._task_thread, args=(number,), name=f"task-{number}", daemon=True).start()
         except RuntimeError:
             self.called_off = True
             self.released.set()
-            raise EndsEarly(f"the test ends early: the system gives this tool no more threads for {self.size} tasks at "
-                            "once. What was recorded is kept; raise the limit with: ulimit -u") from None
+            raise CannotSend(f"the system gives this tool too few threads for {self.size} concurrent "
+                             f"task{'s' * (self.size > 1)} ({MORE_THREADS})", "client_limited") from None
+
+    def release(self) -> None:
+        """Release all tasks together when every connection is open."""
         end = time.monotonic() + OPEN_S
         while len(self.opened) < self.size and time.monotonic() < end and not self.aborted.wait(OPENED_LOOK_S):
             pass
@@ -1781,6 +1832,7 @@ class MemorySample:
     high_water: float | None
 
 
+NAME_LIMIT = 100  # characters kept of a process's name
 STATUS_KIB = re.compile(rb"^(VmRSS|VmHWM|RssAnon|RssShmem|VmSwap):\s*(\d+)", re.M)
 
 
@@ -1803,6 +1855,11 @@ def read_rss(process: psutil.Process) -> MemorySample | None:
         return MemorySample(process.memory_info().rss / MIB, None, None)
     except psutil.Error:
         return None
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its name for the record. It may have given itself any. Raises psutil.Error."""
+    return printable(process.name()[:NAME_LIMIT])
 
 
 def reset_high_water(pid: int) -> None:
@@ -2551,7 +2608,7 @@ class ProcessTable:
             self._forget(pid)  # started by the API, and known for a worker only now
         try:
             process = psutil.Process(pid)
-            argv, started, name = process.cmdline(), process.create_time(), printable(process.name())
+            argv, started, name = process.cmdline(), process.create_time(), name_of(process)
             below: list[psutil.Process] = []
             if parent is None:  # a match below a watched process (a work-horse, a scheduler) is part of its tree
                 below = process.children(recursive=True)
@@ -2869,26 +2926,6 @@ def largest(sizes: Mapping[Name, float]) -> list[Name]:
     return [name for name in ordered[:MOST_NAMED] if sizes[name] >= WORTH_NAMING_MB]
 
 
-@dataclass(frozen=True)
-class Room:
-    """Memory under one limit: the machine's, or a container's. MiB."""
-
-    total: float
-    available: float  # at rest
-    least: float  # available while the last level ran
-
-
-def tightest(rooms: Iterable[Room], growth: float, reserve_percent: float) -> tuple[float, float] | None:
-    """What a level `growth` times the last one would leave free, and the reserve, where that is more; MiB.
-
-    What the last level took at its peak, scaled to this one's tasks, is taken from what is free at rest.
-    """
-    left = [(room.available - max(0.0, room.available - room.least) * growth, reserve_percent / 100 * room.total)
-            for room in rooms]
-    return min(((free, reserve) for free, reserve in left if free < reserve), key=lambda each: each[0] - each[1],
-               default=None)
-
-
 # ================================================================================================ the sampler
 
 TICK_S = 0.2  # trees and memory are looked at this often: a work-horse of 0.4 s is seen, at well under 1 % of a core
@@ -2952,7 +2989,6 @@ class Observed:
     peaks: Mapping[str, float]  # role -> highest sum of RSS over its trees
     endings: tuple[Ending, ...]
     not_replaced: frozenset[str]  # roles that fewer processes serve than when the window opened
-    available_min: float  # of free memory on the host
     oom_kills: int | None  # processes the kernel killed for lack of memory
     longest_gap: float  # seconds between two looks at the processes
     containers: tuple[Container, ...]
@@ -2976,7 +3012,6 @@ class Window:
     endings: list[Ending] = field(default_factory=list)
     reported: int = 0  # of them, the first so many
     serving: Counter[str] = field(default_factory=Counter)  # processes that served each role when it opened
-    available_min: float = math.inf
     oom_kills: int | None = None  # the kernel's count when the window opened
     longest_gap: float = 0.0
 
@@ -3060,7 +3095,10 @@ class Sampler:
     def __enter__(self) -> Sampler:
         if self._rows:
             self._rows.writerow(CSV_COLUMNS)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            raise CannotStart(f"The system gives this tool no thread to watch processes with; {MORE_THREADS}") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -3097,7 +3135,6 @@ class Sampler:
         rss, private, peaks = role_sums(alive)
         for role, peak in peaks.items():
             self._window.peaks[role] = max(peak, self._window.peaks.get(role, 0.0))
-        self._window.available_min = min(self._window.available_min, psutil.virtual_memory().available / MIB)
         if scan:
             self._limits.find((w.process.pid, w.role) for w in alive if w.root)
         self._limits.read()
@@ -3203,6 +3240,11 @@ class Sampler:
                 others[pid] = used
         return CpuUsage(time.monotonic(), roles, others)
 
+    def limits(self) -> dict[Path, frozenset[str]]:
+        """Roles by the control group whose limit leaves them least room."""
+        with self._changed:
+            return {folder: frozenset(roles) for folder, roles in self._limits.roles.items()}
+
     def machine(self) -> MachineLook:
         """Look at what every process of the machine holds: only where no task is running."""
         with self._changed:
@@ -3237,8 +3279,7 @@ class Sampler:
                 w.resident = True
                 reset_high_water(w.process.pid)
             unreported = self._window.endings[self._window.reported :]
-            self._window = Window(endings=unreported, oom_kills=oom_kills(),
-                                  available_min=psutil.virtual_memory().available / MIB)
+            self._window = Window(endings=unreported, oom_kills=oom_kills())
             self._limits.open_window()
             self._window.serving = self.table.serving()
             self._window.serving.update(e.role for e in unreported)
@@ -3257,7 +3298,7 @@ class Sampler:
             for w in (*window.ended, *self.table.alive.values()):
                 processes[w.role] = (*processes.get(w.role, ()), w.for_record())
             fewer = frozenset((window.serving - self.table.serving()).keys())
-            return Observed(processes, dict(window.peaks), tuple(window.endings), fewer, window.available_min,
+            return Observed(processes, dict(window.peaks), tuple(window.endings), fewer,
                             None if kills is None or window.oom_kills is None else kills - window.oom_kills,
                             window.longest_gap, tuple(self._limits.containers()))
 
@@ -3318,7 +3359,7 @@ def busiest_other(before: CpuUsage, after: CpuUsage) -> Busy | None:
         if used[pid] <= 0:
             return None
         with contextlib.suppress(psutil.Error):  # it has just ended: the next one will do
-            return Busy(pid, printable(psutil.Process(pid).name()), round(used[pid], 2))
+            return Busy(pid, name_of(psutil.Process(pid)), round(used[pid], 2))
     return None
 
 
@@ -4273,6 +4314,86 @@ MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it ha
 MOST_WARM_UP = 16  # concurrent tasks in the warm-up round, however many workers the service says it has
 
 
+def memory_available() -> tuple[float, float]:
+    """Memory that can be given out now, and all there is, MiB."""
+    host = psutil.virtual_memory()
+    return host.available / MIB, host.total / MIB
+
+
+@dataclass
+class Reserve:
+    """The memory that is to stay free (--memory-reserve), and what the last batch took of it. MiB."""
+
+    keep: float
+    size: int = 1  # tasks of the last batch
+    before: float = 0.0  # free before it; 0 where it may have loaded models, which the next one finds loaded
+    lowest: float = math.inf  # free while it ran
+    broken_at: int | None = None  # fewest concurrent tasks that left less than is to stay free
+    group: Path | None = None  # a container's limit counts, and not the machine's memory
+    where: str = ""
+    containers: dict[Path, Reserve] = field(default_factory=dict)
+
+    @classmethod
+    def for_settings(cls, s: Settings) -> Reserve:
+        """Raises CannotStart where less than the reserve is free before anything is sent."""
+        free, total = memory_available()
+        keep = s.memory_reserve / 100 * total
+        if free < keep:
+            raise CannotStart(f"Only {free:,.0f} MB of memory are free, less than the reserve of {keep:,.0f} MB; free "
+                              f"some, or lower --memory-reserve (now {s.memory_reserve:g} % of all)")
+        return cls(keep)
+
+    def count_limits(self, roles: Mapping[Path, Collection[str]], percent: float) -> None:
+        """Keep as much free below the limits of these containers (by folder of the control group) as of the machine."""
+        for folder in roles.keys() - self.containers.keys():
+            if group := read_group(folder):
+                where = f" below the limit of {group.limit:,.0f} MB of the {' and '.join(sorted(roles[folder]))}"
+                self.containers[folder] = Reserve(percent / 100 * group.limit, group=folder, where=where)
+
+    @property
+    def tightest(self) -> Reserve:
+        """This one, or that of the container in which the last batch left least more than is to stay free."""
+        return min((self, *self.containers.values()), key=lambda each: each.lowest - each.keep)
+
+    def free(self) -> float:
+        if self.group is None:
+            return memory_available()[0]
+        group = read_group(self.group)
+        return group.room if group else math.inf  # the container has gone
+
+    def why_not(self, size: int) -> str | None:
+        """Why so many tasks must not be sent: they took the reserve already, or would, as the last batch shows."""
+        if self.broken_at and size >= self.broken_at:
+            return (f"{self.broken_at} concurrent task{'s' * (self.broken_at > 1)} left less memory free{self.where} "
+                    f"than the reserve of {self.keep:,.0f} MB (--memory-reserve)")
+        now = self.free()
+        # What a batch has kept, the next one of its size uses again; a larger one keeps more in proportion.
+        rest = max(now, self.before) if size > self.size else now
+        left = now - max(0.0, rest - self.lowest) * size / self.size
+        if left >= self.keep:
+            return next(filter(None, (each.why_not(size) for each in self.containers.values())), None)
+        return (f"{size} concurrent task{'s' * (size > 1)} would leave about {max(0.0, left):,.0f} MB of memory free"
+                f"{self.where}, less than the reserve of {self.keep:,.0f} MB (--memory-reserve)")
+
+    def begin(self, size: int, *, loads_models: bool) -> None:
+        """A batch begins."""
+        self.size, self.lowest = size, self.free()
+        self.before = 0.0 if loads_models else self.lowest
+        for each in self.containers.values():
+            each.begin(size, loads_models=loads_models)
+
+    def look(self) -> str | None:
+        """Look while a batch runs; the first time in it that the reserve is broken, the sentence that says so."""
+        was, now = self.lowest, self.free()
+        self.lowest = min(was, now)
+        inside = next(filter(None, [each.look() for each in self.containers.values()]), None)
+        if now >= self.keep or was < self.keep:
+            return inside
+        self.broken_at = min(self.broken_at or self.size, self.size)
+        return (f"only {now:,.0f} MB of memory are free{self.where}, less than the reserve of {self.keep:,.0f} MB "
+                "(--memory-reserve): no more tasks are sent")
+
+
 class ToolFault(Exception):
     """A task thread of this tool broke: what was recorded is kept, and the run ends."""
 
@@ -4284,6 +4405,10 @@ class Place:
     phase: str  # leak | concurrency
     cycle: int | None = None  # leak phase: 0 is the warm-up round
     level_run: int | None = None  # ramp: 0 is a warm-up task
+
+    @property
+    def warms_up(self) -> bool:
+        return 0 in (self.cycle, self.level_run)
 
 
 @dataclass
@@ -4299,6 +4424,7 @@ class StressTest:
     screen: Screen
     aborted: threading.Event
     host: dict[str, Any]
+    reserve: Reserve
     unused: Reading | None = None  # before the first task of all, which may load the model
     ledger: Ledger = field(default_factory=Ledger)
     drained: bool = True  # nothing of the last batch is unfinished
@@ -4331,18 +4457,24 @@ class StressTest:
         """Run `size` tasks released together; their results and the reading at rest after them.
 
         All results are on disk; the last one is held by the log until the next batch begins or the run ends. Raises
-        EndsEarly and ToolFault.
+        EndsEarly (CannotSend where nothing is sent) and ToolFault.
         """
-        self.log.release()
-        self.batches += 1
+        if self.sampler:
+            self.reserve.count_limits(self.sampler.limits(), self.settings.memory_reserve)
+        if why := self.reserve.why_not(size):
+            raise CannotSend(why, "memory_reserve")
         recordings = [clips.take() for _ in range(size)]
         tasks = Batch(self.client, [self.client.prepare(one) for one in recordings], self.settings.task_timeout,
                       self.given_up, self.aborted)
+        tasks.connect()
+        self.log.release()
+        self.batches += 1
         if self.sampler:
             self.sampler.open_window()
         cpu = [self.sampler.cpu_usage()] if self.sampler else []
         meter = ClientMeter()
-        tasks.start()
+        self.reserve.begin(size, loads_models=place.warms_up)
+        tasks.release()
         results: list[TaskResult] = []
         outcomes: list[Outcome] = []
         for outcome in self._collect(tasks, meter):
@@ -4352,7 +4484,7 @@ class StressTest:
             self.screen.status(done=f"{len(results)} of {size} done")
             if outcome.error_kind:
                 self.screen.event(f"{results[-1].test_id} {outcome.status}: {outcome.words}")
-        level = meter.level_facts(outcomes) if place.phase == "concurrency" else None
+        level = self._level_facts(meter, outcomes) if place.phase == "concurrency" else None
         if again := sum(outcome.reopened for outcome in outcomes):
             self.screen.event(f"the service closed {again} of {size} kept connections before anything was sent: opened "
                               "anew")
@@ -4365,6 +4497,23 @@ class StressTest:
         if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
             raise ToolFault(fault.error)
         return results, after
+
+    def _level_facts(self, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:
+        reserve = self.reserve.tightest
+        return dataclasses.replace(meter.level_facts(outcomes), host_available_min_mb=rounded(reserve.lowest),
+                                   reserve_mb=rounded(reserve.keep))
+
+    def stop(self, reason: str) -> None:
+        """Record with the last result, whose line is still held, why its phase ended with it."""
+        if self.log.results:
+            last = self.log.results[-1]
+            last.level = dataclasses.replace(last.level or LevelFacts(), stop_reason=reason)
+            self.log.hold(last)
+
+    def look_at_memory(self) -> None:
+        """Say when less memory is free than is to stay so."""
+        if broken := self.reserve.look():
+            self.screen.event(f"WARNING {broken}")
 
     def _collect(self, tasks: Batch, meter: ClientMeter) -> Iterator[Outcome]:
         """Outcomes as they come. Those that do not come in time, or within a moment of an interruption, are made up."""
@@ -4387,6 +4536,7 @@ class StressTest:
                     yield outcome
                 return
             outcome_or_none = meter.wait_for(tasks.outcomes)
+            self.look_at_memory()
             if outcome_or_none:
                 missing.discard(outcome_or_none.number)
                 yield outcome_or_none
@@ -4425,7 +4575,7 @@ class StressTest:
             seen = self.sampler.observed()
             memory = role_memory(before, after, seen, [*cpu, self.sampler.cpu_usage()])
             if level:
-                level.host_available_min_mb, level.oom_kills = rounded(seen.available_min), seen.oom_kills
+                level.oom_kills = seen.oom_kills
             machine = self.ledger.record(ended, self.sampler.machine(), list(seen.containers))
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
             deaths = [e.as_death(sum(end > e.at for end in ends), e.role not in seen.not_replaced, oom_kill)
@@ -4454,6 +4604,7 @@ class StressTest:
                 if waited or idle >= limit or not (left or (nameless and self.sampler and idle < NAMELESS_IDLE_S)):
                     return
                 self.screen.status(doing="waiting for abandoned tasks")
+                self.look_at_memory()
                 self.aborted.wait(POLL_CEILING_S / 2)
 
 
@@ -4470,6 +4621,8 @@ def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> boo
         seen = client.poll(session, client.question(task_id))
     except PollFailed:
         return False
+    except TaskError:  # an answer without end: of a transcript or an error, and not of a task that waits
+        return True
     return seen is None or seen.state in ENDED
 
 
@@ -4564,7 +4717,8 @@ def count_workers(test: StressTest) -> int:
 
 BASE_RUNS = 3  # level 1 is the base of every ratio
 CONFIRM_RUNS = 3  # n tasks without failure prove a failure rate below 1 - 0.05^(1/n): 8 tasks < 31 %, 24 < 12 %
-STOP_REASONS = {"worker_died": "worker_died", "process_died": "worker_died", "rtf_limit": "rtf_limit"}  # by breach
+STOP_REASONS = {"worker_died": "worker_died", "process_died": "worker_died", "rtf_limit": "rtf_limit",
+                "memory_reserve": "memory_reserve"}  # by breach
 FAILURES = ("failure", "worker_died")
 CLIENT_SPREAD = 0.10  # submit offsets beyond this share of the median turnaround: the tasks were not together
 SPREAD_FLOOR_S = 0.05  # ... unless below what a busy host's scheduler makes of any two threads
@@ -4621,8 +4775,8 @@ class Breach:
 
     concurrency: int
     test_id: str | None
-    what: str  # an error_kind, worker_died, process_died, rtf_limit or incomplete
-    observed: float | None = None  # RTF; or lines, where some are missing
+    what: str  # an error_kind, worker_died, process_died, memory_reserve, rtf_limit or incomplete
+    observed: float | None = None  # RTF; MiB of memory that were free; or lines, where some are missing
     limit: float | None = None
     words: str | None = None  # the service's own
     facts: Mapping[str, Any] = field(default_factory=dict)  # what this tool knows of the failed task
@@ -4644,6 +4798,7 @@ class LevelRun:
     interrupted: bool  # by the user or a fault of this tool, before anything failed: it shows nothing of the service
     rtf_max: float | None
     breach: Breach | None
+    below_reserve: bool = False  # less memory was free than was to stay so
 
 
 def was_recycled(death: Death, batch: Sequence[TaskResult], known: Collection[str] = ()) -> bool:
@@ -4685,13 +4840,14 @@ def judge_level_run(results: Sequence[TaskResult], rtf_limit: float, recycled: C
     return LevelRun(size, number, len(results), len(succeeded), complete,
                     stable=complete and len(succeeded) == size and not deaths, client_limited=level.client_limited,
                     interrupted=interrupted and not failed, rtf_max=max(rtfs, default=None),
-                    breach=find_breach(results, failed, deaths, level.oom_kills or 0, rtf_limit))
+                    breach=find_breach(results, failed, deaths, level, rtf_limit),
+                    below_reserve=level.below_reserve)
 
 
-def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], deaths: Sequence[Death], oom_kills: int,
-                rtf_limit: float) -> Breach | None:
-    """The first of: a dead process, a failed task, a missing line, an RTF at its limit."""
-    size = results[0].concurrency
+def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], deaths: Sequence[Death],
+                level: LevelFacts, rtf_limit: float) -> Breach | None:
+    """The first of: a dead process, a failed task, a missing line, memory below the reserve, an RTF at its limit."""
+    size, oom_kills = results[0].concurrency, level.oom_kills or 0
     victim = next((r for r in failed if r.error_kind == "worker_died"), failed[0] if failed else None)
     of_victim: dict[str, Any] = {"test_id": victim.test_id, "words": victim.error, "facts": victim.error_facts} if (
         victim) else {"test_id": None}
@@ -4703,6 +4859,8 @@ def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], dea
         return Breach(size, what=victim.error_kind or victim.status, oom_kills=oom_kills, **of_victim)
     if len(results) != size:
         return Breach(size, None, "incomplete", len(results), size)
+    if level.below_reserve:
+        return Breach(size, None, "memory_reserve", level.host_available_min_mb, level.reserve_mb)
     slowest = max((r for r in results if r.rtf is not None), key=lambda r: r.rtf or 0.0, default=None)
     if slowest and rtf_limit and (slowest.rtf or 0.0) >= rtf_limit:
         return Breach(size, slowest.test_id, "rtf_limit", slowest.rtf, rtf_limit)
@@ -4805,7 +4963,11 @@ class RampProgress:
         while self.runs.get(size, 0) < wanted:
             if reason := self.blocked(size):
                 return reason
-            judged = self._run_once(size, rtf_limit)
+            try:
+                judged = self._run_once(size, rtf_limit)
+            except CannotSend as limit:
+                self.test.screen.event(limit.why)
+                return limit.stop_reason
             if self.test.aborted.is_set():
                 return "interrupted"
             if judged.client_limited:
@@ -4832,7 +4994,7 @@ class RampProgress:
         return judged
 
     def blocked(self, size: int) -> str | None:
-        """Why a level must not start: the user interrupts, this tool cannot do it, or memory would run short."""
+        """Why a level must not start: the user interrupts, or this tool cannot do it."""
         test = self.test
         if test.aborted.is_set():
             return "interrupted"
@@ -4841,30 +5003,11 @@ class RampProgress:
             test.screen.event(f"ramp ends: {size} connections need more open files than this shell allows ({files}); "
                              f"raise it with: ulimit -n {2 * (size + OWN_FILES)}")
             return "client_limited"
-        growth = size / self.last[0].concurrency if self.last else 0.0
-        short = tightest(self._rooms(), growth, test.settings.memory_reserve)
-        if short is None:
-            return None
-        test.screen.event(f"{size} concurrent tasks would leave about {max(0, short[0]):.0f} MB of memory free, less "
-                         f"than the reserve of {short[1]:.0f} MB (--memory-reserve)")
-        return "memory_reserve"
-
-    def _rooms(self) -> list[Room]:
-        """Memory under each limit, as the last level run left it: the machine's, and those of containers."""
-        last = self.last[0] if self.last else None
-        least = last.level.host_available_min_mb if last and last.level else None
-        if last is None or least is None:
-            return []
-        host = psutil.virtual_memory()
-        return [Room(host.total / MIB, host.available / MIB, least),
-                *(Room(c.limit_mb, c.limit_mb - c.working_set_mb, c.limit_mb - c.most_mb)
-                  for c in (last.machine.containers if last.machine else ()))]
+        return None
 
     def stop(self, reason: str) -> None:
-        """Record with the last level run, whose last line is still held, that the ramp ended with it, and why."""
-        if self.last and self.last[-1].level:
-            self.last[-1].level.stop_reason = reason
-            self.test.log.hold(self.last[-1])
+        """The ramp ends with the last level run."""
+        self.test.stop(reason)
         self.test.screen.event(f"ramp ends: {reason}")
 
     def recovered(self) -> bool:
@@ -4932,7 +5075,12 @@ class Screen:
 
     def __enter__(self) -> Screen:
         if self.live:
-            self.live.start()
+            try:
+                self.live.start()
+            except RuntimeError:  # no thread is left to draw with: events are printed all the same
+                live, self.live = self.live, None
+                with contextlib.suppress(RuntimeError):
+                    live.stop()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -5063,6 +5211,7 @@ def run_test(s: Settings) -> int:
     loads = s.phase != "monitor"
     used = Counter[Path]()
     clips = [read_clips(path, s.vary_length, used) for path in (s.short_audio, s.long_audio)] if loads else []
+    reserve = Reserve.for_settings(s) if loads else Reserve(0.0)
     warnings = [check_api(client), too_few_cycles(s), not_varied(s, clips)] if loads else []
     table = None if s.no_watch else find_processes(s)
     unused = table.reading() if table else None
@@ -5080,7 +5229,8 @@ def run_test(s: Settings) -> int:
         announce(screen, sampler, [w for w in warnings if w], clips)
         if loads:
             log = ResultLog(jsonl, folder)
-            test = StressTest(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), unused)
+            test = StressTest(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), reserve,
+                              unused)
             try:
                 run_phases(test)
             except EndsEarly as error:
@@ -5129,6 +5279,9 @@ def run_phases(test: StressTest) -> None:
         if size and not test.aborted.is_set():
             loaded_phase(test, size)
         test.log.release(end=not test.aborted.is_set())
+    except CannotSend as limit:
+        test.stop(limit.stop_reason)
+        raise
     finally:
         test.log.release()
         test.log.close()
@@ -5202,7 +5355,8 @@ def probe(client: ApiClient, clip: Clip, timeout: float) -> list[str]:
             return [f"first task: {sent.seconds:.1f} s of {clip.path.name}, done in {time.monotonic() - began:.1f} s",
                     *doubts(client.api, sent, seen)]
     if failure.kind in BUSY:
-        return [f"WARNING the service refused a first task ({failure.kind}: {failure}); is it busy with others' work?"]
+        said = ": ".join(part for part in (failure.kind, told(failure.facts), str(failure)) if part)
+        return [f"WARNING the service refused a first task ({said}); is it busy with others' work?"]
     raise misfit(client, sent, failure)
 
 
@@ -5502,7 +5656,13 @@ def report(s: Settings, folder: int, jsonl: Path | None, resources: Path | None,
     if s.no_report:
         command += ["--no-charts", "--output", os.devnull]
     finished = False
-    with subprocess.Popen(command) as reading:
+    try:
+        started = subprocess.Popen(command)
+    except OSError as error:  # no more processes, or no memory for one
+        say(f"Recorded but not judged: the report's process cannot be started ({error.strerror}). Make it with: "
+            f"{shlex.join(command)}")
+        return EXIT_INCONCLUSIVE
+    with started as reading:
         try:
             while not finished and (before or not aborted.is_set()):
                 with contextlib.suppress(subprocess.TimeoutExpired):

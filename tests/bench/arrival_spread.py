@@ -77,7 +77,8 @@ def send_with_instrument(url: str, clip: Path, tasks: int) -> list[float | None]
     client, recordings = ApiClient(url, APIS["asr-queue"]), read_clips(clip)
     uploads = [client.prepare(recordings.take()) for _ in range(tasks)]
     batch = Batch(client, uploads, 120.0, lambda _: None, threading.Event())
-    batch.start()
+    batch.connect()
+    batch.release()
     outcomes = [batch.outcomes.get(timeout=120) for _ in range(tasks)]
     assert all(o.status == "success" for o in outcomes), outcomes
     return [o.submit_offset for o in outcomes]

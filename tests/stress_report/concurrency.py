@@ -121,7 +121,7 @@ def stable_levels(levels: Sequence[Level], step: int | str | None) -> list[Level
     for level in levels:
         last = good[-1].concurrency if good else level.concurrency
         hidden = step is not None and level.concurrency > (2 * last if isinstance(step, str) else last + step)
-        if not level.stable or level.client_limited or hidden:
+        if not level.stable or level.client_limited or level.below_reserve or hidden:
             break
         good.append(level)
     return good
@@ -243,6 +243,7 @@ def judge_level(size: int, judged: LevelRuns) -> Level:
         flaky=not stable[0] and any(stable),
         interrupted=any(r.error_kind in NOT_THE_SERVICES for _, results in judged for r in results),
         rtf_known=sum(r.rtf is not None for _, results in judged for r in results if r.status == "success"),
+        below_reserve=any(level_run.below_reserve for level_run, _ in judged),
     )
 
 
@@ -271,7 +272,7 @@ STOPS = ("failure", "worker_died", "rtf_limit", "memory_reserve", "max_concurren
 
 def stop_reason(run: RecordedRun, judged: LevelRuns) -> str | None:
     """Why the ramp ended: as recorded, else what its last level shows; a file that just ends was interrupted."""
-    recorded = [r.level.stop_reason for r in run.results if r.level]
+    recorded = [r.level.stop_reason for r in run.phase("concurrency") if r.level]
     if found := [reason for reason in recorded if reason in STOPS]:
         return found[-1]
     if not judged:
@@ -279,7 +280,7 @@ def stop_reason(run: RecordedRun, judged: LevelRuns) -> str | None:
     last, results = judged[-1]
     if any(r.error_kind in NOT_THE_SERVICES for r in results):
         return "interrupted"
-    if last.breach and last.breach.what in ("worker_died", "process_died", "rtf_limit"):
+    if last.breach and last.breach.what in ("worker_died", "process_died", "memory_reserve", "rtf_limit"):
         return last.breach.what.replace("process", "worker")
     if last.breach and last.breach.what != "incomplete":
         return "failure"

@@ -78,6 +78,7 @@ class Level:
     flaky: bool  # failed first, passed when confirmed: counted as failed
     interrupted: bool
     rtf_known: int  # tasks that succeeded with a known RTF
+    below_reserve: bool = False  # less memory was free than was to stay so
 
 
 @dataclass(frozen=True)

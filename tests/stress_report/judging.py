@@ -36,7 +36,7 @@ from stress_report.memory import (
     seek_hidden,
     series_of_roles,
 )
-from stress_report.recording import RecordedRun, Samples
+from stress_report.recording import CYCLES, RecordedRun, Samples
 
 DELTA_BAD_MB = 500.0  # a long task that leaves more is bad; between the limit (200) and this, poor
 NEEDED_LEVEL, GOOD_LEVEL = 3, 5  # concurrent tasks that a service must handle, and that are good
@@ -90,6 +90,8 @@ def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
         return Note("cut_tool_fault")
     if ramp.stop_reason == "interrupted" or any(r.error_kind == "interrupted" for r in run.results):
         return Note("cut_interrupted")
+    if any(r.level and r.level.stop_reason == "memory_reserve" for r in run.results if r.phase in CYCLES):
+        return Note("cut_memory_reserve")
     if run.results and not run.legacy and run.asked("concurrency") and not run.phase("concurrency"):
         return Note("cut_early")
     if run.lost:
@@ -412,7 +414,8 @@ def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:
     if observed is not None and observed >= NEEDED_LEVEL:
         key = "stable_good" if observed >= GOOD_LEVEL else "stable_enough"
         return Criterion("min_concurrency", "pass", observed, NEEDED_LEVEL, Note(key, facts))
-    if breach and breach.concurrency <= NEEDED_LEVEL and breach.what not in ("rtf_limit", "incomplete"):
+    if breach and breach.concurrency <= NEEDED_LEVEL and breach.what not in ("rtf_limit", "memory_reserve",
+                                                                                  "incomplete"):
         text = Note("stable_failed", {"breach": breach})
         return Criterion("min_concurrency", "fail", observed, NEEDED_LEVEL, text)
     return Criterion("min_concurrency", "inconclusive", observed, NEEDED_LEVEL, Note("stable_open", facts))

@@ -423,6 +423,8 @@ def state_of(level: Level) -> str:
         return "limited"
     if level.flaky:
         return "flaky"
+    if level.below_reserve:
+        return "reserve"
     return "stable" if level.stable else "failed"
 
 

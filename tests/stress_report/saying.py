@@ -90,6 +90,8 @@ class Words:
         """What was seen of a breach: a figure, a death, what became of a task."""
         if breach.what == "incomplete":
             return self("lines", count=int(breach.observed or 0))
+        if breach.what == "memory_reserve":
+            return self("megabytes", mb=breach.observed)
         if breach.observed is not None:
             return num(breach.observed, 2)
         words = self.death(breach.death) if breach.death else self.failure(
@@ -99,6 +101,8 @@ class Words:
     def limit(self, breach: Breach) -> str:
         if breach.what == "incomplete":
             return self("lines", count=int(breach.limit or 0))
+        if breach.what == "memory_reserve":
+            return self("megabytes", mb=breach.limit)
         return num(breach.limit, 2)
 
     def _fact(self, value: Any) -> Any:
@@ -443,6 +447,7 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (cut_by("same_ids", "no_ids"), "next_ids"),
     (lambda judged: bool(judged.run.failed_leak_tasks), "next_failed"),
     (ramp_left_doubt, "next_loaded_alone"),
+    (cut_by("cut_memory_reserve"), "next_memory"),
     (lambda judged: judged.cut_short is not None, "next_whole"),
     (undecided_by("no_work"), "next_watch"),
     (undecided_by("unwatched_"), "next_unwatched"),

@@ -17,7 +17,7 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
     """The run in figures, as printed by --json."""
     ramp, run = judged.ramp, judged.run
     leak = {role: role_figures(v, say) for role, v in judged.roles.items()}
-    left_out = ("complete", "flaky", "interrupted", "rtf_known")
+    left_out = ("complete", "flaky", "interrupted", "rtf_known", "below_reserve")
     levels = [{k: tidy(v) for k, v in vars(level).items() if k not in left_out} for level in ramp.levels]
     criteria = [{"id": c.id, "status": c.status, "observed": tidy(c.observed), "limit": tidy(c.limit),
                  "text": say.note(c.text)} for c in judged.criteria]
@@ -58,7 +58,7 @@ def machine_figures(machine: MachineFindings) -> dict[str, Any]:
 
 def breach_figures(breach: Breach, say: Words) -> dict[str, Any]:
     """A breach; what was seen of it in figures, where it is one, else in words."""
-    figure = breach.what == "rtf_limit"
+    figure = breach.what in ("rtf_limit", "memory_reserve")
     return {"concurrency": breach.concurrency, "test_id": breach.test_id, "what": breach.what,
             "observed": breach.observed if figure else say.observed(breach),
             "limit": say.limit(breach) if breach.what == "incomplete" else breach.limit}

@@ -43,6 +43,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "cut_interrupted": ("The run was interrupted: it cannot pass as a whole.", "测试中途被中断，因此整体不能算通过。"),
     "cut_early": ("The record ends before the ramp began: it cannot pass as a whole.",
         "记录在并发测试开始前就已结束，因此整体不能算通过。"),
+    "cut_memory_reserve": ("The test ended early because less memory was free than --memory-reserve keeps: the run as "
+        "a whole cannot pass.",
+        "可用内存低于 --memory-reserve 的预留，测试提前结束，因此整体不能算通过。"),
     "cut_end": ("The record does not contain the end of the run, so the run cannot pass as a whole.",
         "记录中没有测试结束的标记，因此整体不能算通过。"),
     "no_text": ("{count} {count:|task was|tasks were} done, but the answer contained no text: nothing shows that the "
@@ -210,9 +213,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "stop_failure": ("the ramp ended because a task failed", "有任务失败，并发测试到此为止"),
     "stop_worker_died": ("the ramp ended because a service process crashed", "有服务进程崩溃，并发测试到此为止"),
     "stop_rtf_limit": ("the ramp ended because a task reached the RTF limit", "有任务达到 RTF 上限，并发测试到此为止"),
-    "stop_memory_reserve": ("the ramp ended because the next level would have used up the memory reserve of this "
-        "machine or of a container",
-        "再加并发将突破本机或容器的内存预留，并发测试到此为止"),
+    "stop_memory_reserve": ("the ramp ended because more concurrent tasks used up the memory reserve of this machine "
+        "or of a container, or would have",
+        "再加并发会突破（或已突破）本机或容器的内存预留，并发测试到此为止"),
     "stop_max_concurrency": ("the ramp reached its last level (--max-concurrency)",
         "已测到最后一级（--max-concurrency）"),
     "stop_client_limited": ("the ramp ended because the test tool itself became the limit",
@@ -310,6 +313,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_memory_reserve": ("Next: free memory on this machine, or lower --memory-reserve, then repeat with --phase "
         "concurrency.",
         "下一步：腾出内存，或调低 --memory-reserve，然后用 --phase concurrency 重跑。"),
+    "next_memory": ("Next: free memory on this machine, or lower --memory-reserve, then repeat the run.",
+        "下一步：腾出内存，或调低 --memory-reserve，然后重跑。"),
     "next_rtf_limit": ("Next: repeat with --phase concurrency --rtf-limit 0, which goes on until something fails.",
         "下一步：用 --phase concurrency --rtf-limit 0 重跑，一直测到出现失败为止。"),
     "next_high_delta": ("Next: find what the worker keeps after {clip} (tracemalloc or memray), then repeat and "
@@ -530,6 +535,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "state_failed": ("failed", "失败"),
     "state_incomplete": ("incomplete", "不完整"),
     "state_interrupted": ("interrupted", "被中断"),
+    "state_reserve": ("less memory free than the reserve", "可用内存低于预留"),
     "state_limited": ("test tool was the limit", "瓶颈在测试工具"),
     "state_slow": ("{state}, RTF 1.0 or more", "{state}，RTF 达到 1.0"),
     "ramp_stable": ("Highest stable level (no failure, no crash): {value}",
@@ -574,6 +580,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "最先出现的问题：并发 {level}，{what}；任务：{task}；观测到：{observed}；限值：{limit}"),
     "breach_short": ("with {level} concurrent {level:|task|tasks}: {what}: {observed}",
         "并发 {level} 时，{what}：{observed}"),
+    "megabytes": ("{mb:,.0f} MB of memory free", "可用内存 {mb:,.0f} MB"),
     "lines": ("{count} {count:|line|lines}", "{count} 行"),
     "no_breach": ("Nothing failed in the ramp: no task failed, no process crashed, no RTF limit was reached",
         "并发测试没有出现问题：无任务失败，无进程崩溃，也未触及 RTF 上限"),
@@ -592,6 +599,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind_out_of_memory": ("service out of memory", "服务内存不足"),
     "kind_interrupted": ("test interrupted", "测试被中断"),
     "kind_process_died": ("service process crashed", "服务进程崩溃"),
+    "kind_memory_reserve": ("less memory was free than the reserve", "可用内存低于预留"),
     "kind_rtf_limit": ("RTF reached its limit", "RTF 达到上限"),
     "kind_incomplete": ("results missing", "结果不完整"),
     "kind_tool_fault": ("fault of the test tool", "测试工具自身出错"),
@@ -602,6 +610,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "fact_worker_died_pid": ("worker process {pid} ({name}) ended", "worker 进程 {pid}（{name}）退出"),
     "fact_worker_died_idle_s": ("no progress for {idle_s} s since", "此后 {idle_s} 秒没有任何进展"),
     "fact_workers_left_0": ("no worker is left", "已没有 worker"),
+    "fact_retry_after_s": ("asks to come back after {retry_after_s} s", "要求 {retry_after_s} 秒后再来"),
     "fact_limit_s": ("not done after {limit_s} s", "{limit_s} 秒后仍未完成"),
     "fact_last_seen": ("last seen {last_seen}", "最后一次查询时状态为 {last_seen}"),
     "fact_exchange_ended_false": ("the exchange with the API never ended", "与 API 的通信始终没有结束"),

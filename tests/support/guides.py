@@ -47,6 +47,11 @@ class Section:
         """First cells of its tables, without code marks."""
         return [SPAN.findall(row[0])[0] if "`" in row[0] else row[0] for row in self.rows]
 
+    @property
+    def names(self) -> list[str]:
+        """Everything in code type in the first cells of its tables: a row may be about several names."""
+        return [name for row in self.rows for name in SPAN.findall(row[0])]
+
 
 def sections(path: Path) -> list[Section]:
     """The document's sections in order; headings inside fenced blocks are none."""

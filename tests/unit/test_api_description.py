@@ -204,7 +204,7 @@ def test_a_synchronous_answer_that_is_no_result_is_a_bad_one() -> None:
 
 
 @pytest.mark.parametrize(("said", "facts"), [
-    (None, {}), ("7", {"retry_after_s": 7.0}), ("soon", {}), ("-3", {}), ("1.5", {}),
+    (None, {}), ("7", {"retry_after_s": 7.0}), ("soon", {}), ("-3", {}), ("1.5", {}), ("9" * 400, {}),
     ("Wed, 21 Oct 2015 07:28:00 GMT", {"retry_after_s": 0.0})])
 def test_how_long_to_stay_away(said: str | None, facts: dict[str, float]) -> None:
     assert Answer(429, b"", None, said).facts() == facts

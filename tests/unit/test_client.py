@@ -28,6 +28,7 @@ from memory_leak_stress_test import (
     Clips,
     Health,
     Outcome,
+    Reserve,
     Settings,
     StressTest,
     TaskError,
@@ -161,7 +162,8 @@ def batch_of(url: str, clip: Clips, size: int = 1, api: str = "asr-queue", **mor
 
 
 def outcomes_of(batch: Batch) -> list[Outcome]:
-    batch.start()
+    batch.connect()
+    batch.release()
     return [batch.outcomes.get(timeout=WAIT_S) for _ in range(batch.size)]
 
 
@@ -236,11 +238,17 @@ def test_a_broken_health_page_holds_up_nobody(health: Reply, service: Service, c
     assert {o.status for o in outcomes_of(batch_of(service.url, clip, size=3))} == {"success"}
 
 
-def test_a_refusal_keeps_the_words_and_how_long_to_stay_away(service: Service, clip: Clips) -> None:
-    service.submit = answer({"error": {"message": "too many", "type": "requests"}}, 429, Retry_After="7")
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_refusal_keeps_the_words_and_how_long_to_stay_away(code: int, service: Service, clip: Clips) -> None:
+    service.submit = answer({"error": {"message": "too many", "type": "requests"}}, code, Retry_After="7")
     outcome = outcome_of(service, clip)
-    assert (outcome.status, outcome.error_kind, outcome.error) == ("failed", "submit_http_429", "too many")
+    assert (outcome.status, outcome.error_kind, outcome.error) == ("failed", f"submit_http_{code}", "too many")
     assert outcome.error_facts == {"retry_after_s": 7.0}
+    assert probe(ApiClient(service.url, APIS["asr-queue"]), clip.clips[0], 5.0) == [
+        f"WARNING the service refused a first task (submit_http_{code}: retry after 7 s: too many); is it busy with "
+        "others' work?"]
+    service.submit, service.polls = ACCEPTED, [answer(b"busy", code, Retry_After="7")]
+    assert outcome_of(service, clip, task_timeout=0.3).error == f"HTTP {code}, retry after 7 s: busy"
 
 
 # ------------------------------------------------------------------------------------------- the answer is the result
@@ -295,11 +303,12 @@ def test_a_synchronous_service_that_idles_has_stalled(service: Service, clip: Cl
     """Nobody polls it: who collects the outcomes looks whether its processes still work."""
     service.submit = slow(5.0, answer({"text": "late"}))
     batch = batch_of(service.url, clip, size=2, api="openai")
-    batch.start()
+    batch.connect()
+    batch.release()
     idle = itertools.chain([1.0, 2.0], itertools.repeat(130.0))
     sampler = SimpleNamespace(works="api", endings=lambda: (), idle_seconds=lambda: next(idle))
     test = StressTest(Settings(stall_timeout=0.2), batch.client, clip, clip, cast(Any, sampler), cast(Any, None),
-                      cast(Any, None), threading.Event(), {})
+                      cast(Any, None), threading.Event(), {}, Reserve(0.0))
     outcomes = list(test._collect(batch, instrument.ClientMeter()))
     assert [(o.status, o.error_kind) for o in outcomes] == [("timeout", "stalled")] * 2
 
@@ -439,7 +448,7 @@ def test_a_task_id_that_holds_the_token_is_recorded_without_it(
     outcome = outcome_of(service, clip)
     assert service.seen[-1][1] == "/api/v1/asr/result/for-s3cr3t-1", "it is asked for by its real name"
     test = StressTest(Settings(), cast(Any, None), clip, clip, None, cast(Any, SimpleNamespace(results=[])),
-                      cast(Any, None), threading.Event(), {})
+                      cast(Any, None), threading.Event(), {}, Reserve(0.0))
     reading = instrument.Reading(0.0, {}, {}, frozenset())
     line = test._result(outcome, clip.take(), 1, reading, instrument.Place("leak")).to_json()
     assert '"task_id": "for-***-1"' in line
@@ -620,7 +629,8 @@ def test_a_fault_of_the_tool_is_a_result_of_its_own_kind_with_its_traceback(
 def test_an_interruption_ends_tasks_that_wait(service: Service, clip: Clips) -> None:
     service.polls = [STATES["processing"]]
     batch = batch_of(service.url, clip, size=2)
-    batch.start()
+    batch.connect()
+    batch.release()
     batch.aborted.set()
     assert {batch.outcomes.get(timeout=WAIT_S).error_kind for _ in range(2)} == {"interrupted"}
 
@@ -633,7 +643,7 @@ def test_a_thread_that_never_comes_back_still_has_its_result(
     batch.release_at = time.monotonic()
     batch.outcomes.put(Outcome(1, "success"))
     test = StressTest(Settings(), cast(Any, None), clip, clip, None, cast(Any, None), cast(Any, None),
-                      threading.Event(), {})
+                      threading.Event(), {}, Reserve(0.0))
     outcomes = list(test._collect(batch, instrument.ClientMeter()))
     assert [(o.number, o.error_kind) for o in outcomes] == [(1, None), (0, "task_timeout")]
 
@@ -735,7 +745,8 @@ def test_tasks_given_up_are_waited_for_until_they_end(
 
     service.polls = [STATES["processing"], STATES[state]]
     client, settings = ApiClient(service.url, APIS["asr-queue"]), Settings(stall_timeout=wait_s)
-    test = StressTest(settings, client, clip, clip, None, cast(Any, None), cast(Any, Quiet()), threading.Event(), {})
+    test = StressTest(settings, client, clip, clip, None, cast(Any, None), cast(Any, Quiet()), threading.Event(), {},
+                      Reserve(0.0))
     test._drain([Outcome(0, "timeout", "task_timeout", task_id="t"), Outcome(1, "failed", "task_lost", task_id="u"),
                  Outcome(2, "success", task_id="v", processing_time=1.0)])
     assert test.drained is drained

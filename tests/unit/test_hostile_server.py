@@ -13,12 +13,27 @@ import time
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 import memory_leak_stress_test as instrument
-from memory_leak_stress_test import APIS, ApiClient, Batch, Clips, Outcome, read_clips
+from memory_leak_stress_test import (
+    APIS,
+    ApiClient,
+    Batch,
+    CannotStart,
+    Clips,
+    Outcome,
+    Place,
+    Reading,
+    Reserve,
+    Settings,
+    StressTest,
+    check_api,
+    read_clips,
+)
 
 LIMIT_S = 0.25  # of a whole exchange in these tests
 SPARE_S = 1.6  # for threads, polls and a busy machine
@@ -109,6 +124,11 @@ WRONG: dict[str, tuple[Talk, str]] = {  # in answer to a submission
     "an id of half a character": (says(http(r'{"task_id": "t\ud83d"}')), ""),
     "an id of escapes and dots": (says(http(r'{"task_id": "../../\u001b]52;c;x\u0007?#%"}')), ""),
     "an id that is a number": (says(http('{"task_id": 7}')), ""),
+    "an id of 1 MB": (says(http(json.dumps({"task_id": "t" * 1_000_000}))), ""),
+    "an error of 10 MB": (says(http(json.dumps({"detail": "x" * 10_000_000}), "500 no")), "submit_http_500"),
+    "an answer of 10 MB": (says(http(json.dumps({"task_id": "t", "x": "y" * 10_000_000}))), "bad_response"),
+    "busy, with a wait of 400 digits": (says(http("no", "503 no", "Retry-After: " + "9" * 400)), "submit_http_503"),
+    "sent elsewhere, to 60,000 letters": (says(http("", "302 x", "Location: /" + "y" * 60_000)), "submit_http_302"),
 }
 WRONG_STATE: dict[str, tuple[str, str]] = {  # in answer to a poll
     "an unknown state": ('{"status": "dormant"}', "task_timeout"),
@@ -118,6 +138,9 @@ WRONG_STATE: dict[str, tuple[str, str]] = {  # in answer to a poll
     "failed with words of half a character": (r'{"status": "failed", "error": "bad \ud83d"}', "task_failed"),
     "failed with words that are a list": ('{"status": "failed", "error": [1, {"a": null}]}', "task_failed"),
     "done with a text that is a number": ('{"status": "done", "text": 7}', ""),
+    "a state of 1 MB": (json.dumps({"status": "x" * 1_000_000}), "task_timeout"),
+    "failed with words of 1 MB": (json.dumps({"status": "failed", "error": "x" * 1_000_000}), "task_failed"),
+    "failed with words of 10 MB": (json.dumps({"status": "failed", "error": "x" * 10_000_000}), "bad_response"),
     "done with a length beyond reason": ('{"status": "done", "duration": 1e999}', ""),
 }
 
@@ -166,10 +189,16 @@ def one_task(url: str, clip: Clips, limit_s: float = 2 * LIMIT_S, **more: Any) -
     client = ApiClient(url, APIS["asr-queue"])
     batch = Batch(client, [client.prepare(clip.take())], limit_s, lambda _: None, client.aborted)
     began = time.monotonic()
-    batch.start()
+    batch.connect()
+    batch.release()
     outcome = batch.outcomes.get(timeout=10)
     assert time.monotonic() - began < limit_s + 2 * LIMIT_S + SPARE_S
-    json.dumps(vars(outcome)).encode()
+    test = StressTest(Settings(), client, clip, clip, None, cast(Any, SimpleNamespace(results=[])), cast(Any, None),
+                      client.aborted, {}, Reserve(0.0))
+    line = test._result(outcome, clip.take(), 1, Reading(0.0, {}, {}, frozenset()), Place("leak")).to_json()
+    assert line.isprintable()
+    assert len(line) < 5_000, "ids and words are cut in the record, too"
+    assert len(outcome.words) < 1_000
     return outcome
 
 
@@ -208,6 +237,19 @@ def test_a_wrong_answer_to_a_poll_has_its_name(wrong: str, clip: Clips, hostile:
     assert (one_task(hostile({RESULT: says(http(body))}).url, clip).error_kind or "") == kind
 
 
+@pytest.mark.parametrize("body", [
+    json.dumps({"status": "unavailable" * 100_000, "why": "x" * 1_000_000}), json.dumps({"status": "x" * 10_000_000}),
+    "<html>" * 100_000])
+def test_what_a_health_page_says_is_cut(body: str, hostile: MakeHostile) -> None:
+    client = ApiClient(hostile({HEALTH: says(http(body))}).url, APIS["asr-queue"])
+    try:
+        said = check_api(client) or ""
+    except CannotStart as error:
+        said = str(error)
+    assert said
+    assert len(said) < 1_000
+
+
 def test_one_that_takes_no_connection_ends_in_time(clip: Clips) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, contextlib.ExitStack() as waiting:
         for _ in range(2):  # they fill what the system would accept in its place
@@ -241,7 +283,8 @@ def test_an_interruption_ends_any_exchange_within_a_second(slow: str, page: str,
     batch = Batch(client, [client.prepare(clip.take())], 60.0, lambda _: None, client.aborted)
     threading.Timer(0.05, client.aborted.set).start()
     began = time.monotonic()
-    batch.start()
+    batch.connect()
+    batch.release()
     assert batch.outcomes.get(timeout=10).error_kind == "interrupted"
     assert time.monotonic() - began < 1.2
 

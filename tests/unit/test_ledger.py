@@ -20,13 +20,12 @@ from memory_leak_stress_test import (
     Ledger,
     Limits,
     MachineLook,
-    Room,
+    Reserve,
     group_folders,
     group_kills,
     kind_by_words,
     look_at_machine,
     read_group,
-    tightest,
 )
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc as Linux has it")
@@ -306,21 +305,50 @@ def test_a_real_group_shows_its_limit_its_use_and_the_kill(limited_group: Path) 
 # ---------------------------------------------------------------------------------------------------- the reserve
 
 
-def short_of(rooms: list[Room]) -> list[int]:
-    return [round(mb) for mb in tightest(rooms, 2.7, 10) or ()]
+@pytest.fixture
+def reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reserve:
+    """20,000 MB of 24,000 are free, and 3,000 below a limit of 4,000; 10 % of both are to stay so."""
+    monkeypatch.setattr(instrument, "memory_available", lambda: (20_000.0, 24_000.0))
+    reserve = Reserve(2_400.0)
+    reserve.count_limits({use(tmp_path, 1000): {"worker", "api"}}, 10.0)
+    return reserve
 
 
-def test_the_reserve_counts_the_limit_that_is_tightest() -> None:
-    machine = Room(total=24_000, available=20_000, least=19_000)
-    assert tightest([machine], 2.0, 10) is None
-    container = Room(total=4_000, available=3_000, least=2_000)  # the last level took 1,000
-    assert tightest([machine, container], 2.0, 10) is None  # leaves 1,000, keeps 400
-    assert short_of([machine, container]) == [300, 400]
-    assert short_of([Room(24_000, 2_000, 1_000), container]) == [-700, 2400]
+def use(tmp_path: Path, mb: int) -> Path:
+    return group(tmp_path / "pod", limited(4000, mb) | {"memory.stat": "anon 0\ninactive_file 0"})
 
 
-def test_memory_that_grew_while_the_level_ran_takes_nothing() -> None:
-    assert tightest([Room(total=1_000, available=500, least=900)], 10.0, 10) is None
+def test_a_level_that_a_containers_limit_has_no_room_for_is_not_sent(tmp_path: Path, reserve: Reserve) -> None:
+    reserve.begin(2, loads_models=False)
+    use(tmp_path, 2000)
+    assert reserve.look() is None
+    use(tmp_path, 1000)  # two tasks take 1,000 for a time
+    assert reserve.why_not(5) is None
+    assert reserve.why_not(6) == (
+        "6 concurrent tasks would leave about 0 MB of memory free below the limit of 4,000 MB of the api and worker, "
+        "less than the reserve of 400 MB (--memory-reserve)")
+    assert (reserve.tightest.lowest, reserve.tightest.keep) == (2_000.0, 400.0)
+
+
+def test_a_containers_reserve_that_is_broken_is_said_once_and_ends_the_climb(tmp_path: Path, reserve: Reserve) -> None:
+    reserve.begin(2, loads_models=False)
+    use(tmp_path, 3700)
+    assert "only 300 MB of memory are free below the limit of 4,000 MB" in (reserve.look() or "")
+    assert reserve.look() is None
+    use(tmp_path, 1000)
+    assert "2 concurrent tasks left less memory free below the limit" in (reserve.why_not(2) or "")
+    assert reserve.why_not(1) is None
+
+
+def test_the_machines_own_memory_still_counts_and_a_container_that_has_gone_does_not(
+    tmp_path: Path, reserve: Reserve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pod" / "memory.max").unlink()
+    reserve.begin(1, loads_models=False)
+    assert reserve.look() is None
+    assert reserve.tightest is reserve
+    monkeypatch.setattr(instrument, "memory_available", lambda: (2_000.0, 24_000.0))
+    assert "only 2,000 MB of memory are free, less than the reserve of 2,400 MB" in (reserve.look() or "")
 
 
 # ----------------------------------------------------------------------------------------------- kinds of failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from memory_leak_stress_test import Death, ProcessMemory, TaskResult
 from stress_report.judging import judge
-from stress_report.recording import Unreadable, read_run
+from stress_report.recording import RecordedRun, Unreadable, read_result, read_run
 from unit.reader_runs import (
     BORN,
     LEAKING,
@@ -107,6 +108,17 @@ def may_be(place: Path_, old: Any, value: object) -> bool:
     return flag or named or (place[-1] == "unfinished" and value == 0) or old == value
 
 
+def as_read(line: str, first: str) -> tuple[str | None, bool]:
+    """What the reader makes of a line, None where it is of no use: lines that it reads alike are judged alike."""
+    run = RecordedRun(Path(NAME))
+    try:
+        if line != first:
+            run.results.append(read_result(first, run, Counter()))
+        return repr(read_result(line, run, Counter())), run.legacy
+    except (ValueError, OverflowError, RecursionError):
+        return None, run.legacy
+
+
 def verdict(folder: Path, lines: Sequence[str]) -> str | None:
     (folder / NAME).write_text("".join(lines), encoding="utf-8")
     try:
@@ -124,6 +136,7 @@ def test_no_value_that_is_changed_makes_a_pass(
     passed = []
     for number in numbers:
         line = json.loads(lines[number])
+        seen = {as_read(lines[number], lines[0])}  # as it is, it does not pass
         for place in places(line):
             old: Any = line
             for key in place:
@@ -132,6 +145,10 @@ def test_no_value_that_is_changed_makes_a_pass(
             for value in (value for value in values if not may_be(place, old, value)):
                 changed = list(lines)
                 changed[number] = json.dumps(with_value(line, place, value)) + "\n"
+                read = as_read(changed[number], changed[0])
+                if read in seen:
+                    continue
+                seen.add(read)
                 if verdict(tmp_path, changed) == "pass":
                     passed.append((number, place, "removed" if value is REMOVED else value))
     assert passed == []

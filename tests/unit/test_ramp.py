@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import psutil
 import pytest
 
 import memory_leak_stress_test as instrument
@@ -218,7 +217,7 @@ def climber(script: Callable[[int, int], list[TaskResult]], **settings: Any) -> 
     s = dataclasses.replace(Settings(max_concurrency=6, rtf_limit=0.0, phase="concurrency"), **settings)
     clip = instrument.Clips(Path("clip.wav"), (instrument.Clip(Path("clip.wav"), 1, AUDIO_S),))
     return Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
-                    threading.Event(), {}, script=script)
+                    threading.Event(), {}, instrument.Reserve(0.0), script=script)
 
 
 def events(run: Scripted) -> list[str]:
@@ -364,7 +363,7 @@ def test_an_interruption_ends_the_ramp_and_leaves_the_answer_of_the_levels_befor
     s = Settings(start=2, max_concurrency=4, rtf_limit=0.0)
     clip = instrument.Clips(Path("clip.wav"), (instrument.Clip(Path("clip.wav"), 1, AUDIO_S),))
     made = Scripted(s, cast(Any, HealthyClient()), clip, clip, None, cast(Any, KeptLog()), cast(Any, QuietScreen()),
-                    threading.Event(), {}, script=script)
+                    threading.Event(), {}, instrument.Reserve(0.0), script=script)
     ramp(made)
     for result in made.log.results:
         result.settings = s.for_record()
@@ -411,23 +410,6 @@ def test_a_level_between_that_fails_in_its_confirmation_is_not_the_answer() -> N
     run = climber(from_level(7, flaky=[(6, 2)]), step="x2", max_concurrency=8)
     progress = ramp(run)
     assert (progress.good, progress.confirmed) == ([1, 2, 4], True)
-
-
-def test_the_ramp_stops_before_a_level_that_would_take_the_memory_kept_in_reserve(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # 16 GiB of RAM, 10 % of it in reserve, 8,000 MiB free at rest; each task takes 1,600 MiB: 5 would leave nothing.
-    @dataclasses.dataclass
-    class Memory:
-        total: int = 16384 * 1024 * 1024
-        available: int = 8000 * 1024 * 1024
-
-    monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    run, judged = climbed(lambda size, number: level_run(size, number, level=LevelFacts(
-        host_available_min_mb=8000.0 - 1600.0 * size)), start=2)
-    # After 3 at once 8,000 - 4,800 are free at the lowest; 4 would leave 1,600, less than 1,638.
-    assert run.sequence == [PROBE, (2, 1), (3, 1), (3, 2), (3, 3)]
-    assert (judged.max_stable, judged.stop_reason) == (3, "memory_reserve")
 
 
 def test_a_level_that_needs_more_open_files_than_allowed_is_the_tools_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -551,12 +551,6 @@ def test_what_was_observed_does_not_change_any_more(child: Child) -> None:
         assert dataclasses.asdict(seen) == before
 
 
-def test_a_window_knows_the_free_memory_of_the_host_from_the_start(child: Child) -> None:
-    sampler = Sampler(table_of(worker=child.pid), None, 1.0)
-    sampler.open_window()
-    assert math.isfinite(sampler.observed().available_min)
-
-
 def test_idle_seconds_grow_while_workers_sleep_and_start_again_with_work(child: Child,
                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instrument, "SCAN_S", 0.4)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memory_leak_stress_test import Death, TaskResult
+from memory_leak_stress_test import Death, LevelFacts, TaskResult
 from stress_report import markdown
 from stress_report.judging import judge
 from stress_report.recording import read_run
@@ -117,6 +117,8 @@ ADVISED: list[tuple[str, list[TaskResult]]] = [
     ("next_ids", changed(healthy(), lambda r: r.cycle == 3, task_id="1")),
     ("next_failed", changed(healthy(), lambda r: r.cycle == 3, status="failed", error_kind="task_failed")),
     ("next_loaded_alone", held_after_the_ramp()),
+    ("next_memory", leak_phase(FLAT[:5])[:-1] + changed(
+        leak_phase(FLAT[:5])[-1:], lambda r: True, level=LevelFacts(stop_reason="memory_reserve"))),
     ("next_whole", leak_phase()),
     ("next_watch", idle_worker()),
     ("next_unsettled", changed(healthy(), lambda r: r.cycle, settled=False)),

@@ -159,10 +159,13 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     "a cache, and identical uploads": lambda: [
         dataclasses.replace(r, upload="identical" if r.cycle else "repeat", processing_time=2.0 if r.cycle else 0.1)
         for r in leak_phase()],
+    "less memory than the reserve": lambda: ramp(level(1), level(2, facts={
+        "host_available_min_mb": 900.0, "reserve_mb": 1600.0}), stop="memory_reserve"),
     "killed for lack of memory": lambda: ramp(level(1), level(2, failed=1, facts={"oom_kills": 1}), stop="failure"),
     "a work-horse died": lambda: failed("worker_died", pid=7, name="rq", workers_left=0),
     "a worker died and nothing moved": lambda: failed("worker_died", pid=7, name="rq", idle_s=9),
     "stalled": lambda: failed("stalled", idle_s=9),
+    "busy": lambda: failed("submit_http_503", retry_after_s=30.0),
     "timed out": lambda: failed("task_timeout", limit_s=9.0, last_seen="queued"),
     "never came back": lambda: failed("task_timeout", limit_s=9.0, exchange_ended=False),
     "lost": lambda: failed("task_lost", task_id="a1"),
