@@ -1096,7 +1096,12 @@ HORSE_DIED = re.compile(r"work-?horse\b.{0,20}\bterminated|AbandonedJobError", r
 
 
 def kind_by_words(kind: str, words: str) -> str:
-    """The kind of a failure that a service explains: lack of memory is one of its own, by whatever way it came."""
+    """The kind of a failure by what the service says of it: lack of memory is one of its own.
+
+    What it refuses as the client's fault, or because it is busy, stays what it is.
+    """
+    if kind.startswith("submit_http_4") or kind in BUSY:
+        return kind
     return "gpu_oom" if GPU_OOM.search(words) else "out_of_memory" if OUT_OF_MEMORY.search(words) else kind
 
 
@@ -1418,9 +1423,8 @@ class ApiClient:
         try:
             answer = fetch(session, upload, timeout)
             if not 200 <= answer.code < 300:
-                kind = f"submit_http_{answer.code}"
-                kind = kind_by_words(kind, answer.words) if answer.code >= 500 and kind not in BUSY else kind
-                raise TaskError(kind, answer.words, **answer.facts())
+                raise TaskError(kind_by_words(f"submit_http_{answer.code}", answer.words), answer.words,
+                                **answer.facts())
             if self.api.synchronous:
                 return None, self.read_state(answer)
             task_id = found(answer.json(), self.api.id)
@@ -1678,8 +1682,8 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             outcome.processing_time, outcome.time_error = sight.at - release, sight.at - sight.unfinished_at
             outcome.service_seconds = seen.seconds
         if state == "failed":
-            died = HORSE_DIED.search(seen.words)
-            raise TaskError("worker_died" if died else kind_by_words("task_failed", seen.words), seen.words)
+            raise TaskError("worker_died" if HORSE_DIED.search(seen.words) else
+                            kind_by_words("task_failed", seen.words), seen.words)
         if state == "done":
             outcome.status, outcome.empty_text = "success", seen.empty_text
             return
@@ -2896,9 +2900,8 @@ class Ledger:
         sizes = {name: total for name, (total, *_) in rest.names.items()}
         self.first = {name: self.first.get(name, mb) for name, mb in sizes.items()}
         chosen = {*largest(sizes), *largest({name: mb - self.first[name] for name, mb in sizes.items()})}
-        others = [OtherProcesses(shortened(name.decode("utf-8", "replace")), program_of(pid), count,
-                                 pid, round(mb, 3),
-                                 round(mb - ended.names[name][0], 3) if name in ended.names else None)
+        others = [OtherProcesses(shortened(name.decode("utf-8", "replace")), program_of(pid), count, pid,
+                                 round(mb, 3), round(mb - ended.names[name][0], 3) if name in ended.names else None)
                   for name, (mb, count, _, pid) in rest.names.items() if name in chosen]
         watched, unwatched, shared, kernel = (rounded(rest.sums.get(name))
                                               for name in ("watched", "others", "shared", "kernel"))
@@ -2917,10 +2920,7 @@ def program_of(pid: int) -> str:
         return ""
 
 
-Name = typing.TypeVar("Name", str, bytes)
-
-
-def largest(sizes: Mapping[Name, float]) -> list[Name]:
+def largest(sizes: Mapping[Any, float]) -> list[Any]:
     """The names of the few largest that are worth a line."""
     ordered = sorted(sizes, key=lambda name: -sizes[name])
     return [name for name in ordered[:MOST_NAMED] if sizes[name] >= WORTH_NAMING_MB]
