@@ -2772,10 +2772,12 @@ class Limits:
     last: dict[Path, Group] = field(default_factory=dict)
     most: dict[Path, float] = field(default_factory=dict)  # highest working set in this window
     kills: dict[Path, int | None] = field(default_factory=dict)  # when it opened
+    known: set[int] = field(default_factory=set)  # processes taken in since then
 
     def find(self, processes: Iterable[tuple[int, str]]) -> None:
-        """Take in these processes (pid, role)."""
-        for pid, role in processes:
+        """Take in these processes (pid, role): once in a window, since that costs 0.2 ms for each."""
+        for pid, role in ((pid, role) for pid, role in processes if pid not in self.known):
+            self.known.add(pid)
             with contextlib.suppress(OSError, ValueError):  # it has just ended; not written as Linux does
                 folders = group_folders(pid)
                 groups = {folder: group for folder in folders if (group := read_group(folder))}
@@ -2792,9 +2794,9 @@ class Limits:
                 self.most[folder] = max(group.working_set, self.most.get(folder, 0.0))
 
     def open_window(self) -> None:
-        """Forget what has gone."""
+        """Forget what has gone; a limit may have been changed."""
         self.roles = {folder: roles for folder, roles in self.roles.items() if folder.is_dir()}
-        self.last, self.most = {}, {}
+        self.last, self.most, self.known = {}, {}, set()
         self.kills = {folder: self._killed(folder) for folder in self.roles}
         self.read()
 

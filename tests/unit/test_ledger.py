@@ -67,15 +67,28 @@ def test_an_unwatched_process_counts_by_its_name_and_a_watched_one_with_the_watc
 
 @linux
 def test_a_segment_that_no_process_maps_is_shared_memory_and_its_place_is_known() -> None:
-    before = recorded()
-    segment = Path(f"/dev/shm/ledger-test-{os.getpid()}")
+    """Others of this machine may make and remove segments, too: then once more."""
+    assert any(segment_is_seen() for _ in range(5))
+
+
+def segment_is_seen() -> bool:
+    before, segment = recorded(), Path(f"/dev/shm/ledger-test-{os.getpid()}")
     try:
         segment.write_bytes(b"x" * (40 * MIB))
         after = recorded()
     finally:
         segment.unlink()
-    assert (after.shared_mb or 0) - (before.shared_mb or 0) == pytest.approx(40, abs=4)
-    assert after.tmpfs["/dev/shm"] - before.tmpfs.get("/dev/shm", 0.0) == pytest.approx(40, abs=4)
+    gained = ((after.shared_mb or 0) - (before.shared_mb or 0),
+              after.tmpfs["/dev/shm"] - before.tmpfs.get("/dev/shm", 0.0))
+    return all(38 <= mb <= 42 for mb in gained)
+
+
+@linux
+def test_this_tool_itself_is_no_other_process() -> None:
+    with holding(60, "ledger own") as pid:
+        look = look_at_machine(set(), {pid})
+        assert b"ledger own" not in look.names
+        assert b"ledger own" in look_at_machine(set(), set()).names
 
 
 @linux
@@ -378,3 +391,8 @@ def test_a_service_without_memory_is_a_kind_of_its_own(words: str) -> None:
     "memory of the task is gone", "CUBLAS_STATUS_NOT_INITIALIZED", "file does not exist"])
 def test_other_failures_keep_their_kind(words: str) -> None:
     assert kind_by_words("task_failed", words) == "task_failed"
+
+
+@pytest.mark.parametrize("kind", ["submit_http_413", "submit_http_429", "submit_http_503"])
+def test_what_is_refused_as_too_much_or_for_now_keeps_its_kind(kind: str) -> None:
+    assert kind_by_words(kind, "CUDA out of memory, try again later") == kind
