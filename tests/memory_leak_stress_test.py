@@ -74,7 +74,8 @@ if typing.TYPE_CHECKING:
 
 __all__ = [  # what the reader, the bench and the tests take from here
     # the record
-    "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "GpuMemory", "Busy", "Death",
+    "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "GpuMemory", "MachineMemory",
+    "OtherProcesses", "Container", "Busy", "Death",
     "LevelFacts", "Settings", "SCHEMA", "CSV_COLUMNS", "GPU_CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION",
     "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median", "host_facts", "HostStretch",
     # the rules
@@ -205,6 +206,52 @@ class Death:
     oom_kill: bool | None = None  # the kernel killed a process for lack of memory in the same batch
 
 
+@dataclass(frozen=True)
+class OtherProcesses:
+    """All processes of one name that are not watched, at rest. MiB."""
+
+    name: str
+    program: str  # that the largest of them runs
+    count: int
+    pid: int  # of the largest
+    private_mb: float  # anonymous and swapped out
+    rest_mb: float | None  # of it, gained since the batch's last task had ended
+
+
+@dataclass(frozen=True)
+class Container:
+    """The memory control group that leaves some roles the least room: their own, or one above it. MiB."""
+
+    path: str
+    roles: list[str]
+    limit_mb: float
+    working_set_mb: float  # at rest: use less inactive pages of files, which the kernel can take back
+    most_mb: float  # the highest working set seen since the release of the batch
+    peak_mb: float | None  # of all use, file pages included, since the group was made
+    oom_kills: int | None  # processes of it that the kernel killed since the release of the batch
+
+
+@dataclass(frozen=True)
+class MachineMemory:
+    """Where the memory of the whole machine is at rest. MiB; None where `missing` says why it could not be read.
+
+    Processes by what only they hold (anonymous and swapped out), so that shared memory counts once, under `shared_mb`.
+    """
+
+    total_mb: float
+    used_mb: float  # total less available, and what is swapped out
+    watched_mb: float | None
+    others_mb: float | None  # processes that are not watched, without this tool
+    shared_mb: float | None  # Shmem: /dev/shm, other tmpfs, shared mappings, whether a process has them open or not
+    kernel_mb: float | None  # what it cannot take back: slabs, stacks, page tables, counters
+    tmpfs: dict[str, float]  # place -> used, where that is worth a line
+    others: list[OtherProcesses]  # the largest of them, and those that have grown most
+    containers: list[Container]
+    rest_s: float  # since the batch's last task had ended
+    rest_mb: dict[str, float]  # gained in that time: used, watched, others, shared, kernel
+    missing: dict[str, str] = field(default_factory=dict)  # what -> the system's words
+
+
 @dataclass
 class LevelFacts:
     """What is true of a whole level run of the ramp: this tool's own figures, the machine's, and why the ramp ended."""
@@ -214,8 +261,9 @@ class LevelFacts:
     ticker_late_ms: float | None = None  # longest oversleeping of this tool's 20 ms ticker
     client_limited: bool = False  # this tool, and not the service, was the limit
     oom_kills: int | None = None  # processes the kernel killed for lack of memory meanwhile
-    host_available_min_mb: float | None = None  # RAM that was free at the lowest while tasks ran, MiB
-    reserve_mb: float | None = None  # RAM that was to stay free, MiB
+    host_available_min_mb: float | None = None  # memory free at the lowest while tasks ran, MiB; of the machine, or
+    # below a container's limit where that is tighter
+    reserve_mb: float | None = None  # memory that was to stay free there, MiB
     stop_reason: str | None = None  # why the ramp, or another phase before its end, ended with this batch
 
     @property
@@ -230,7 +278,7 @@ class TaskResult:
     """One submitted task, one line of the JSONL. Times in seconds, memory in MiB; None is "not measured".
 
     A batch is the group of tasks released together: one task in the leak phase, a level run in the ramp. What is
-    known only when memory is at rest after it (from `worker_rss_after_mb` to `level`) is in its last line only.
+    known only when memory is at rest after it (from `worker_rss_after_mb` to `machine`) is in its last line only.
     """
 
     test_id: str  # "<audio stem>_c<concurrency>_<running number>"
@@ -268,6 +316,7 @@ class TaskResult:
     busiest_other: Busy | None = None
     deaths: list[Death] = field(default_factory=list)
     level: LevelFacts | None = None
+    machine: MachineMemory | None = None
     end: bool = False  # the last line of a run that reached its end
     settings: dict[str, Any] = field(default_factory=dict)  # on disk in the first line, and where they change
     host: dict[str, Any] = field(default_factory=dict)
@@ -1131,7 +1180,21 @@ TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
 MORE_THREADS = "raise the limit: ulimit -u, in a container --pids-limit, in a systemd unit TasksMax="
 ENDED = ("done", "failed")  # states
+GPU_OOM = re.compile(r"(?:cuda|cublas|cudnn|hip|rocm|gpu|mps|xpu).{0,80}?(?:out.?of.?memory|alloc_?failed|"
+                     r"memory.?allocation)|out.?of.?device.?memory", re.I)
+OUT_OF_MEMORY = re.compile(r"out.?of.?memory|memoryerror|bad_alloc|(?:cannot|can't|failed to|unable to) allocate|"
+                           r"not enough memory|\b(?:ENOMEM|OOM)\b", re.I)
 HORSE_DIED = re.compile(r"work-?horse\b.{0,20}\bterminated|AbandonedJobError", re.I)  # RQ's words for a killed child
+
+
+def kind_by_words(kind: str, words: str) -> str:
+    """The kind of a failure by what the service says of it: lack of memory is one of its own.
+
+    What it refuses as the client's fault, or because it is busy, stays what it is.
+    """
+    if kind.startswith("submit_http_4") or kind in BUSY:
+        return kind
+    return "gpu_oom" if GPU_OOM.search(words) else "out_of_memory" if OUT_OF_MEMORY.search(words) else kind
 
 
 class EndsEarly(Exception):
@@ -1452,7 +1515,8 @@ class ApiClient:
         try:
             answer = fetch(session, upload, timeout)
             if not 200 <= answer.code < 300:
-                raise TaskError(f"submit_http_{answer.code}", answer.words, **answer.facts())
+                raise TaskError(kind_by_words(f"submit_http_{answer.code}", answer.words), answer.words,
+                                **answer.facts())
             if self.api.synchronous:
                 return None, self.read_state(answer)
             task_id = found(answer.json(), self.api.id)
@@ -1710,7 +1774,8 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             outcome.processing_time, outcome.time_error = sight.at - release, sight.at - sight.unfinished_at
             outcome.service_seconds = seen.seconds
         if state == "failed":
-            raise TaskError("worker_died" if HORSE_DIED.search(seen.words) else "task_failed", seen.words)
+            raise TaskError("worker_died" if HORSE_DIED.search(seen.words) else
+                            kind_by_words("task_failed", seen.words), seen.words)
         if state == "done":
             outcome.status, outcome.empty_text = "success", seen.empty_text
             return
@@ -2701,6 +2766,260 @@ class ProcessTable:
         return ended
 
 
+# ======================================================================================== the machine's memory
+
+CGROUPS = Path("/sys/fs/cgroup")
+NO_LIMIT = 1 << 60  # bytes; version 1 of control groups writes about 2^63 where there is none
+MOST_NAMED = 8  # names of unwatched processes recorded for their size, and as many for their growth; places of tmpfs
+WORTH_NAMING_MB = 1.0
+KERNEL = (b"SUnreclaim:", b"KernelStack:", b"PageTables:", b"SecPageTables:", b"Percpu:")  # of /proc/meminfo
+
+
+@dataclass(frozen=True)
+class GroupFiles:
+    """What a version of the kernel's control groups calls its files, and entries of memory.stat."""
+
+    use: str
+    limit: str
+    peak: str  # highest use
+    events: str  # among them oom_kill
+    inactive: str  # file pages that can be taken back first
+    anonymous: str
+
+
+GROUP_FILES = (
+    GroupFiles("memory.current", "memory.max", "memory.peak", "memory.events", "inactive_file", "anon"),
+    GroupFiles("memory.usage_in_bytes", "memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control",
+               "total_inactive_file", "total_rss"))
+
+
+@dataclass(frozen=True)
+class Group:
+    """A memory control group with a limit. MiB."""
+
+    limit: float
+    working_set: float
+    peak: float | None
+
+    @property
+    def room(self) -> float:
+        return self.limit - self.working_set
+
+
+def group_folders(pid: int, root: Path = CGROUPS, proc: Path = Path("/proc")) -> tuple[Path, ...]:
+    """Folders of a process's memory control group and of those above it, as far as they are there.
+
+    In a container its own group is the root; where the path is the host's all the same, only the root is there. Raises
+    OSError where the process has ended, and ValueError.
+    """
+    paths = {}
+    for line in (proc / str(pid) / "cgroup").read_text(errors="surrogateescape").splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths["memory" if "memory" in controllers.split(",") else controllers] = path
+    base = root / "memory" if "memory" in paths else root
+    own = base / paths.get("memory", paths.get("", "")).strip("/")
+    if ".." in own.parts:  # of another container
+        return ()
+    return tuple(each for each in (own, *own.parents) if each.is_relative_to(base) and each.is_dir())
+
+
+def files_of(folder: Path) -> GroupFiles | None:
+    """None of the topmost group, which has no limit of its own (but in a container)."""
+    return next((files for files in GROUP_FILES if (folder / files.limit).exists()), None)
+
+
+def counts_in(path: Path) -> dict[str, int]:
+    """Lines of a name and a number. Raises OSError and ValueError."""
+    return {name: int(count) for name, count in map(str.split, path.read_text().splitlines())}
+
+
+def read_group(folder: Path) -> Group | None:
+    """None where the group has no limit, has gone, or is not written as the kernel does."""
+    try:
+        files = files_of(folder)
+        most = (folder / files.limit).read_text().strip() if files else "max"
+        if files is None or most == "max" or int(most) >= NO_LIMIT:
+            return None
+        stat, used, peak = counts_in(folder / "memory.stat"), int((folder / files.use).read_text()), folder / files.peak
+        working_set = max(used - stat.get(files.inactive, 0), stat.get(files.anonymous, 0))
+        return Group(int(most) / MIB, working_set / MIB, int(peak.read_text()) / MIB if peak.exists() else None)
+    except (OSError, ValueError):
+        return None
+
+
+def group_kills(folder: Path) -> int | None:
+    """Processes that any OOM killer ended in the group, in version 2 also in those below it; None: it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        if files := files_of(folder):
+            return counts_in(folder / files.events).get("oom_kill")
+    return None
+
+
+@dataclass
+class Limits:
+    """Limits that the watched processes are under, read while their control groups live. Only the sampler has one."""
+
+    roles: dict[Path, set[str]] = field(default_factory=dict)  # by the group that leaves least room
+    members: dict[Path, set[Path]] = field(default_factory=dict)  # the same -> groups of the processes
+    last: dict[Path, Group] = field(default_factory=dict)
+    most: dict[Path, float] = field(default_factory=dict)  # highest working set in this window
+    kills: dict[Path, int | None] = field(default_factory=dict)  # when it opened
+    known: set[int] = field(default_factory=set)  # processes taken in since then
+
+    def find(self, processes: Iterable[tuple[int, str]]) -> None:
+        """Take in these processes (pid, role): once in a window, since that costs 0.2 ms for each."""
+        for pid, role in ((pid, role) for pid, role in processes if pid not in self.known):
+            self.known.add(pid)
+            with contextlib.suppress(OSError, ValueError):  # it has just ended; not written as Linux does
+                folders = group_folders(pid)
+                groups = {folder: group for folder in folders if (group := read_group(folder))}
+                if groups:
+                    tightest = min(groups, key=lambda folder: groups[folder].room)
+                    self.roles.setdefault(tightest, set()).add(role)
+                    self.members.setdefault(tightest, set()).add(folders[0])
+                    self.kills.setdefault(tightest, self._killed(tightest))
+
+    def read(self) -> None:
+        for folder in self.roles:
+            if group := read_group(folder):
+                self.last[folder] = group
+                self.most[folder] = max(group.working_set, self.most.get(folder, 0.0))
+
+    def open_window(self) -> None:
+        """Forget what has gone; a limit may have been changed."""
+        self.roles = {folder: roles for folder, roles in self.roles.items() if folder.is_dir()}
+        self.last, self.most, self.known = {}, {}, set()
+        self.kills = {folder: self._killed(folder) for folder in self.roles}
+        self.read()
+
+    def containers(self) -> list[Container]:
+        """What was seen of each since the window opened; of one that has gone, as it was last."""
+        found = []
+        for folder, group in self.last.items():
+            now, before = self._killed(folder), self.kills.get(folder)
+            found.append(Container(
+                shortened(f"/{folder.relative_to(CGROUPS)}"), sorted(self.roles[folder]), round(group.limit, 3),
+                round(group.working_set, 3), round(self.most[folder], 3), rounded(group.peak),
+                None if now is None or before is None else now - before))
+        return found
+
+    def _killed(self, folder: Path) -> int | None:
+        """In version 1 each group counts its own alone."""
+        counts = map(group_kills, self.members[folder])
+        kills = group_kills(folder)
+        return None if kills is None else max(kills, *(count or 0 for count in counts))
+
+
+@dataclass(frozen=True)
+class MachineLook:
+    """The whole machine at one moment. MiB."""
+
+    at: float  # monotonic
+    total: float
+    sums: Mapping[str, float]  # used, watched, others, shared, kernel; without what cannot be read
+    names: Mapping[bytes, tuple[float, int, float, int]]  # of unwatched processes: sum, number, largest, its pid
+    tmpfs: Mapping[str, float]
+    missing: Mapping[str, str]
+
+
+def look_at_machine(watched: Collection[int], own: Collection[int], proc: str = "/proc") -> MachineLook:
+    """Look at every process, so only where no task is running; those of `own` are left out."""
+    at, host, swapped = time.monotonic(), psutil.virtual_memory(), psutil.swap_memory().used
+    sums = {"used": (host.total - host.available + swapped) / MIB}
+    names: dict[bytes, tuple[float, int, float, int]] = {}
+    missing: dict[str, str] = {}
+    try:
+        meminfo = Path(proc, "meminfo").read_bytes()
+        sums |= {"watched": 0.0, "others": 0.0, "shared": kib_in(meminfo, b"Shmem:") / 1024,
+                 "kernel": sum(kib_in(meminfo, name) for name in KERNEL) / 1024}
+        for pid, name, held in held_by_each(proc, missing):
+            if pid in watched:
+                sums["watched"] += held
+            elif pid not in own:
+                sums["others"] += held
+                total, count, most, of = names.get(name, (0.0, 0, 0.0, 0))
+                names[name] = (total + held, count + 1, *max((most, of), (held, pid)))
+    except OSError as error:  # not Linux
+        missing["processes"] = str(error.strerror)
+    return MachineLook(at, host.total / MIB, sums, names, used_tmpfs(watched, proc), missing)
+
+
+def held_by_each(proc: str, missing: dict[str, str]) -> Iterator[tuple[int, bytes, float]]:
+    """(pid, name, MiB anonymous and swapped out) of each process that holds any; about 20 us each. Raises OSError."""
+    for pid in filter(str.isdecimal, os.listdir(proc)):
+        try:
+            with open(f"{proc}/{pid}/status", "rb", buffering=0) as file:
+                status = file.read(4096)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+        except OSError as error:
+            missing["others"] = str(error.strerror)
+            continue
+        if held := kib_in(status, b"RssAnon:") + kib_in(status, b"VmSwap:"):  # none: a kernel thread, a zombie
+            yield int(pid), status[: status.find(b"\n")].removeprefix(b"Name:\t"), held / 1024
+
+
+def kib_in(table: bytes, name: bytes) -> int:
+    """The number behind a name in a table of /proc; 0 where it is not there. Faster than a regular expression."""
+    at = table.find(b"\n" + name)
+    return int(table[at + 1 + len(name) : table.find(b"kB", at)]) if at >= 0 else 0
+
+
+def used_tmpfs(watched: Collection[int], proc: str) -> dict[str, float]:
+    """MiB in each tmpfs by the place where it is mounted, here or for a watched process in a container."""
+    mounts = ""
+    with contextlib.suppress(OSError):  # not Linux
+        mounts = Path(proc, "self/mounts").read_text(errors="replace")
+    places = [re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), place)
+              for _, place, kind, *_ in map(str.split, mounts.splitlines()) if kind == "tmpfs"]
+    used: dict[str, float] = {}
+    seen = set()
+    for place, path in [(p, p) for p in places] + [("/dev/shm", f"{proc}/{pid}/root/dev/shm") for pid in watched]:
+        with contextlib.suppress(OSError):  # unmounted since, or another user's
+            number, space = os.stat(path).st_dev, os.statvfs(path)
+            if number not in seen:
+                seen.add(number)
+                used[place] = used.get(place, 0.0) + (space.f_blocks - space.f_bfree) * space.f_frsize / MIB
+    return used
+
+
+@dataclass
+class Ledger:
+    """What the machine holds from one rest to the next, for the record. Used where no task is running."""
+
+    first: dict[bytes, float] = field(default_factory=dict)  # name of unwatched processes -> MB when first seen
+
+    def record(self, ended: MachineLook, rest: MachineLook, containers: list[Container]) -> MachineMemory:
+        """`ended`, `rest`: looks at the end of a batch's last task and when memory had come to rest after it."""
+        sizes = {name: total for name, (total, *_) in rest.names.items()}
+        self.first = {name: self.first.get(name, mb) for name, mb in sizes.items()}
+        chosen = {*largest(sizes), *largest({name: mb - self.first[name] for name, mb in sizes.items()})}
+        others = [OtherProcesses(shortened(name.decode("utf-8", "replace")), program_of(pid), count, pid,
+                                 round(mb, 3), round(mb - ended.names[name][0], 3) if name in ended.names else None)
+                  for name, (mb, count, _, pid) in rest.names.items() if name in chosen]
+        watched, unwatched, shared, kernel = (rounded(rest.sums.get(name))
+                                              for name in ("watched", "others", "shared", "kernel"))
+        gained = {name: round(mb - ended.sums[name], 3) for name, mb in rest.sums.items() if name in ended.sums}
+        tmpfs = {shortened(place): round(rest.tmpfs[place], 3) for place in largest(rest.tmpfs)}
+        return MachineMemory(
+            round(rest.total, 3), round(rest.sums["used"], 3), watched, unwatched, shared, kernel, tmpfs, others,
+            containers, round(rest.at - ended.at, 3), gained, dict(rest.missing))
+
+
+def program_of(pid: int) -> str:
+    """What a process runs, without paths and secrets; empty where that is not known any more."""
+    try:
+        return program_shown(program_line(psutil.Process(pid).cmdline()))
+    except psutil.Error:
+        return ""
+
+
+def largest(sizes: Mapping[Any, float]) -> list[Any]:
+    """The names of the few largest that are worth a line."""
+    ordered = sorted(sizes, key=lambda name: -sizes[name])
+    return [name for name in ordered[:MOST_NAMED] if sizes[name] >= WORTH_NAMING_MB]
+
+
 # ================================================================================================ the sampler
 
 TICK_S = 0.2  # trees and memory are looked at this often: a work-horse of 0.4 s is seen, at well under 1 % of a core
@@ -2768,6 +3087,7 @@ class Observed:
     not_replaced: frozenset[str]  # roles that fewer processes serve than when the window opened
     oom_kills: int | None  # processes the kernel killed for lack of memory
     longest_gap: float  # seconds between two looks at the processes
+    containers: tuple[Container, ...]
 
 
 @dataclass(frozen=True)
@@ -2865,7 +3185,7 @@ class Sampler:
         self._csv = os.fdopen(create(csv_path, folder), "w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
         self._total = psutil.virtual_memory().total / MIB
-        self._window = Window()
+        self._window, self._limits = Window(), Limits()
         table.scan()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
@@ -2913,6 +3233,9 @@ class Sampler:
         rss, private, peaks = role_sums(alive)
         for role, peak in peaks.items():
             self._window.peaks[role] = max(peak, self._window.peaks.get(role, 0.0))
+        if scan:
+            self._limits.find((w.process.pid, w.role) for w in alive if w.root)
+        self._limits.read()
         if scan and self._busy([w for w in alive if w.role == self.works]):
             self._last_busy = now
         self._latest = Reading(now, rss, private, frozenset(self.table.alive))
@@ -3015,6 +3338,17 @@ class Sampler:
                 others[pid] = used
         return CpuUsage(time.monotonic(), roles, others)
 
+    def limits(self) -> dict[Path, frozenset[str]]:
+        """Roles by the control group whose limit leaves them least room."""
+        with self._changed:
+            return {folder: frozenset(roles) for folder, roles in self._limits.roles.items()}
+
+    def machine(self) -> MachineLook:
+        """Look at what every process of the machine holds: only where no task is running."""
+        with self._changed:
+            watched = set(self.table.alive)
+        return look_at_machine(watched, self.table.own)
+
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
 
@@ -3044,6 +3378,7 @@ class Sampler:
                 reset_high_water(w.process.pid)
             unreported = self._window.endings[self._window.reported :]
             self._window = Window(endings=unreported, oom_kills=oom_kills())
+            self._limits.open_window()
             self._window.serving = self.table.serving()
             self._window.serving.update(e.role for e in unreported)
             self._read(time.monotonic())
@@ -3063,7 +3398,7 @@ class Sampler:
             fewer = frozenset((window.serving - self.table.serving()).keys())
             return Observed(processes, dict(window.peaks), tuple(window.endings), fewer,
                             None if kills is None or window.oom_kills is None else kills - window.oom_kills,
-                            window.longest_gap)
+                            window.longest_gap, tuple(self._limits.containers()))
 
 
 def role_sums(processes: Iterable[Watched]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
@@ -4475,6 +4810,9 @@ class Reserve:
     before: float = 0.0  # free before it; 0 where it may have loaded models, which the next one finds loaded
     lowest: float = math.inf  # free while it ran
     broken_at: int | None = None  # fewest concurrent tasks that left less than is to stay free
+    group: Path | None = None  # a container's limit counts, and not the machine's memory
+    where: str = ""
+    containers: dict[Path, Reserve] = field(default_factory=dict)
 
     @classmethod
     def for_settings(cls, s: Settings) -> Reserve:
@@ -4486,33 +4824,54 @@ class Reserve:
                               f"some, or lower --memory-reserve (now {s.memory_reserve:g} % of all)")
         return cls(keep)
 
+    def count_limits(self, roles: Mapping[Path, Collection[str]], percent: float) -> None:
+        """Keep as much free below the limits of these containers (by folder of the control group) as of the machine."""
+        for folder in roles.keys() - self.containers.keys():
+            if group := read_group(folder):
+                where = f" below the limit of {group.limit:,.0f} MB of the {' and '.join(sorted(roles[folder]))}"
+                self.containers[folder] = Reserve(percent / 100 * group.limit, group=folder, where=where)
+
+    @property
+    def tightest(self) -> Reserve:
+        """This one, or that of the container in which the last batch left least more than is to stay free."""
+        return min((self, *self.containers.values()), key=lambda each: each.lowest - each.keep)
+
+    def free(self) -> float:
+        if self.group is None:
+            return memory_available()[0]
+        group = read_group(self.group)
+        return group.room if group else math.inf  # the container has gone
+
     def why_not(self, size: int) -> str | None:
         """Why so many tasks must not be sent: they took the reserve already, or would, as the last batch shows."""
         if self.broken_at and size >= self.broken_at:
-            return (f"{self.broken_at} concurrent task{'s' * (self.broken_at > 1)} left less memory free than the "
-                    f"reserve of {self.keep:,.0f} MB (--memory-reserve)")
-        now, _ = memory_available()
+            return (f"{self.broken_at} concurrent task{'s' * (self.broken_at > 1)} left less memory free{self.where} "
+                    f"than the reserve of {self.keep:,.0f} MB (--memory-reserve)")
+        now = self.free()
         # What a batch has kept, the next one of its size uses again; a larger one keeps more in proportion.
         rest = max(now, self.before) if size > self.size else now
         left = now - max(0.0, rest - self.lowest) * size / self.size
         if left >= self.keep:
-            return None
-        return (f"{size} concurrent task{'s' * (size > 1)} would leave about {max(0.0, left):,.0f} MB of memory free, "
-                f"less than the reserve of {self.keep:,.0f} MB (--memory-reserve)")
+            return next(filter(None, (each.why_not(size) for each in self.containers.values())), None)
+        return (f"{size} concurrent task{'s' * (size > 1)} would leave about {max(0.0, left):,.0f} MB of memory free"
+                f"{self.where}, less than the reserve of {self.keep:,.0f} MB (--memory-reserve)")
 
     def begin(self, size: int, *, loads_models: bool) -> None:
         """A batch begins."""
-        self.size, self.lowest = size, memory_available()[0]
+        self.size, self.lowest = size, self.free()
         self.before = 0.0 if loads_models else self.lowest
+        for each in self.containers.values():
+            each.begin(size, loads_models=loads_models)
 
     def look(self) -> str | None:
         """Look while a batch runs; the first time in it that the reserve is broken, the sentence that says so."""
-        was, (now, _) = self.lowest, memory_available()
+        was, now = self.lowest, self.free()
         self.lowest = min(was, now)
+        inside = next(filter(None, [each.look() for each in self.containers.values()]), None)
         if now >= self.keep or was < self.keep:
-            return None
+            return inside
         self.broken_at = min(self.broken_at or self.size, self.size)
-        return (f"only {now:,.0f} MB of memory are free, less than the reserve of {self.keep:,.0f} MB "
+        return (f"only {now:,.0f} MB of memory are free{self.where}, less than the reserve of {self.keep:,.0f} MB "
                 "(--memory-reserve): no more tasks are sent")
 
 
@@ -4548,6 +4907,7 @@ class StressTest:
     host: dict[str, Any]
     reserve: Reserve
     unused: Reading | None = None  # before the first task of all, which may load the model
+    ledger: Ledger = field(default_factory=Ledger)
     drained: bool = True  # nothing of the last batch is unfinished
     batches: int = 0
     gpus: GpuMeter | None = None  # None: there is none, or it is not watched
@@ -4583,6 +4943,8 @@ class StressTest:
         All results are on disk; the last one is held by the log until the next batch begins or the run ends. Raises
         EndsEarly (CannotSend where nothing is sent) and ToolFault.
         """
+        if self.sampler:
+            self.reserve.count_limits(self.sampler.limits(), self.settings.memory_reserve)
         if why := self.reserve.why_not(size):
             raise CannotSend(why, "memory_reserve")
         recordings = [clips.take() for _ in range(size)]
@@ -4615,17 +4977,19 @@ class StressTest:
         if self.sampler:
             cpu.append(self.sampler.cpu_usage())
         self._drain(outcomes)
+        ended = self.sampler.machine() if self.sampler else None
         after = self.at_rest()
         if not self.sampler:
             self.aborted.wait(min(UNSEEN_REST_S, self.settings.settle_timeout))
-        self._complete(results, before, after, level, cpu, tasks.ends(outcomes))
+        self._complete(results, before, after, level, cpu, tasks.ends(outcomes), ended)
         if fault := next((outcome for outcome in outcomes if outcome.error_kind == TOOL_FAULT), None):
             raise ToolFault(fault.error)
         return results, after
 
     def _level_facts(self, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:
-        return dataclasses.replace(meter.level_facts(outcomes), host_available_min_mb=rounded(self.reserve.lowest),
-                                   reserve_mb=rounded(self.reserve.keep))
+        reserve = self.reserve.tightest
+        return dataclasses.replace(meter.level_facts(outcomes), host_available_min_mb=rounded(reserve.lowest),
+                                   reserve_mb=rounded(reserve.keep))
 
     def stop(self, reason: str) -> None:
         """Record with the last result, whose line is still held, why its phase ended with it."""
@@ -4688,25 +5052,26 @@ class StressTest:
             host=self.host)
 
     def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, level: LevelFacts | None,
-                  cpu: Sequence[CpuUsage], ends: Sequence[float]) -> None:
+                  cpu: Sequence[CpuUsage], ends: Sequence[float], ended: MachineLook | None) -> None:
         """Add what is known only at rest to the results in memory, and to the one that is held.
 
-        `ends`: the last moments (monotonic) at which each task was known to be unfinished.
+        `ends`: the last moments (monotonic) at which each task was known to be unfinished; `ended`: a look after them.
         """
         for result in results:
             result.level = level
-        if self.sampler:
+        if self.sampler and ended:
             seen, cpu = self.sampler.observed(), [*cpu, self.sampler.cpu_usage()]
             on_gpus = self.gpus.observed(before, after, cpu[0].at, cpu[1].at) if self.gpus else {}
             memory = role_memory(before, after, seen, cpu, on_gpus)
             if level:
                 level.oom_kills = seen.oom_kills
+            machine = self.ledger.record(ended, self.sampler.machine(), list(seen.containers))
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
             deaths = [e.as_death(sum(end > e.at for end in ends), e.role not in seen.not_replaced, oom_kill)
                       for e in seen.endings]
             for result in results:
                 result.settled, result.sample_gap_s = after.settled, rounded(seen.longest_gap)
-                result.memory, result.deaths = memory, deaths
+                result.memory, result.deaths, result.machine = memory, deaths, machine
                 result.busiest_other = busiest_other(cpu[0], cpu[1])
                 add_worker_rss(result, memory.get("worker"))
         self.log.hold(results[-1])
@@ -5607,6 +5972,9 @@ def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStar
         look = "token_header, and the environment variable ASR_API_TOKEN"
     elif code != failure.kind:
         look = "submit" if code[0] == "3" or code == "405" else "submit, file_field and fields (--field KEY=VALUE)"
+    elif failure.kind in ("gpu_oom", "out_of_memory"):
+        return CannotStart(f"The service at {where} ran out of memory on a first task of {sent.seconds:.1f} s "
+                           f"({failure.kind}): {failure}")
     elif failure.kind == "task_failed":
         look = "file_field and fields (--field KEY=VALUE)"
     elif failure.kind == "task_lost":

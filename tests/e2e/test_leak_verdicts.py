@@ -75,8 +75,8 @@ def kill_the_worker_after_the_second_cycle(service: RunningService, folder: Path
 
     def second_cycle_settles() -> bool:
         held = next(folder.glob("*.pending.json"), None)
-        with contextlib.suppress(FileNotFoundError, AttributeError, json.JSONDecodeError):  # it has just become a line;
-            # there is none yet; its name is taken, but nothing in it
+        # It has just become a line; there is none yet; it has just been made and is empty.
+        with contextlib.suppress(FileNotFoundError, AttributeError, json.JSONDecodeError):
             result = result_from_json(held.read_text())  # type: ignore[union-attr]
             return result.cycle == 2 and result.audio_file == "long.wav" and result.settled is None
         return False

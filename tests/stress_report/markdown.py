@@ -18,6 +18,7 @@ from stress_report.diagnosis import COUNTS, PRIVATE, SHOWN_MB, Kept, of_kind
 from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
 from stress_report.hosts import Host
 from stress_report.judging import Judged
+from stress_report.machine import Part
 from stress_report.memory import (
     BY_THE_CLOCK,
     MUCH_BIGGER_MB,
@@ -32,11 +33,13 @@ from stress_report.saying import (
     capped,
     clock_sentences,
     headline,
+    killed_text,
     limit_text,
     memory_sentence,
     num,
     observed_text,
     ramp_sentence,
+    reached_text,
     rising_sentence,
     shown_criteria,
     three_sentences,
@@ -118,7 +121,7 @@ def report(
     parts = [("compare", comparison_part(before, judged, say) if before else []), ("run", run_part(judged, say)),
              ("old", old_part(judged, say)), ("hosts", hosts_part(judged.hosts, say)),
              ("memory", memory_part(judged, charts, say)), ("kinds", kinds_part(judged, say)),
-             ("ramp", ramp_part(judged, charts, say)),
+             ("machine", machine_part(judged, charts, say)), ("ramp", ramp_part(judged, charts, say)),
              ("loaded", loaded_part(judged, say)), ("resources", resources_part(judged, say)),
              ("method", method_part(judged, chart_notes, say)), ("input", input_part(judged.run, say))]
     for key, part in parts:
@@ -320,6 +323,40 @@ def kind_rows(each: Kept, say: Words) -> Iterator[tuple[str, ...]]:
             per_cycle = (now - before) / (each.cycles[-1] - each.cycles[0])
             yield (each.role, str(each.pid), say(f"kind_{what}"), num(before, 0), num(now, 0),
                    num(now - before, 0, sign=True), num(per_cycle, sign=True))
+
+
+def machine_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str]:
+    """The machine's memory by whose it is, containers, when a limit is reached."""
+    machine = judged.machine
+    if machine is None:
+        return []
+    named = [part for part in (*machine.parts, *machine.named) if part.what != "process" or part.tells]
+    rows = [(part_name(part, say), num(part.readings[0]), num(part.readings[-1]),
+             num(part.growth.mb_per_cycle, 2, sign=True), say(how_it_grows(part))) for part in named]
+    lines = sentences([say("machine_head")]) + table(
+        columns(say, "part", "first_cycle", "last_cycle", "rate", "grows"), rows) if rows else []
+    if "machine" in charts:
+        lines += picture(say("alt_machine"), charts["machine"])
+    said = [killed_text(killed, say) for killed in machine.killed[:10]]
+    said += [say("container_line", roles=say.join(c.roles), path=c.path, limit=c.limit_mb, most=c.most_mb,
+                 working_set=c.working_set_mb, peak=c.peak_mb, kills=c.oom_kills) for c in machine.containers]
+    said += [reached_text(machine.reached, say)] if machine.reached else []
+    said += [say("machine_unread", what=what, why=why) for what, why in machine.missing.items()]
+    return lines + (bullets(said) if said else [])
+
+
+def part_name(part: Part, say: Words) -> str:
+    """What the memory is of; of processes by their name, how many they are, and which is the largest."""
+    if part.what != "process":
+        return say(f"machine_{part.what}")
+    largest = f"{part.program} ({part.pid})"
+    return largest if part.count == 1 else f"{part.count} × {part.name}: {largest}"
+
+
+def how_it_grows(part: Part) -> str:
+    if part.in_step:
+        return "grows_in_step"
+    return "grows_by_itself" if part.tells and part.by_itself else "none"
 
 
 def loaded_part(judged: Judged, say: Words) -> list[str]:

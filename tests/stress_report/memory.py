@@ -207,12 +207,17 @@ def rates_of(verdict: RoleVerdict, results: Sequence[TaskResult]) -> Rates | Non
     if verdict.growth.mb_per_cycle is None:
         return None
     judged = [r for r in results if r.cycle]
-    ends = {r.cycle: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
-    cycles, took = len({r.cycle for r in judged}), max(ends.values(), default=0.0) - min(ends.values(), default=0.0)
-    seconds = took / (len(ends) - 1) if took > 0 else None
+    tasks, seconds = pace(judged)
     last = {r.batch: r.memory.get(verdict.role) for r in judged}
     idle = [(SETTLE_S, m.drift_mb) for m in last.values() if m and m.drift_mb is not None]
-    return growth_rates(verdict.growth.mb_per_cycle, max(1, round(len(judged) / cycles)), seconds, idle)
+    return growth_rates(verdict.growth.mb_per_cycle, tasks, seconds, idle)
+
+
+def pace(judged: Sequence[TaskResult]) -> tuple[int, float | None]:
+    """Tasks and seconds per cycle of the judged ones; null where the times do not say."""
+    ends = {r.cycle: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
+    cycles, took = len({r.cycle for r in judged}), max(ends.values(), default=0.0) - min(ends.values(), default=0.0)
+    return max(1, round(len(judged) / max(1, cycles))), took / (len(ends) - 1) if took > 0 else None
 
 
 def grown_most(verdict: RoleVerdict, results: Sequence[TaskResult]) -> int | None:

@@ -44,14 +44,15 @@ from stress_report.legacy import (
     number_batches,
 )
 
-LATER = ("holdings", "gpu")  # fields that schema 2 did not have from the beginning: without them a line is as whole
+# Fields that schema 2 did not have from the beginning: without them a line is as whole.
+LATER = ("machine", "holdings", "gpu")
 STATUSES = ("success", "failed", "timeout")
 PHASES = ("leak", "concurrency", "loaded")
 SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a measurement
 CYCLES = ("leak", "loaded")  # phases that count cycles
 # What is known of a batch only when memory is at rest after it.
 OF_A_BATCH = ("worker_rss_after_mb", "worker_rss_delta_mb", "worker_rss_peak_mb", "settled", "sample_gap_s", "memory",
-              "busiest_other", "deaths", "level")
+              "busiest_other", "deaths", "level", "machine")
 WORKER_SIZES = ("worker_rss_before_mb", "worker_rss_after_mb", "worker_rss_peak_mb")
 ROLE_SIZES = ("before_mb", "after_mb", "peak_mb", "private_before_mb", "private_after_mb")
 MOST_TASKS = 100_000  # concurrent tasks, cycles, runs of a level: beyond is a broken line

@@ -298,9 +298,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "stop_failure": ("the ramp ended because a task failed", "有任务失败，并发测试到此为止"),
     "stop_worker_died": ("the ramp ended because a service process crashed", "有服务进程崩溃，并发测试到此为止"),
     "stop_rtf_limit": ("the ramp ended because a task reached the RTF limit", "有任务达到 RTF 上限，并发测试到此为止"),
-    "stop_memory_reserve": ("the ramp ended because more concurrent tasks used up the memory reserve of this machine, "
-        "or would have",
-        "再加并发会突破（或已突破）本机的内存预留，并发测试到此为止"),
+    "stop_memory_reserve": ("the ramp ended because more concurrent tasks used up the memory reserve of this machine "
+        "or of a container, or would have",
+        "再加并发会突破（或已突破）本机或容器的内存预留，并发测试到此为止"),
     "stop_max_concurrency": ("the ramp reached its last level (--max-concurrency)",
         "已测到最后一级（--max-concurrency）"),
     "stop_client_limited": ("the ramp ended because the test tool itself became the limit",
@@ -466,6 +466,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_loaded_alone": ("Next: without restarting the service, find out whether it is a high-water mark or a leak: "
         "--phase loaded --at-once {stable}.",
         "下一步：不要重启服务，用 --phase loaded --at-once {stable} 区分高水位与泄漏。"),
+    "next_unwatched": ("Next: find out whose memory grew (Where the machine's memory went, in the report); a process "
+        "of the service is watched with --watch or --pid; then repeat.",
+        "下一步：查明增长的内存属于谁（见报告“整机内存去向”一节）；若是服务的进程，请用 --watch 或 --pid 监控，然后重"
+        "跑。"),
     "next_unsettled": ("Next: let no other users or jobs use the service, or raise --settle-timeout, then repeat.",
         "下一步：避免其他用户和任务使用该服务，或调大 --settle-timeout，然后重跑。"),
     "next_sampler_gap": ("Next: repeat the run while this machine is less busy.", "下一步：在机器不那么忙的时候重跑。"),
@@ -575,6 +579,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_command": ("command", "命令"),
     "col_tool": ("on this machine", "本机"),
     "part_ramp": ("Concurrency", "并发"),
+    "part_machine": ("Where the machine's memory went", "整机内存去向"),
     "part_loaded": ("Memory under load", "负载下的内存"),
     "loaded_head": ("{size} {size:|task was|tasks were} released together again and again, with settled memory in "
         "between; a cycle is one such round.",
@@ -696,6 +701,39 @@ WORDS: dict[str, tuple[str, str]] = {
         "参考：长任务后增量低于 200 MB 为良好，200–500 MB 较差，超过 500 MB 严重；RTF 低于 1.0 才跟得上说话速度。"),
     "alt_memory": ("Chart: memory of each watched process over time", "图：各被监控进程的内存随时间变化"),
     "alt_ramp": ("Chart: throughput and turnaround against concurrent tasks", "图：吞吐量与完成时间随并发数的变化"),
+    # the whole machine
+    "machine_head": ("The whole machine at rest, at the end of each judged cycle. Processes count with what only they "
+        "hold; shared memory counts once, whoever has it open.",
+        "各判定轮结束、内存稳定时的整机内存。进程只计其独占部分；共享内存无论多少进程打开都只计一次。"),
+    "col_part": ("memory of", "内存去向"),
+    "col_first_cycle": ("first cycle MB", "首轮 MB"),
+    "col_last_cycle": ("last cycle MB", "末轮 MB"),
+    "col_grows": ("growth", "增长情况"),
+    "machine_used": ("everything (total less available)", "全部已用（总量减可用）"),
+    "machine_watched": ("watched processes", "被监控的进程"),
+    "machine_others": ("other processes", "其他进程"),
+    "machine_shared": ("shared memory and tmpfs (/dev/shm)", "共享内存与 tmpfs（/dev/shm）"),
+    "machine_kernel": ("the kernel", "内核"),
+    "machine_rest": ("rest: file pages in use, processes that cannot be seen", "其余：使用中的文件页、看不到的进程"),
+    "grows_in_step": ("with the tasks", "随任务增长"),
+    "grows_by_itself": ("just as much while no task runs", "没有任务时也同样增长"),
+    "machine_unread": ("Not read: {what} ({why}).", "未能读取：{what}（{why}）。"),
+    "container_line": ("Container of the {roles} ({path}): limit {limit:,.0f} MB; working set (use that the kernel "
+        "cannot take back) {working_set:,.0f} MB at the end, {most:,.0f} MB at most; highest use with file pages "
+        "{peak:,.0f} MB; processes killed for lack of memory: {kills}.",
+        "{roles} 所在容器（{path}）：上限 {limit:,.0f} MB；不可回收的用量（working set）结束时 {working_set:,.0f} MB，"
+        "最高 {most:,.0f} MB；含文件页的最高用量 {peak:,.0f} MB；因内存不足被杀的进程数：{kills}。"),
+    "killed_in_container": ("With {at} concurrent {at:|task|tasks} the kernel killed {count} "
+        "{count:|process|processes} in the container of the {roles}, whose limit is {limit:,.0f} MB (OOM kill).",
+        "并发 {at} 时，{roles} 所在容器（上限 {limit:,.0f} MB）内有 {count} 个进程因内存不足被内核杀掉（OOM kill）。"),
+    "reached_container": ("Container limit {limit:,.0f} MB: reached after about {cycles:,} more {cycles:|cycle|cycles} "
+        "({tasks:,} {tasks:|task|tasks}, {time} at this pace).",
+        "容器上限 {limit:,.0f} MB：按此速度约再过 {cycles:,} 轮（{tasks:,} 个任务，{time}）就会达到。"),
+    "reached_machine": ("The {left:,.0f} MB that this machine has left are used up after about {cycles:,} more "
+        "{cycles:|cycle|cycles} ({tasks:,} {tasks:|task|tasks}, {time} at this pace).",
+        "本机剩余的 {left:,.0f} MB 内存，按此速度约再过 {cycles:,} 轮（{tasks:,} 个任务，{time}）就会用完。"),
+    "alt_machine": ("Chart: the whole machine's memory at rest, by whose it is",
+        "图：稳定时整机内存的去向"),
     # old records
     "old_head": ("These results come from an older tool. They contain no phase, no peaks, no settled readings, and "
         "the RSS of one process only.",
@@ -794,6 +832,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind_task_timeout": ("task not done in time", "任务超时"),
     "kind_stalled": ("no progress", "任务毫无进展"),
     "kind_worker_died": ("worker or its work-horse crashed", "worker 或其任务子进程崩溃"),
+    "kind_gpu_oom": ("GPU out of memory", "GPU 显存不足"),
+    "kind_out_of_memory": ("service out of memory", "服务内存不足"),
     "kind_interrupted": ("test interrupted", "测试被中断"),
     "kind_process_died": ("service process crashed", "服务进程崩溃"),
     "kind_memory_reserve": ("less memory was free than the reserve", "可用内存低于预留"),
@@ -969,6 +1009,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "verdict": ("verdict of the run", "总体结论"),
     # charts
     "axis_memory": ("RSS, MB", "RSS（MB）"),
+    "axis_machine": ("memory at rest, MB", "稳定时的内存（MB）"),
     "axis_seconds": ("time, s", "时间（秒）"),
     "axis_minutes": ("time, min", "时间（分钟）"),
     "axis_hours": ("time, h", "时间（小时）"),
@@ -1104,6 +1145,30 @@ WORDS: dict[str, tuple[str, str]] = {
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
         "结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} MB"),
+    "reason_unwatched_shared": ("memory outside the watched processes grew by {rate:,.1f} MB per cycle, theirs by "
+        "{held:,.1f}: {place} grew from {before:,.0f} to {after:,.0f} MB",
+        "被监控进程之外的内存每轮增长 {rate:,.1f} MB，进程自身每轮 {held:,.1f} MB：{place} 从 {before:,.0f} MB 增长到 "
+        "{after:,.0f} MB"),
+    "reason_unwatched_shared_anywhere": ("memory outside the watched processes grew by {rate:,.1f} MB per cycle, "
+        "theirs by {held:,.1f}: shared memory or tmpfs grew from {before:,.0f} to {after:,.0f} MB",
+        "被监控进程之外的内存每轮增长 {rate:,.1f} MB，进程自身每轮 {held:,.1f} MB：共享内存或 tmpfs 从 {before:,.0f} "
+        "MB 增长到 {after:,.0f} MB"),
+    "reason_unwatched_process": ("an unwatched process grew with the tasks: {program} (pid {pid}), {rate:,.1f} MB per "
+        "cycle, from {before:,.0f} to {after:,.0f} MB; watch it with --watch or --pid",
+        "有未监控的进程随任务增长：{program}（PID {pid}），每轮 {rate:,.1f} MB，从 {before:,.0f} MB 增长到 "
+        "{after:,.0f} MB；请用 --watch 或 --pid 监控"),
+    "reason_unwatched_processes": ("unwatched processes grew with the tasks: {count} named {name} (the largest: "
+        "{program}, pid {pid}), {rate:,.1f} MB per cycle, from {before:,.0f} to {after:,.0f} MB; watch them with "
+        "--watch or --pid",
+        "有未监控的进程随任务增长：{count} 个 {name}（最大的是 {program}，PID {pid}），每轮 {rate:,.1f} MB，从 "
+        "{before:,.0f} MB 增长到 {after:,.0f} MB；请用 --watch 或 --pid 监控"),
+    "reason_unwatched_others": ("unwatched processes of several names grew with the tasks by {rate:,.1f} MB per cycle, "
+        "from {before:,.0f} to {after:,.0f} MB in all",
+        "多个不同名称的未监控进程随任务增长，每轮 {rate:,.1f} MB，合计从 {before:,.0f} MB 增长到 {after:,.0f} MB"),
+    "reason_unwatched_kernel": ("the kernel's own memory grew with the tasks by {rate:,.1f} MB per cycle, from "
+        "{before:,.0f} to {after:,.0f} MB: sockets, files or page tables that stay (slabtop shows which)",
+        "内核自身的内存随任务增长，每轮 {rate:,.1f} MB，从 {before:,.0f} MB 增长到 {after:,.0f} MB：可能是没有释放的 "
+        "socket、文件或页表（可用 slabtop 查看）"),
     "reason_gap_unknown": ("neither the record nor a CSV shows whether memory was sampled all the time: judge the run "
         "with its CSV (--resources)",
         "记录和 CSV 都无法说明内存是否有一段时间未被监控：请连同 CSV 一起判定（--resources）"),

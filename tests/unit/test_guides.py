@@ -220,6 +220,13 @@ def test_every_field_of_a_death_and_of_the_busiest_other_process_is_named(guide:
     assert guides.SPAN.findall(busiest[-1]) == field_names(instrument.Busy)
 
 
+@both
+def test_every_field_of_the_machines_memory_is_named(guide: Path) -> None:
+    fields = {name for kind in (instrument.MachineMemory, instrument.OtherProcesses, instrument.Container)
+              for name in field_names(kind)}
+    assert set(guides.SPAN.findall(paragraph(guide, "machine"))) - {"machine"} == fields
+
+
 def paragraph(guide: Path, title: str) -> str:
     """The paragraph of the fields of a line that begins with this name."""
     return next(p for p in section(guide, RESULTS).text.split("\n\n") if p.strip().startswith(f"`{title}`"))
@@ -228,9 +235,9 @@ def paragraph(guide: Path, title: str) -> str:
 @both
 def test_the_fields_known_only_at_rest_are_named_by_the_first_and_the_last_of_them(guide: Path) -> None:
     of_a_batch = field_names(TaskResult)[field_names(TaskResult).index("worker_rss_after_mb") :]
-    assert tuple(of_a_batch[: of_a_batch.index("level") + 1]) == OF_A_BATCH
-    assert "`worker_rss_after_mb` to `level`" in section(ENGLISH, RESULTS).text
-    assert "`worker_rss_after_mb` 到 `level`" in section(CHINESE, RESULTS).text
+    assert tuple(of_a_batch[: of_a_batch.index("machine") + 1]) == OF_A_BATCH
+    assert "`worker_rss_after_mb` to `machine`" in section(ENGLISH, RESULTS).text
+    assert "`worker_rss_after_mb` 到 `machine`" in section(CHINESE, RESULTS).text
     assert f" {instrument.SCHEMA}" in next(row for row in section(guide, RESULTS).rows if row[0] == "`schema`")[-1]
 
 
@@ -368,6 +375,8 @@ def strings(node: ast.AST) -> Iterator[str]:
         yield from strings(node.orelse)
     elif isinstance(node, ast.JoinedStr):
         yield "".join(str(part.value) if isinstance(part, ast.Constant) else "<code>" for part in node.values)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "kind_by_words":
+        yield from (*strings(node.args[0]), "gpu_oom", "out_of_memory")
 
 
 @both
@@ -430,6 +439,7 @@ def test_every_field_of_the_summary_is_explained(
     assert set(content["concurrency"]["first_breach"]) == rows["first_breach"]
     assert set(content["concurrency"]["levels"][0]) == rows["levels"]
     assert set(content["comparison"]) | {"--baseline"} == rows["comparison"]
+    assert rows["machine"] == {"parts", "limit_reached", "containers"}
 
 
 def recorded(folder: Path) -> Path:

@@ -33,6 +33,7 @@ from unit.reader_runs import (
     sample_rows,
     with_long_delta,
 )
+from unit.test_machine import STEADY, on_machine
 
 
 @pytest.mark.parametrize(("template", "value", "text"), [
@@ -123,6 +124,7 @@ ADVISED: list[tuple[str, list[TaskResult]]] = [
         leak_phase(FLAT[:5])[-1:], lambda r: True, level=LevelFacts(stop_reason="memory_reserve"))),
     ("next_whole", leak_phase()),
     ("next_watch", idle_worker()),
+    ("next_unwatched", on_machine(healthy(), shared=STEADY)),
     ("next_rising", test_diagnosis.with_holdings(healthy(), lambda c: test_diagnosis.grown(c, threads=9 + 24 * c))),
     ("next_unsettled", changed(healthy(), lambda r: r.cycle, settled=False)),
     ("next_sampler_gap", changed(healthy(), lambda r: r.cycle == 3, sample_gap_s=12.0)),

@@ -32,6 +32,7 @@ from unit import (
     test_hourly,
     test_judging,
     test_legacy,
+    test_machine,
     test_proof,
     test_recording,
     test_saying,
@@ -177,7 +178,16 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     "interrupted": lambda: failed("interrupted", sent=True),
     "a fault of the tool": lambda: failed("tool_fault"),
     "without a reason": lambda: failed("task_failed"),
-} | {kind: functools.partial(failed, kind) for kind in ("submit_timeout", "submit_reset", "submit_http_503")} | {
+    "the kernel keeps memory": lambda: test_machine.on_machine(leak_phase(), kernel=test_machine.STEADY),
+    "a leak on a machine without limits": lambda: test_machine.on_machine(leak_phase(LEAKING)),
+    "many names, read in part": lambda: test_machine.on_machine(
+        leak_phase(), others=test_machine.JOBS, missing={"others": "Permission denied"}),
+    "shared memory of no known place": lambda: test_machine.on_machine(
+        leak_phase(), shared=test_machine.STEADY, tmpfs=False),
+    "one process grows, another by itself": lambda: test_machine.on_machine(
+        leak_phase(), others={"redis-server": test_machine.STEADY}, at_rest=1.0),
+} | {kind: functools.partial(failed, kind) for kind in (
+        "submit_timeout", "submit_reset", "submit_http_503", "gpu_oom", "out_of_memory")} | {
     f"an answer: {problem}": functools.partial(failed, "bad_response", problem=problem)
     for problem in ("not JSON", "not a JSON object", "empty answer", "cannot be decoded", "HTTP 500")}
 LINES_OF_NO_USE = ("{", "[1]", "null", "9" * 5000, '{"phase": "leak", "test_id": "a"}')
@@ -275,7 +285,7 @@ def test_every_word_of_the_table_is_said_by_some_run_and_no_other(
     alone = tmp_path / "alone"
     alone.mkdir()
     for name, make in RUNS.items():
-        tell(judged(alone, make()), alone, drawn=name == "nothing is stable")
+        tell(judged(alone, make()), alone, drawn=name in ("nothing is stable", "the kernel keeps memory"))
     for run in (*runs_of_hosts(tmp_path), *recordings_alone(tmp_path, say)):
         tell(run, tmp_path)
     for csv in CSVS:
