@@ -408,17 +408,21 @@ def added_by_repeats(run: RecordedRun, role: str) -> float:
 def leak_over_ramp(run: RecordedRun, role: str) -> RoleFindings | None:
     """The role's leak as a ramp alone shows it: by its repeats, where every one of several left more memory behind.
 
-    A high-water mark is set by a level's first run; a repeat adds to it only what its tasks keep. Each must add half a
-    tolerance per task (a cycle has two), and more than memory at rest moves by. None where that is not so, or where a
-    process was replaced: without cycles nothing is cleared.
+    A high-water mark is set by a level's first run; a repeat adds to it only what its tasks keep. The repeats of each
+    level must add half a tolerance per task (a cycle has two), and more than memory at rest moves by; of the highest
+    level each of them, since a single task may go to a worker that does not leak. None where that is not so, or where
+    a process was replaced: without cycles nothing is cleared.
     """
     last, repeats = last_of_batches(run, role), repeats_of_levels(run, role)
-    tolerance = run.setting("tolerance_mb")
-    grew = all(added > max(SETTLE_MB, tolerance * size / 2) for size, added in repeats)
+    tolerance, highest = run.setting("tolerance_mb"), max((size for size, _ in repeats), default=0)
+    of_levels = [(size * len(same), sum(same)) for size in dict.fromkeys(size for size, _ in repeats)
+                 for same in [[added for each, added in repeats if each == size]]]
+    grew = all(added > max(SETTLE_MB, tolerance * tasks / 2)
+               for tasks, added in [*of_levels, *(each for each in repeats if each[0] == highest)])
     if len(repeats) < RAMP_REPEATS or not grew or len({frozenset(roots_of(r.memory[role])) for r in last}) > 1:
         return None
     tasks = sum(size for size, _ in repeats)
-    per_task, least = sum(added for _, added in repeats) / tasks, min(added / size for size, added in repeats)
+    per_task, least = sum(added for _, added in repeats) / tasks, min(added / of for of, added in of_levels)
     facts = {"per_task": per_task, "least": least, "tasks": tasks, "repeats": len(repeats), "slope": 2 * per_task,
              "low": 2 * least, "measure": "private" if last[-1].memory[role].private_after_mb is not None else "rss"}
     growth = GrowthVerdict("LEAK", "ramp_leak", facts, 2 * per_task, None, len(repeats))
