@@ -14,7 +14,7 @@ from memory_leak_stress_test import TaskResult
 from stress_report import markdown
 from stress_report.judging import Judged, judge
 from stress_report.recording import read_run
-from stress_report.saying import Words, headline
+from stress_report.saying import Words, headline, next_sentence
 from stress_report.summary import summary
 from unit.host_records import (
     FIRST_S,
@@ -124,6 +124,7 @@ def test_a_ramp_shows_a_leak_by_what_its_repeats_add(tmp_path: Path) -> None:
     assert growth(found) == ("LEAK", "ramp_leak")
     assert found.roles["worker"].growth.facts["per_task"] == pytest.approx(20.0, abs=0.5)
     assert (found.verdict, statuses(found)["no_cumulative_growth"]) == ("fail", "fail")
+    assert "around short.wav" in next_sentence(found, Words("en"))
 
 
 def test_a_ramp_shows_the_leak_of_one_of_two_workers(tmp_path: Path) -> None:
