@@ -37,6 +37,7 @@ BY_THE_CLOCK = 0.7  # of the growth per cycle, at the rate seen at rest: tasks h
 TASK_CPU_S = 0.002  # an API takes 2 to 40 ms for each task
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
 RAMP_REPEATS = 3  # of levels of a ramp: level 1 runs three times, and the highest stable one
+RAMP_LEVEL = 3  # that must have been repeated: four workers that load 300 MB each at random were else accused in 5 %
 MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
 
 
@@ -419,7 +420,7 @@ def leak_over_ramp(run: RecordedRun, role: str) -> RoleFindings | None:
                  for same in [[added for each, added in repeats if each == size]]]
     grew = all(added > max(SETTLE_MB, tolerance * tasks / 2)
                for tasks, added in [*of_levels, *(each for each in repeats if each[0] == highest)])
-    if len(repeats) < RAMP_REPEATS or not grew or len({frozenset(roots_of(r.memory[role])) for r in last}) > 1:
+    if len(repeats) < RAMP_REPEATS or highest < RAMP_LEVEL or not grew or len({frozenset(roots_of(r.memory[role])) for r in last}) > 1:
         return None
     tasks = sum(size for size, _ in repeats)
     per_task, least = sum(added for _, added in repeats) / tasks, min(added / of for of, added in of_levels)

@@ -142,6 +142,11 @@ def test_a_high_water_mark_of_a_ramp_is_no_leak(keeps_mb: float, mark_mb: float,
     assert statuses(found)["no_cumulative_growth"] == "not_measured"
 
 
+def test_a_ramp_that_ends_at_two_tasks_shows_no_leak_yet(tmp_path: Path) -> None:
+    tasks = ramp_tasks((1, 1, 1, 2, 2, 2))
+    assert joined(tmp_path, MadeUp("asr-1", in_ramp(tasks, 60.0), 140.0), tasks=tasks).roles == {}
+
+
 def test_a_ramp_names_the_host_that_leaks(tmp_path: Path) -> None:
     tasks = ramp_tasks()
     found = joined(tmp_path, MadeUp("asr-1", in_ramp(tasks, 20.0), 140.0), MadeUp("asr-2", in_ramp(tasks, 0.0), 140.0),
