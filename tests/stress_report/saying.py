@@ -436,7 +436,7 @@ def advice(judged: Judged) -> str:
 def advice_facts(judged: Judged) -> dict[str, Any]:
     """What the sentences of the table name."""
     run, leaking, growth = judged.run, first_leaking(judged), undecided_growth(judged)
-    longest = max(run.phase("leak"), key=lambda r: r.audio_seconds or 0.0, default=None)
+    longest = max(run.phase("leak") or run.results, key=lambda r: r.audio_seconds or 0.0, default=None)
     cycles = int(run.setting("max_cycles"))
     needed = max(int(growth.facts.get(key) or 0) for key in ("needed", "enough")) if growth else 0
     wanting = [c for c in judged.criteria if c.asked and c.status in WANTING["inconclusive"]] or judged.criteria
