@@ -3995,7 +3995,6 @@ class Reserve:
     size: int = 1  # tasks of the last batch
     before: float = 0.0  # free before it; 0 where it may have loaded models, which the next one finds loaded
     lowest: float = math.inf  # free while it ran
-    broken_at: int | None = None  # fewest concurrent tasks that left less than is to stay free
 
     @classmethod
     def for_settings(cls, s: Settings) -> Reserve:
@@ -4008,10 +4007,7 @@ class Reserve:
         return cls(keep)
 
     def why_not(self, size: int) -> str | None:
-        """Why so many tasks must not be sent: they took the reserve already, or would, as the last batch shows."""
-        if self.broken_at and size >= self.broken_at:
-            return (f"{self.broken_at} concurrent task{'s' * (self.broken_at > 1)} left less memory free than the "
-                    f"reserve of {self.keep:,.0f} MB (--memory-reserve)")
+        """Why so many tasks must not be sent: as the last batch shows they would take the reserve, or did."""
         now, _ = memory_available()
         # What a batch has kept, the next one of its size uses again; a larger one keeps more in proportion.
         rest = max(now, self.before) if size > self.size else now
@@ -4032,9 +4028,8 @@ class Reserve:
         self.lowest = min(was, now)
         if now >= self.keep or was < self.keep:
             return None
-        self.broken_at = min(self.broken_at or self.size, self.size)
         return (f"only {now:,.0f} MB of memory are free, less than the reserve of {self.keep:,.0f} MB "
-                "(--memory-reserve): no more tasks are sent")
+                "(--memory-reserve): as many tasks are not sent again")
 
 
 class ToolFault(Exception):

@@ -135,10 +135,11 @@ def test_nothing_is_kept_of_a_sample(busy_parent: int, tmp_path: Path, monkeypat
             gc.collect()
             return sys.getallocatedblocks()
 
-        first = blocks_after(50)
-        files, grown = len(os.listdir("/proc/self/fd")), blocks_after(250) - first
+        first = max(blocks_after(50), blocks_after(50))
+        files = len(os.listdir("/proc/self/fd"))
+        grown = min(blocks_after(200), blocks_after(50)) - first  # its looks hold a few hundred for a moment
         print(grown, "objects more")
         assert sampler.failure is None
         assert len(os.listdir("/proc/self/fd")) < files + 5, "it may be looking just now"
-        assert grown < 250, "less than one object per look"
+        assert grown < 100, "less than one object per two looks"
         assert len(cast(Any, table).alive) < 5
