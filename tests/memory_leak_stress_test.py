@@ -4809,7 +4809,6 @@ class Reserve:
     size: int = 1  # tasks of the last batch
     before: float = 0.0  # free before it; 0 where it may have loaded models, which the next one finds loaded
     lowest: float = math.inf  # free while it ran
-    broken_at: int | None = None  # fewest concurrent tasks that left less than is to stay free
     group: Path | None = None  # a container's limit counts, and not the machine's memory
     where: str = ""
     containers: dict[Path, Reserve] = field(default_factory=dict)
@@ -4843,10 +4842,7 @@ class Reserve:
         return group.room if group else math.inf  # the container has gone
 
     def why_not(self, size: int) -> str | None:
-        """Why so many tasks must not be sent: they took the reserve already, or would, as the last batch shows."""
-        if self.broken_at and size >= self.broken_at:
-            return (f"{self.broken_at} concurrent task{'s' * (self.broken_at > 1)} left less memory free{self.where} "
-                    f"than the reserve of {self.keep:,.0f} MB (--memory-reserve)")
+        """Why so many tasks must not be sent: as the last batch shows they would take the reserve, or did."""
         now = self.free()
         # What a batch has kept, the next one of its size uses again; a larger one keeps more in proportion.
         rest = max(now, self.before) if size > self.size else now
@@ -4870,9 +4866,8 @@ class Reserve:
         inside = next(filter(None, [each.look() for each in self.containers.values()]), None)
         if now >= self.keep or was < self.keep:
             return inside
-        self.broken_at = min(self.broken_at or self.size, self.size)
         return (f"only {now:,.0f} MB of memory are free{self.where}, less than the reserve of {self.keep:,.0f} MB "
-                "(--memory-reserve): no more tasks are sent")
+                "(--memory-reserve): as many tasks are not sent again")
 
 
 class ToolFault(Exception):

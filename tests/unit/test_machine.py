@@ -63,7 +63,7 @@ def asked(results: list[TaskResult]) -> list[TaskResult]:
 
 
 def said(run: Judged) -> str:
-    return three_sentences(run, Words("en"))[0]
+    return " ".join(three_sentences(run, Words("en")))
 
 
 def worker_of(run: Judged) -> tuple[str, str]:

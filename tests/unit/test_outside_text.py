@@ -162,6 +162,10 @@ def test_a_secret_of_each_form_goes(said: str, monkeypatch: pytest.MonkeyPatch) 
     assert "***" in shortened(said)
 
 
+def test_what_follows_a_header_with_credentials_goes_whatever_it_looks_like() -> None:
+    assert shortened("authorization: Basic abcd") == "authorization: Basic ***"
+
+
 @pytest.mark.parametrize("said", [
     "unexpected token at position 3", "unexpected token: end of input", "Unexpected token '<' at 1", "tokens: 448",
     "session expired", "session: not found", "password: must not be empty", "bypass=1", "api key is missing",

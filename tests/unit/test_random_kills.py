@@ -182,8 +182,10 @@ def test_what_was_done_before_a_kill_is_read_back_and_never_as_a_pass(
         assert (status == EXIT_USAGE) is (not results), said.err
         in_report = bool(results) and results[-1].end
         found["in the report" if in_report else "phase " + results[-1].phase if results else "no line yet"] += 1
+        found["kills that lost what was just coming in"] += bool(lost)
         found["results told and not kept"] += len(lost)
         found["results kept"] += len(kept)
     with capsys.disabled():
         print(f"\n{KILLS} kills of a run of {whole.after_s:.1f} s (status {whole.status}):", dict(found))
     assert found["results kept"] > KILLS, "most of them hit a run that had begun"
+    assert found["kills that lost what was just coming in"] <= max(2, KILLS // 10), "that takes a moment, and no longer"
