@@ -10,7 +10,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-scale test lint audio service examples bench-arrival bench-load bench-report bench-results \
-	bench-long clean
+	bench-machine bench-long clean
 
 help:  ## show this list
 	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
@@ -27,6 +27,7 @@ help:  ## show this list
 	@echo "make bench-report       seconds and memory of the reader on a million samples"
 	@echo "make bench-results      what one result costs on disk, after 100 and after 10,000 of them"
 	@echo "make bench-long         the tool's own memory and files in what stands for a night (5 minutes)"
+	@echo "make bench-machine      what a look at the whole machine costs beside 1,000 processes"
 	@echo "make clean              remove .venv"
 
 demo: $(VENV)/.installed
@@ -59,6 +60,9 @@ bench-report: $(VENV)/.installed
 
 bench-results: $(VENV)/.installed
 	@PYTHONPATH=tests $(BIN)/python tests/bench/result_cost.py $(ARGS)
+
+bench-machine: $(VENV)/.installed
+	@$(BIN)/python tests/bench/machine_cost.py $(ARGS)
 
 bench-arrival: $(VENV)/.installed
 	@$(BIN)/python tests/bench/arrival_spread.py $(ARGS)

@@ -89,11 +89,11 @@ class Run:
         self.environment.process_exit_code = status
         self.ended = True
 
-    def _make(self, *args: Any) -> FleetTest:
+    def _make(self, *args: Any, **more: Any) -> FleetTest:
         screen = args[6]
         screen.__exit__()
         screen.live = None  # Locust's table and lines go to the same terminal
-        self.test = FleetTest(*args, fleet=self.fleet)
+        self.test = FleetTest(*args, **more, fleet=self.fleet)
         return self.test
 
     def stop(self) -> None:

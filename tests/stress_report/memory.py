@@ -37,6 +37,7 @@ BY_THE_CLOCK = 0.7  # of the growth per cycle, at the rate seen at rest: tasks h
 TASK_CPU_S = 0.002  # an API takes 2 to 40 ms for each task
 FOLLOWS_SHARE = 0.8  # one clip with four fifths of the growth is the one to look at
 RAMP_REPEATS = 3  # of levels of a ramp: level 1 runs three times, and the highest stable one
+RAMP_LEVEL = 3  # that must have been repeated: four workers that load 300 MB each at random were else accused in 5 %
 MUCH_BIGGER_MB = 100.0  # an unrecorded process this much above the recorded one did the work
 
 
@@ -184,7 +185,7 @@ def describe_role(
 ) -> RoleFindings:
     """What the results of the leak phase say of a role beside its verdict; clips by the names they are shown by."""
     names = names or names_of_clips(results)
-    peaks = [m.peak_mb for r in results if (m := r.memory.get(verdict.role)) and m.peak_mb is not None]
+    peaks = [mb for r in results if (mb := peak_of(verdict.role, r)) is not None]
     follows = followed(verdict, results)
     growth = dataclasses.replace(verdict.growth, facts={
         name: names.get(fact, fact) if name == "clip" else fact for name, fact in verdict.growth.facts.items()})
@@ -194,17 +195,30 @@ def describe_role(
                         rates_of(verdict, results), grown_most(verdict, results))
 
 
+def peak_of(role: str, result: TaskResult) -> float | None:
+    """Highest RSS of a role while a batch ran, or of "worker GPU" its highest memory on GPUs, MB."""
+    memory = result.memory.get(role.removesuffix(" GPU"))
+    if not role.endswith(" GPU"):
+        return memory.peak_mb if memory else None
+    return memory.gpu.peak_mb if memory and memory.gpu else None
+
+
 def rates_of(verdict: RoleVerdict, results: Sequence[TaskResult]) -> Rates | None:
     """The role's growth in every unit; growth while idle is separated from that of tasks where the record holds it."""
     if verdict.growth.mb_per_cycle is None:
         return None
     judged = [r for r in results if r.cycle]
-    ends = {r.cycle: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
-    cycles, took = len({r.cycle for r in judged}), max(ends.values(), default=0.0) - min(ends.values(), default=0.0)
-    seconds = took / (len(ends) - 1) if took > 0 else None
+    tasks, seconds = pace(judged)
     last = {r.batch: r.memory.get(verdict.role) for r in judged}
     idle = [(SETTLE_S, m.drift_mb) for m in last.values() if m and m.drift_mb is not None]
-    return growth_rates(verdict.growth.mb_per_cycle, max(1, round(len(judged) / cycles)), seconds, idle)
+    return growth_rates(verdict.growth.mb_per_cycle, tasks, seconds, idle)
+
+
+def pace(judged: Sequence[TaskResult]) -> tuple[int, float | None]:
+    """Tasks and seconds per cycle of the judged ones; null where the times do not say."""
+    ends = {r.cycle: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
+    cycles, took = len({r.cycle for r in judged}), max(ends.values(), default=0.0) - min(ends.values(), default=0.0)
+    return max(1, round(len(judged) / max(1, cycles))), took / (len(ends) - 1) if took > 0 else None
 
 
 def grown_most(verdict: RoleVerdict, results: Sequence[TaskResult]) -> int | None:
@@ -406,24 +420,42 @@ def added_by_repeats(run: RecordedRun, role: str) -> float:
 
 
 def leak_over_ramp(run: RecordedRun, role: str) -> RoleFindings | None:
-    """The role's leak as a ramp alone shows it: by its repeats, where every one of several left more memory behind.
+    """The role's leak as a ramp alone shows it: by its repeats, which left more memory behind.
 
-    A high-water mark is set by a level's first run; a repeat adds to it only what its tasks keep. Each must add half a
-    tolerance per task (a cycle has two), and more than memory at rest moves by. None where that is not so, or where a
-    process was replaced: without cycles nothing is cleared.
+    A high-water mark is set by a level's first run; a repeat adds to it only what its tasks keep. The repeats of each
+    level must add half a tolerance per task (a cycle has two), and more than memory at rest moves by; of the highest
+    level each of them, since a single task may go to a worker that does not leak. None where that is not so, or where
+    a process was replaced: without cycles nothing is cleared.
     """
     last, repeats = last_of_batches(run, role), repeats_of_levels(run, role)
-    tolerance = run.setting("tolerance_mb")
-    grew = all(added > max(SETTLE_MB, tolerance * size / 2) for size, added in repeats)
-    if len(repeats) < RAMP_REPEATS or not grew or len({frozenset(roots_of(r.memory[role])) for r in last}) > 1:
+    roots = {frozenset(roots_of(result.memory[role])) for result in last}
+    if len(roots) != 1 or not all_repeats_grew(repeats, run.setting("tolerance_mb")):
         return None
+    levels = added_by_level(repeats)
     tasks = sum(size for size, _ in repeats)
-    per_task, least = sum(added for _, added in repeats) / tasks, min(added / size for size, added in repeats)
+    per_task, least = sum(mb for _, mb in levels) / tasks, min(mb / of_level for of_level, mb in levels)
+    private = last[-1].memory[role].private_after_mb is not None
     facts = {"per_task": per_task, "least": least, "tasks": tasks, "repeats": len(repeats), "slope": 2 * per_task,
-             "low": 2 * least, "measure": "private" if last[-1].memory[role].private_after_mb is not None else "rss"}
+             "low": 2 * least, "measure": "private" if private else "rss"}
     growth = GrowthVerdict("LEAK", "ramp_leak", facts, 2 * per_task, None, len(repeats))
-    return RoleFindings(role, growth, None, max((r.memory[role].peak_mb or 0.0 for r in last), default=None), [], None,
-                        [], growth_rates(2 * per_task, 2, None))
+    peak = max((mb for r in last if (mb := r.memory[role].peak_mb) is not None), default=None)
+    return RoleFindings(role, growth, None, peak, [], None, [], growth_rates(2 * per_task, 2, None))
+
+
+def all_repeats_grew(repeats: Sequence[tuple[int, float]], tolerance_mb: float) -> bool:
+    """Whether there are enough repeats of levels, (concurrency, MB added), and growth in them as a leak has it."""
+    highest = max((size for size, _ in repeats), default=0)
+    of_highest = [each for each in repeats if each[0] == highest]
+    return len(repeats) >= RAMP_REPEATS and highest >= RAMP_LEVEL and all(
+        added > max(SETTLE_MB, tolerance_mb * tasks / 2) for tasks, added in [*added_by_level(repeats), *of_highest])
+
+
+def added_by_level(repeats: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """(tasks, MB added) of all repeats of each level together."""
+    levels: dict[int, list[float]] = {}
+    for size, added in repeats:
+        levels.setdefault(size, []).append(added)
+    return [(size * len(added), sum(added)) for size, added in levels.items()]
 
 
 def growth_rates(

@@ -14,7 +14,7 @@ from memory_leak_stress_test import TaskResult
 from stress_report import markdown
 from stress_report.judging import Judged, judge
 from stress_report.recording import read_run
-from stress_report.saying import Words, headline
+from stress_report.saying import Words, headline, next_sentence
 from stress_report.summary import summary
 from unit.host_records import (
     FIRST_S,
@@ -107,13 +107,13 @@ def ramp_tasks(sizes: Sequence[int] = (1, 1, 1, 2, 3, 4, 4, 4, 5, 5)) -> list[Ta
     return numbered(with_settings(results, no_watch=True, phase="concurrency"))
 
 
-def in_ramp(tasks: Sequence[TaskResult], keeps_mb: float, mark_mb: float = 0.0) -> list[Process]:
-    """A worker that keeps so much of each task, and of every concurrent one what it needed at most."""
+def in_ramp(tasks: Sequence[TaskResult], keeps_mb: float, mark_mb: float = 0.0, one_in: int = 1) -> list[Process]:
+    """A worker that keeps so much of one task in so many, and of every concurrent one what it needed at most."""
     ends = [(moment_s(r.timestamp), r.concurrency) for r in tasks]
 
     def level(t: float) -> float:
         done = [size for end, size in ends if end <= t]
-        return 300.0 + keeps_mb * len(done) + mark_mb * max(done, default=0)
+        return 300.0 + keeps_mb * (len(done) // one_in) + mark_mb * max(done, default=0)
 
     return [Process("worker", 100, level, windows(tasks))]
 
@@ -124,6 +124,14 @@ def test_a_ramp_shows_a_leak_by_what_its_repeats_add(tmp_path: Path) -> None:
     assert growth(found) == ("LEAK", "ramp_leak")
     assert found.roles["worker"].growth.facts["per_task"] == pytest.approx(20.0, abs=0.5)
     assert (found.verdict, statuses(found)["no_cumulative_growth"]) == ("fail", "fail")
+    assert "around short.wav" in next_sentence(found, Words("en"))
+
+
+def test_a_ramp_shows_the_leak_of_one_of_two_workers(tmp_path: Path) -> None:
+    tasks = ramp_tasks()
+    found = joined(tmp_path, MadeUp("asr-1", in_ramp(tasks, 40.0, one_in=2), 140.0), tasks=tasks)
+    assert growth(found) == ("LEAK", "ramp_leak")
+    assert found.roles["worker"].growth.facts["per_task"] == pytest.approx(20.0, abs=2.0)
 
 
 @pytest.mark.parametrize(("keeps_mb", "mark_mb"), [(0.0, 0.0), (0.0, 150.0), (2.0, 0.0)])
@@ -132,6 +140,11 @@ def test_a_high_water_mark_of_a_ramp_is_no_leak(keeps_mb: float, mark_mb: float,
     found = joined(tmp_path, MadeUp("asr-1", in_ramp(tasks, keeps_mb, mark_mb), 140.0), tasks=tasks)
     assert found.roles == {}
     assert statuses(found)["no_cumulative_growth"] == "not_measured"
+
+
+def test_a_ramp_that_ends_at_two_tasks_shows_no_leak_yet(tmp_path: Path) -> None:
+    tasks = ramp_tasks((1, 1, 1, 2, 2, 2))
+    assert joined(tmp_path, MadeUp("asr-1", in_ramp(tasks, 60.0), 140.0), tasks=tasks).roles == {}
 
 
 def test_a_ramp_names_the_host_that_leaks(tmp_path: Path) -> None:
