@@ -279,6 +279,8 @@ def test_a_machine_that_is_lost_makes_its_tasks_lost_and_the_level_no_limit_of_t
     level = facts_of(results)
     assert level.client_limited
     assert {host.name: host.limit for host in level.load_hosts}[name] == "lost"
+    events = cast(QuietScreen, test.screen).events
+    assert f"WARNING the load machine {name} was lost: the level does not count" in events
     assert len({r.test_id for r in results}) == 4
 
 
@@ -319,6 +321,19 @@ def test_the_end_of_the_test_reaches_every_machine(make: Callable[..., FleetTest
     assert kinds(results) == ["interrupted"] * 4
     assert all(host.limit is None for host in facts_of(results).load_hosts), "nobody was lost"
     until(lambda: all(m.prepared and m.prepared.client.aborted.is_set() for m in carrier.there.values()))
+
+
+def test_messages_of_another_test_that_come_late_do_not_count(make: Callable[..., FleetTest], clip: Clips) -> None:
+    clip.seed = 5
+    carrier = Carrier({"a": 0.0})
+    test = make(carrier)
+    level_of(test, 1)
+    load = carrier.fleet.load
+    assert load
+    carrier.fleet.receive("stranger", {"kind": "report", "batch": load.batch, "accepted": {0: "x"}})
+    carrier.fleet.receive("a", {"kind": "report", "batch": 1, "accepted": {0: "x"}})
+    assert "stranger" not in carrier.fleet.machines
+    assert load.accepted.get(0) != "x", "the batches of every test have numbers of their own"
 
 
 # ------------------------------------------------------------------------------------- machines that cannot help
