@@ -171,7 +171,7 @@ def make(service: Service, clip: Clips, tmp_path: Path, monkeypatch: pytest.Monk
 
     def build(carrier: Carrier, **settings: Any) -> FleetTest:
         s = dataclasses.replace(Settings(url=service.url, phase="concurrency", no_watch=True, task_timeout=10.0,
-                                         stall_timeout=0.2), **settings)
+                                         stall_timeout=0.2, settle_timeout=0.05), **settings)
         client = ApiClient(s.url, APIS["asr-queue"])
         made.append(FleetTest(s, client, clip, clip, None, ResultLog(next(names)), cast(Any, QuietScreen()),
                               client.aborted, {}, Reserve(0.0), fleet=carrier.fleet))
