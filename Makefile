@@ -9,7 +9,7 @@ API ?= asr-queue
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audio service examples bench-arrival bench-report bench-results bench-long clean
+.PHONY: help demo test lint audio service examples bench-arrival bench-report bench-results bench-machine bench-long clean
 
 help:  ## show this list
 	@echo "make demo               start the embedded ASR service, run the whole stress test on it, show the report"
@@ -24,6 +24,7 @@ help:  ## show this list
 	@echo "make bench-report       seconds and memory of the reader on a million samples"
 	@echo "make bench-results      what one result costs on disk, after 100 and after 10,000 of them"
 	@echo "make bench-long         the tool's own memory and files in what stands for a night (5 minutes)"
+	@echo "make bench-machine      what a look at the whole machine costs beside 1,000 processes"
 	@echo "make clean              remove .venv"
 
 demo: $(VENV)/.installed
@@ -53,6 +54,9 @@ bench-report: $(VENV)/.installed
 
 bench-results: $(VENV)/.installed
 	@PYTHONPATH=tests $(BIN)/python tests/bench/result_cost.py $(ARGS)
+
+bench-machine: $(VENV)/.installed
+	@$(BIN)/python tests/bench/machine_cost.py $(ARGS)
 
 bench-arrival: $(VENV)/.installed
 	@$(BIN)/python tests/bench/arrival_spread.py $(ARGS)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -70,7 +69,7 @@ def monitored(folder: Path, seconds: float, times: float) -> list[Look]:
                 for _ in range(int(seconds)):
                     time.sleep(1)
                     looks.append(look(tool.pid))
-                tool.send_signal(signal.SIGINT)
+                tool.terminate()  # a shell lets its background jobs ignore Ctrl-C
                 tool.wait(60)
         finally:
             worker.kill()

@@ -75,7 +75,8 @@ def kill_the_worker_after_the_second_cycle(service: RunningService, folder: Path
 
     def second_cycle_settles() -> bool:
         held = next(folder.glob("*.pending.json"), None)
-        with contextlib.suppress(FileNotFoundError, AttributeError):  # it has just become a line; there is none yet
+        # It has just become a line; there is none yet; it has just been made and is empty.
+        with contextlib.suppress(FileNotFoundError, AttributeError, json.JSONDecodeError):
             result = result_from_json(held.read_text())  # type: ignore[union-attr]
             return result.cycle == 2 and result.audio_file == "long.wav" and result.settled is None
         return False
@@ -221,6 +222,7 @@ def test_a_worker_that_keeps_its_model_does_not_leak(runs: Runs) -> None:
     assert worker["upper_bound_mb_per_cycle"] < 10
     assert "no growth above" in worker["reason"]
     assert "own process" not in worker["reason"]
+    assert seen.summary["rising"] == []
     assert seen.leak("api")["verdict"] == "NO LEAK"
     assert not any(p.ended for r in seen.results for p in r.memory["worker"].processes if p.root)
 
@@ -237,6 +239,9 @@ def test_a_leak_of_60_mb_per_task_is_found_also_below_a_shell(runs: Runs) -> Non
     deltas = [result.worker_rss_delta_mb or 0.0 for result in seen.judged()]
     assert statistics.median(deltas) == close_to(LEAK_MB)
     assert max(deltas) < 200, "no single task says so"
+    kinds = seen.summary["kinds"]["worker"]
+    assert (kinds["pid"], kinds["grown_mb"]["large"]) == (worker["pid"], close_to(2 * LEAK_MB * kinds["cycles"]))
+    assert "are large blocks of memory: arrays, tensors or audio" in " ".join(seen.output.split())
 
 
 def test_a_leak_in_the_api_is_that_of_the_api(runs: Runs) -> None:

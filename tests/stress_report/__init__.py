@@ -9,9 +9,11 @@ ROOMS = (
     "foreign",  # recordings of other tools turned into rows of the CSV
     "recording",  # a recorded run from its files
     "memory",  # what the record says of memory
+    "machine",  # ... of memory that no watched process holds, and of containers
     "hosts",  # hosts that were watched for themselves, joined with the run
     "hourly",  # growth per hour of a recording without tasks
     "concurrency",  # what the record says of load
+    "diagnosis",  # which kind of memory grew; threads and files that rise
     "judging",  # criteria and verdict: a run and all that is derived from it
     "comparison",  # two runs
     "words",  # every word in both languages: data

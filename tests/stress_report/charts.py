@@ -102,6 +102,7 @@ def write_charts(judged: Judged, folder: Path, stem: str, say: Words) -> tuple[d
         "ytick.color": INK, "figure.facecolor": PAPER, "path.simplify": True,
     }
     charts = (("memory", draw_memory, 4.6, bool(judged.run.samples)),
+              ("machine", draw_machine, 4.0, len(ledger_of(judged)) > 1),
               ("concurrency", draw_ramp, 5.4, bool(judged.ramp.levels)))
     files = {}
     for name, draw, height, wanted in charts:
@@ -146,6 +147,35 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, max(end / scale, 1e-6))
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+
+
+PARTS = {"watched": COLOURS["worker"], "others": "#E69F00", "shared": COLOURS["redis"], "kernel": "#999999",
+         "rest": FAINT}
+
+
+def ledger_of(judged: Judged) -> list[tuple[float, dict[str, float]]]:
+    """(wall seconds, MiB by whose it is) of each batch of which all parts are known; what they do not add up to: rest.
+    """
+    found = []
+    for result in {(r.phase, r.batch): r for r in judged.run.results if r.machine}.values():
+        machine, wall = result.machine, wall_seconds(result.timestamp)
+        parts = {what: getattr(machine, f"{what}_mb") for what in PARTS if what != "rest"}
+        if machine and wall is not None and None not in parts.values():
+            found.append((wall, parts | {"rest": max(0.0, machine.used_mb - sum(parts.values()))}))
+    return sorted(found, key=lambda each: each[0])
+
+
+def draw_machine(judged: Judged, figure: Figure, pen: Pen) -> None:
+    """The whole machine's memory at rest, stacked by whose it is."""
+    axes, ledger = figure.add_subplot(), ledger_of(judged)
+    unit, scale = time_unit(ledger[-1][0] - ledger[0][0])
+    times = [(wall - ledger[0][0]) / scale for wall, _ in ledger]
+    axes.stackplot(times, *([parts[what] for _, parts in ledger] for what in PARTS), colors=list(PARTS.values()),
+                   labels=[pen.say(f"machine_{what}") for what in PARTS], linewidth=0)
+    axes.set_xlabel(pen.say(f"axis_{unit}"))
+    axes.set_ylabel(pen.say("axis_machine"))
+    axes.set_xlim(0, max(times[-1], 1e-6))
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memory_leak_stress_test import ROLES, TaskResult, median
+from stress_report.diagnosis import SAME_SHARE, allocator_settings
 from stress_report.findings import Note
 from stress_report.judging import Judged
 from stress_report.memory import RoleFindings
@@ -76,11 +77,25 @@ def judge_fix(before: Judged, after: Judged, role: str) -> Note:
     others = tuple(each for each, v in after.roles.items() if each != role and v.growth.verdict == "LEAK")
     doubt = fix_doubt(old, new, after)
     key = fix_key(leak_of(old), leak_of(new), bool(doubt), bool(others))
+    was_tuned, tuned = (allocator_settings(side.run, role) for side in (before, after))
+    tried = was_tuned is not None and tuned and tuned != was_tuned and key in ("fix_shown", "fix_not_shown")
+    key = (allocator_key(old, new) if tried else None) or key
     return Note(key, {
-        "role": role, "others": others, "why": doubt or "", "old": leak_word(before, role),
+        "tuned": tuple(f"{name}={value}" for name, value in (tuned or {}).items()), "role": role,
+        "others": others, "why": doubt or "", "old": leak_word(before, role),
         "new": leak_word(after, role), "before": old.growth.mb_per_cycle if old else None,
         "after": new.growth.upper_bound_mb_per_cycle if new else None, "rate": new.growth.mb_per_cycle if new else None,
         "delta_before": observed(before, "long_audio_delta"), "delta_after": observed(after, "long_audio_delta")})
+
+
+def allocator_key(old: RoleFindings | None, new: RoleFindings | None) -> str | None:
+    """What a run with another setting of the allocator says of growth that was there before: was it the allocator's?"""
+    before, now = (each.growth.mb_per_cycle if each else None for each in (old, new))
+    if before is None or leak_of(old) != "LEAK":
+        return None
+    if leak_of(new) == "NO LEAK":
+        return "fix_allocator"
+    return None if now is None else "fix_not_allocator" if now >= SAME_SHARE * before else "fix_part_allocator"
 
 
 def fix_key(old: str, new: str, doubt: bool, other_leaks: bool) -> str:

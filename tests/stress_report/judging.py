@@ -23,9 +23,11 @@ from memory_leak_stress_test import (
     median,
 )
 from stress_report.concurrency import REAL_TIME, judge_ramp
+from stress_report.diagnosis import Diagnosis, diagnose
 from stress_report.findings import OF_RECORDING, Criterion, Failure, Note, Ramp
 from stress_report.hosts import Host, join_hosts, leaks_in_ramp, recorded_alone, roles_of_hosts
 from stress_report.hourly import TOLERANCE_MB_PER_DAY, Hourly, judge_hours, overall_status, track_of, why
+from stress_report.machine import MachineFindings, judge_machine, withheld
 from stress_report.memory import (
     Evidence,
     RoleFindings,
@@ -54,12 +56,14 @@ class Judged:
     loaded: dict[str, RoleFindings]  # the same under load; empty where there were no loaded cycles
     ramp: Ramp
     evidence: Evidence | None
+    machine: MachineFindings | None  # None where the record says nothing of it
     crashes: list[Death | Failure]
     recycled: list[Death]
     cut_short: Note | None  # why the record is not the whole run, or proves no work, so that it never passes
     usage: list[tuple[Samples, list[RoleSeries]]]
     hosts: list[Host]  # watched by a monitor each, while the load came from elsewhere
     hourly: list[Hourly]  # growth per hour, of a recording without tasks
+    diagnosis: Diagnosis  # of the leak phase; of loaded cycles where they alone show a leak, or are all there is
 
 
 def judge(run: RecordedRun) -> Judged:
@@ -68,8 +72,10 @@ def judge(run: RecordedRun) -> Judged:
         return judge_recording(run)
     run, hosts = join_hosts(run)
     evidence = seek_hidden(run) if run.legacy else None
-    loaded = judge_roles(run, None, "loaded")
-    roles = loaded if run.setting("phase") == "loaded" else judge_roles(run, evidence)
+    loaded, machine = judge_phase(run, None, "loaded")
+    roles = loaded
+    if run.setting("phase") != "loaded":
+        roles, machine = judge_phase(run, evidence, "leak")
     if hosts:
         of_hosts = roles_of_hosts(hosts, loaded, "loaded")
         roles = of_hosts if roles is loaded else roles_of_hosts(hosts, roles, "leak")
@@ -82,8 +88,10 @@ def judge(run: RecordedRun) -> Judged:
                 min_concurrency(run, ramp), no_worker_crash(run, crashes, recycled), rtf_under_load(run, ramp)]
     cut_short = find_cut(run, ramp)
     usage = [(samples, series_of_roles(run, samples)) for samples in run.samples]
-    return Judged(run, overall(criteria, cut_short), criteria, roles, loaded, ramp, evidence, crashes, recycled,
-                  cut_short, usage, hosts, [])
+    under_load = roles is loaded or (leaks(loaded) and not leaks(roles))
+    diagnosis = diagnose(run, loaded, "loaded") if under_load else diagnose(run, roles, "leak")
+    return Judged(run, overall(criteria, cut_short), criteria, roles, loaded, ramp, evidence, machine, crashes,
+                  recycled, cut_short, usage, hosts, [], diagnosis)
 
 
 def judge_recording(run: RecordedRun) -> Judged:
@@ -97,7 +105,8 @@ def judge_recording(run: RecordedRun) -> Judged:
                 no_cumulative_growth(run, {}, None), min_concurrency(run, ramp), no_worker_crash(run, [], []),
                 rtf_under_load(run, ramp)]
     run = dataclasses.replace(run, samples=[samples for samples, _ in usage])
-    return Judged(run, overall_status(hourly), criteria, {}, {}, ramp, None, [], [], None, usage, [], hourly)
+    return Judged(run, overall_status(hourly), criteria, {}, {}, ramp, None, None, [], [], None, usage, [], hourly,
+                  diagnose(run, {}, "leak"))
 
 
 def growth_per_hour(hourly: Sequence[Hourly]) -> Criterion:
@@ -106,6 +115,18 @@ def growth_per_hour(hourly: Sequence[Hourly]) -> Criterion:
     said = [Note("hourly_role", {"role": each.role, "why": why(each)}) for each in hourly]
     return Criterion(OF_RECORDING, overall_status(hourly), max(rates, default=None),
                      round(TOLERANCE_MB_PER_DAY / 24, 1), Note("growth_text", {"roles": said}))
+
+
+def leaks(roles: Mapping[str, RoleFindings]) -> bool:
+    return any(v.growth.verdict == "LEAK" for v in roles.values())
+
+
+def judge_phase(run: RecordedRun, evidence: Evidence | None,
+                phase: str) -> tuple[dict[str, RoleFindings], MachineFindings | None]:
+    """The watched roles and the whole machine in a phase of cycles."""
+    roles = judge_roles(run, evidence, phase)
+    machine = judge_machine(run, phase, roles)
+    return withheld(roles, run.works, machine), machine
 
 
 def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:

@@ -14,9 +14,11 @@ from urllib.parse import quote
 from memory_leak_stress_test import ROLES, Settings, TaskResult, median
 from stress_report.comparison import Change, compare, host_memory
 from stress_report.concurrency import COARSE, KNEE_LEVELS, REAL_TIME, failure_kinds
+from stress_report.diagnosis import COUNTS, PRIVATE, SHOWN_MB, Kept, of_kind
 from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
 from stress_report.hosts import Host
 from stress_report.judging import Judged
+from stress_report.machine import Part
 from stress_report.memory import (
     BY_THE_CLOCK,
     MUCH_BIGGER_MB,
@@ -31,11 +33,14 @@ from stress_report.saying import (
     capped,
     clock_sentences,
     headline,
+    killed_text,
     limit_text,
     memory_sentence,
     num,
     observed_text,
     ramp_sentence,
+    reached_text,
+    rising_sentence,
     shown_criteria,
     three_sentences,
     together,
@@ -115,7 +120,8 @@ def report(
     lines += bullets(three_sentences(judged, say))
     parts = [("compare", comparison_part(before, judged, say) if before else []), ("run", run_part(judged, say)),
              ("old", old_part(judged, say)), ("hosts", hosts_part(judged.hosts, say)),
-             ("memory", memory_part(judged, charts, say)), ("ramp", ramp_part(judged, charts, say)),
+             ("memory", memory_part(judged, charts, say)), ("kinds", kinds_part(judged, say)),
+             ("machine", machine_part(judged, charts, say)), ("ramp", ramp_part(judged, charts, say)),
              ("loaded", loaded_part(judged, say)), ("resources", resources_part(judged, say)),
              ("method", method_part(judged, chart_notes, say)), ("input", input_part(judged.run, say))]
     for key, part in parts:
@@ -257,6 +263,9 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
         said = [text for v in roles.values() for text in role_lines(v, say)]
         unwatched = [role for role in ROLES if role not in roles and (role != "redis" or judged.run.schema > 1)]
         said += [say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []
+        whole = [role for role, v in roles.items() if v.growth.facts.get("measure") == "whole_gpu"]
+        said += [say("whole_gpu", roles=say.join(whole))] if whole else []
+        said += [say("gpu_limits")] if any(role.endswith(" GPU") for role in roles) else []
         lines += bullets([*said, *upload_lines(judged.run, say)])
         private = any(m.private_after_mb is not None for r in judged.run.results for m in r.memory.values())
         measured = any(v.growth.verdict != "NOT MEASURED" for v in roles.values())
@@ -271,6 +280,83 @@ def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[s
         lines += picture(say("alt_memory"), charts["memory"])
     lines += horses_table(roles.get("worker"), say)
     return lines + task_table(judged.run, tasks, say)
+
+
+def kinds_part(judged: Judged, say: Words) -> list[str]:
+    """Which kind of memory grew, and what else processes kept; what to do next, by commands that fit them."""
+    found = judged.diagnosis
+    said = [*(rising_sentence(each, say) for each in found.rising), *map(say.note, found.conclusions)]
+    said += [say("kinds_hidden", roles=say.join(found.hidden))] if found.hidden else []
+    lines = bullets(said) if said else []
+    if rows := [row for each in found.grown.values() for row in kind_rows(each, say)]:
+        first, last = found.cycles
+        headers = [*columns(say, "role", "pid", "kind_of"), *(say("col_after_cycle", cycle=n) for n in found.cycles)]
+        lines += sentences([say("kinds_head", first=first, last=last)]) if found.read else []
+        lines += table([*headers, *columns(say, "change", "per_cycle")], rows, 3)
+    elif found.read:
+        lines += sentences([say("kinds_same", limit=SHOWN_MB, first=found.cycles[0], last=found.cycles[1])])
+    if found.commands:
+        steps = [(say(each.why), each.command, installed(each.tool, each.installed, say)) for each in found.commands]
+        lines += [*sentences([say("steps_head")]), *table(columns(say, "step", "command", "tool"), steps, 3)]
+    return lines
+
+
+def installed(tool: str | None, there: bool | None, say: Words) -> str:
+    if tool is None or there is None:
+        return "–"
+    return say("tool_there" if there else "tool_missing", tool=tool)
+
+
+def kind_rows(each: Kept, say: Words) -> Iterator[tuple[str, ...]]:
+    """Kinds of memory of a process that changed, and how many threads and files it has."""
+    if each.changes:
+        (_, first), (_, last) = each.kinds[0], each.kinds[-1]
+        for kind, change in each.changes.items():
+            if abs(change) >= SHOWN_MB:
+                name = say(f"kind_{kind}" if kind in PRIVATE else f"kind_{kind}_row", before=first.arenas,
+                           now=last.arenas)
+                yield (each.role, str(each.pid), name, num(of_kind(first, kind)), num(of_kind(last, kind)),
+                       num(change, sign=True), num(change / each.span, sign=True))
+    for what in COUNTS:
+        before, now = each.counts(what)[0], each.counts(what)[-1]
+        if before is not None and now is not None:
+            per_cycle = (now - before) / (each.cycles[-1] - each.cycles[0])
+            yield (each.role, str(each.pid), say(f"kind_{what}"), num(before, 0), num(now, 0),
+                   num(now - before, 0, sign=True), num(per_cycle, sign=True))
+
+
+def machine_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str]:
+    """The machine's memory by whose it is, containers, when a limit is reached."""
+    machine = judged.machine
+    if machine is None:
+        return []
+    named = [part for part in (*machine.parts, *machine.named) if part.what != "process" or part.tells]
+    rows = [(part_name(part, say), num(part.readings[0]), num(part.readings[-1]),
+             num(part.growth.mb_per_cycle, 2, sign=True), say(how_it_grows(part))) for part in named]
+    lines = sentences([say("machine_head")]) + table(
+        columns(say, "part", "first_cycle", "last_cycle", "rate", "grows"), rows) if rows else []
+    if "machine" in charts:
+        lines += picture(say("alt_machine"), charts["machine"])
+    said = [killed_text(killed, say) for killed in machine.killed[:10]]
+    said += [say("container_line", roles=say.join(c.roles), path=c.path, limit=c.limit_mb, most=c.most_mb,
+                 working_set=c.working_set_mb, peak=c.peak_mb, kills=c.oom_kills) for c in machine.containers]
+    said += [reached_text(machine.reached, say)] if machine.reached else []
+    said += [say("machine_unread", what=what, why=why) for what, why in machine.missing.items()]
+    return lines + (bullets(said) if said else [])
+
+
+def part_name(part: Part, say: Words) -> str:
+    """What the memory is of; of processes by their name, how many they are, and which is the largest."""
+    if part.what != "process":
+        return say(f"machine_{part.what}")
+    largest = f"{part.program} ({part.pid})"
+    return largest if part.count == 1 else f"{part.count} × {part.name}: {largest}"
+
+
+def how_it_grows(part: Part) -> str:
+    if part.in_step:
+        return "grows_in_step"
+    return "grows_by_itself" if part.tells and part.by_itself else "none"
 
 
 def loaded_part(judged: Judged, say: Words) -> list[str]:
@@ -439,7 +525,8 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
     run = judged.run
     if not run.samples:
         because = ("csv_missing", "not_watched", "csv_empty", "csv_other_run")
-        return sentences([say("no_resources", why=[note for note in run.notes if note.key in because])])
+        why = sentences([say("no_resources", why=[note for note in run.notes if note.key in because])])
+        return why + gpu_table(run, say)
     lines = []
     for samples, usage in judged.usage:
         rows = [(use.role, trio(use.cpu), trio(use.rss), str(len(use.processes)), f"{len(use.at):,}") for use in usage]
@@ -449,7 +536,15 @@ def resources_part(judged: Judged, say: Words) -> list[str]:
         facts = {"samples": len(samples.elapsed), "interval": num(interval or None, 2), "count": len(holes),
                  "limit": hole_from(interval), "longest": max((seconds for _, seconds in holes), default=0.0)}
         lines += sentences([say("gaps_some" if holes else "gaps_none", file=samples.path.name, **facts)])
-    return lines
+    return lines + gpu_table(run, say)
+
+
+def gpu_table(run: RecordedRun, say: Words) -> list[str]:
+    """Each GPU: memory in use at first, at last and at its peak, and how busy it was."""
+    rows = [(number, gpu.name, num(gpu.total_mb), num(next(iter(gpu.used), None)), num(next(reversed(gpu.used), None)),
+             num(max(gpu.used, default=None)), trio(gpu.busy) if gpu.busy else "–") for number, gpu in run.gpus.items()]
+    headers = columns(say, "gpu", "gpu_name", "total", "used_first", "used_last", "gpu_peak", "busy")
+    return table(headers, rows, 2) if rows else []
 
 
 def trio(values: Sequence[float]) -> str:

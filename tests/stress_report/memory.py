@@ -185,7 +185,7 @@ def describe_role(
 ) -> RoleFindings:
     """What the results of the leak phase say of a role beside its verdict; clips by the names they are shown by."""
     names = names or names_of_clips(results)
-    peaks = [m.peak_mb for r in results if (m := r.memory.get(verdict.role)) and m.peak_mb is not None]
+    peaks = [mb for r in results if (mb := peak_of(verdict.role, r)) is not None]
     follows = followed(verdict, results)
     growth = dataclasses.replace(verdict.growth, facts={
         name: names.get(fact, fact) if name == "clip" else fact for name, fact in verdict.growth.facts.items()})
@@ -195,17 +195,30 @@ def describe_role(
                         rates_of(verdict, results), grown_most(verdict, results))
 
 
+def peak_of(role: str, result: TaskResult) -> float | None:
+    """Highest RSS of a role while a batch ran, or of "worker GPU" its highest memory on GPUs, MB."""
+    memory = result.memory.get(role.removesuffix(" GPU"))
+    if not role.endswith(" GPU"):
+        return memory.peak_mb if memory else None
+    return memory.gpu.peak_mb if memory and memory.gpu else None
+
+
 def rates_of(verdict: RoleVerdict, results: Sequence[TaskResult]) -> Rates | None:
     """The role's growth in every unit; growth while idle is separated from that of tasks where the record holds it."""
     if verdict.growth.mb_per_cycle is None:
         return None
     judged = [r for r in results if r.cycle]
-    ends = {r.cycle: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
-    cycles, took = len({r.cycle for r in judged}), max(ends.values(), default=0.0) - min(ends.values(), default=0.0)
-    seconds = took / (len(ends) - 1) if took > 0 else None
+    tasks, seconds = pace(judged)
     last = {r.batch: r.memory.get(verdict.role) for r in judged}
     idle = [(SETTLE_S, m.drift_mb) for m in last.values() if m and m.drift_mb is not None]
-    return growth_rates(verdict.growth.mb_per_cycle, max(1, round(len(judged) / cycles)), seconds, idle)
+    return growth_rates(verdict.growth.mb_per_cycle, tasks, seconds, idle)
+
+
+def pace(judged: Sequence[TaskResult]) -> tuple[int, float | None]:
+    """Tasks and seconds per cycle of the judged ones; null where the times do not say."""
+    ends = {r.cycle: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
+    cycles, took = len({r.cycle for r in judged}), max(ends.values(), default=0.0) - min(ends.values(), default=0.0)
+    return max(1, round(len(judged) / max(1, cycles))), took / (len(ends) - 1) if took > 0 else None
 
 
 def grown_most(verdict: RoleVerdict, results: Sequence[TaskResult]) -> int | None:

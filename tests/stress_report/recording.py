@@ -24,6 +24,7 @@ from memory_leak_stress_test import (
     CSV_COLUMNS,
     DOUBLE,
     GAP_S,
+    GPU_CSV_COLUMNS,
     NOT_THE_SERVICES,
     SCHEMA,
     ProcessMemory,
@@ -43,13 +44,15 @@ from stress_report.legacy import (
     number_batches,
 )
 
+# Fields that schema 2 did not have from the beginning: without them a line is as whole.
+LATER = ("machine", "holdings", "gpu")
 STATUSES = ("success", "failed", "timeout")
 PHASES = ("leak", "concurrency", "loaded")
 SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a measurement
 CYCLES = ("leak", "loaded")  # phases that count cycles
 # What is known of a batch only when memory is at rest after it.
 OF_A_BATCH = ("worker_rss_after_mb", "worker_rss_delta_mb", "worker_rss_peak_mb", "settled", "sample_gap_s", "memory",
-              "busiest_other", "deaths", "level")
+              "busiest_other", "deaths", "level", "machine")
 WORKER_SIZES = ("worker_rss_before_mb", "worker_rss_after_mb", "worker_rss_peak_mb")
 ROLE_SIZES = ("before_mb", "after_mb", "peak_mb", "private_before_mb", "private_after_mb")
 MOST_TASKS = 100_000  # concurrent tasks, cycles, runs of a level: beyond is a broken line
@@ -158,6 +161,16 @@ class Samples:
         return [self.elapsed[i] for i in process.at]
 
 
+@dataclass
+class Gpu:
+    """One GPU, or an instance of one, as its CSV saw it once a second: memory in MiB, use in percent of the time."""
+
+    name: str
+    total_mb: float | None = None
+    used: array[float] = field(default_factory=lambda: array("d"))
+    busy: array[float] = field(default_factory=lambda: array("d"))
+
+
 @dataclass(frozen=True)
 class Rss:
     """RSS at rest before and after a task, and its peak, MiB; None where it was not measured."""
@@ -180,6 +193,7 @@ class RecordedRun:
     duplicates: int = 0
     missing: int = 0  # running numbers without a line
     samples: list[Samples] = field(default_factory=list)
+    gpus: dict[str, Gpu] = field(default_factory=dict)  # by number; "0:1" is instance 1 of GPU 0
     notes: list[Note] = field(default_factory=list)
 
     def phase(self, name: str) -> list[TaskResult]:
@@ -314,6 +328,7 @@ def read_run(path: Path, resources: Sequence[Path] | None) -> RecordedRun:
             run.notes.append(Note("csv_missing", {"file": csv_path.name}) if run.watched else Note("not_watched"))
         else:
             add_samples(run, read_samples(csv_path))
+    read_gpus(run, path.with_name(path.name.replace("memory_leak_stress_test", "gpu", 1)).with_suffix(".csv"))
     return run
 
 
@@ -326,6 +341,30 @@ def is_recording(path: Path) -> bool:
             return is_foreign(file.readline(SHORT_LINE))
     except OSError:
         return False  # said where it is read
+
+
+def read_gpus(run: RecordedRun, path: Path) -> None:
+    """Read the CSV of GPUs beside a run's results, where there is one; rows of processes are for other tools."""
+    if not path.is_file() or path == run.path:
+        return
+    figures, skipped = Figures(), 0
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for line in file:
+            row = quoted_row(line)
+            try:
+                _, elapsed, gpu, name, pid, _, used, total, busy = row
+                if row == list(GPU_CSV_COLUMNS) or pid:
+                    continue
+                known = [figures[text] if text else None for text in (elapsed, used, total, busy)]
+            except ValueError:
+                skipped += 1
+                continue
+            seen = run.gpus.setdefault(plain(gpu, 20), Gpu(plain(name, 60)))
+            seen.total_mb = seen.total_mb if known[2] is None else known[2]
+            seen.used.extend([] if known[1] is None else [known[1]])
+            seen.busy.extend([] if known[3] is None else [known[3]])
+    if skipped:
+        run.notes.append(Note("gpu_csv_skipped", {"file": path.name, "skipped": skipped}))
 
 
 def add_samples(run: RecordedRun, samples: Samples) -> None:
@@ -528,7 +567,7 @@ def result_from_json(line: str) -> TaskResult:
 def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> Any:
     """Build a record from JSON, checking each field's type and range; fields of a later version are left out.
 
-    `whole`: it was written with every field, so that one which is not there was lost.
+    `whole`: it was written with every field of its schema, so that one which is not there was lost.
     """
     values = {}
     for name, hint, simple, required in fields_of(kind):
@@ -538,7 +577,7 @@ def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> 
             if kind_of_value is float and not -SANE <= value <= SANE:
                 raise BadLine("range", name=name)
             values[name] = value if kind_of_value in simple else checked(name, hint, value, whole=whole)
-        elif required or whole:
+        elif required or (whole and name not in LATER):
             raise BadLine("missing", name=name)
     return kind(**values)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from memory_leak_stress_test import Breach, Death, GrowthVerdict
 from stress_report.concurrency import failure_kinds, work_together
+from stress_report.diagnosis import Rising
 from stress_report.findings import (
     MEMORY_CRITERIA,
     MOST_WORDS,
@@ -21,6 +22,7 @@ from stress_report.findings import (
 )
 from stress_report.hosts import Host
 from stress_report.judging import Judged, gave_up, memory_missing, ramp_missing
+from stress_report.machine import Killed, Reached
 from stress_report.memory import RoleFindings, growth_over_ramp
 from stress_report.words import LANGUAGES, WORDS
 
@@ -275,7 +277,7 @@ EXPLAINED = ("delta_mapped", "baseline_mapped", "baseline_high_water")  # passed
 
 
 def three_sentences(judged: Judged, say: Words) -> list[str]:
-    """Memory, with what became of processes, concurrency, what to do next."""
+    """Memory, with what became of processes, concurrency, what to do next; before that, what else must be known."""
     memory = memory_sentence(judged, say)
     said_already = any(capped(v.growth, say)[1:] in memory for v in judged.roles.values() if "times" in v.growth.facts)
     if judged.recycled and not said_already:
@@ -283,7 +285,27 @@ def three_sentences(judged: Judged, say: Words) -> list[str]:
         memory = say("space").join([memory, say("recycled", roles=roles, count=len(judged.recycled))])
     explained = [say("explained", what=say(c.id), why=c.text) for c in judged.criteria if c.text.key in EXPLAINED]
     memory = say("space").join([memory, *explained])
-    return [memory, ramp_sentence(judged, say), next_sentence(judged, say)]
+    return [memory, ramp_sentence(judged, say), *extra_line(judged, say), next_sentence(judged, say)]
+
+
+def extra_line(judged: Judged, say: Words) -> list[str]:
+    """What the machine as a whole and the kinds of memory add to the first screen: one line, mostly none."""
+    said = [*machine_sentence(judged, say), *extra_sentence(judged, say)]
+    return [say("space").join(said)] if said else []
+
+
+def extra_sentence(judged: Judged, say: Words) -> list[str]:
+    """Threads or files that rise, else what kind of memory grew; often none."""
+    found = judged.diagnosis.first
+    return [] if found is None else [rising_sentence(found, say) if isinstance(found, Rising) else say.note(found)]
+
+
+def rising_sentence(rising: Rising, say: Words) -> str:
+    facts = {name: getattr(rising, name) for name in ("role", "pid", "first", "last", "per_task")}
+    if rising.what == "threads":
+        return say("rising_threads", **facts)
+    limit = "" if rising.tasks_left is None else say("rising_limit", pid=rising.pid, tasks=rising.tasks_left)
+    return say("rising_sockets" if rising.sockets else "rising_files", **facts, limit=limit).strip()
 
 
 def memory_sentence(judged: Judged, say: Words) -> str:
@@ -314,14 +336,43 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     return say("memory_clean", roles=together, reason=text[:1].upper() + text[1:])
 
 
+def machine_sentence(judged: Judged, say: Words) -> list[str]:
+    """The one sentence on the machine or a container, if there is something to say: what was killed, else when.
+
+    Not for slow growth under the tolerance, which says for how long 1 GB lasts, unless a container ends it.
+    """
+    machine = judged.machine
+    if machine and machine.killed:
+        return [killed_text(machine.killed[0], say)]
+    reached = machine.reached if machine else None
+    leaking = any(v.growth.verdict == "LEAK" for v in judged.roles.values())
+    return [reached_text(reached, say)] if reached and (leaking or reached.container) else []
+
+
+def killed_text(killed: Killed, say: Words) -> str:
+    return say("killed_in_container", at=killed.concurrency, count=killed.count,
+               roles=say.join(killed.container.roles), limit=killed.container.limit_mb)
+
+
+def reached_text(reached: Reached, say: Words) -> str:
+    """When a limit will be reached at this pace."""
+    return say("reached_container" if reached.container else "reached_machine", limit=reached.limit_mb,
+               left=reached.left_mb, cycles=reached.cycles, tasks=reached.tasks,
+               time=say("unknown") if reached.seconds is None else about(reached.seconds, say))
+
+
+def about(seconds: float, say: Words) -> str:
+    """A time in whole minutes, or hours where they are many."""
+    minutes = round(seconds / 60)
+    return say("hours", hours=round(minutes / 60)) if minutes >= 120 else say("whole_minutes", minutes=max(1, minutes))
+
+
 def lasts(small: RoleFindings, say: Words) -> list[str]:
     """For how long free memory lasts a growth under the tolerance; nothing where the time of a cycle is not known."""
     hours = small.rates.hours_per_gb if small.rates else None
     if hours is None:
         return []
-    minutes = round(60 * hours)
-    time = say("hours", hours=round(hours)) if minutes >= 120 else say("whole_minutes", minutes=max(1, minutes))
-    return [say("small_lasts", time=time)]
+    return [say("small_lasts", time=about(3600 * hours, say))]
 
 
 def leaks(leaking: Sequence[RoleFindings], say: Words) -> str:
@@ -390,7 +441,10 @@ def advice_facts(judged: Judged) -> dict[str, Any]:
     needed = max(int(growth.facts.get(key) or 0) for key in ("needed", "enough")) if growth else 0
     wanting = [c for c in judged.criteria if c.asked and c.status in WANTING["inconclusive"]] or judged.criteria
     loaded = criterion(judged, "return_to_baseline").text.facts.get("grows")
-    return {"file": run.path.name, "role": leaking.role if leaking else loaded, "stable": judged.ramp.max_stable,
+    rising = judged.diagnosis.rising[0] if judged.diagnosis.rising else None
+    return {"file": run.path.name, "role": leaking.role if leaking else loaded,
+            "kept": Note(f"kept_{rising.what}") if rising else "", "rising": rising.role if rising else None,
+            "stable": judged.ramp.max_stable,
             "clip": leaking.follows if leaking and leaking.follows not in (None, "both") else (
                 run.clip_names[longest.clip] if longest else ""),
             "level": judged.ramp.first_breach.concurrency if judged.ramp.first_breach else None,
@@ -421,7 +475,8 @@ def failed(*names: str) -> Callable[[Judged], bool]:
 
 
 def undecided_by(*reasons: str) -> Callable[[Judged], bool]:
-    return lambda judged: (growth := undecided_growth(judged)) is not None and growth.reason in reasons
+    """By one of these reasons, or one that begins so."""
+    return lambda judged: (growth := undecided_growth(judged)) is not None and growth.reason.startswith(reasons)
 
 
 def cut_by(*reasons: str) -> Callable[[Judged], bool]:
@@ -446,6 +501,7 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (lambda judged: not judged.run.results and judged.verdict == "fail", "next_recording_grew"),
     (lambda judged: not judged.run.results, "next_results"),
     (leaks_in("backend"), "next_leak_go"),
+    (lambda judged: (found := first_leaking(judged)) is not None and found.role.endswith(" GPU"), "next_leak_gpu"),
     (lambda judged: first_leaking(judged) is not None, "next_leak"),
     (lambda judged: judged.run.legacy, "next_old"),
     (failed("no_worker_crash"), "next_crash"),
@@ -461,6 +517,8 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (cut_by("cut_memory_reserve"), "next_memory"),
     (lambda judged: judged.cut_short is not None, "next_whole"),
     (undecided_by("no_work"), "next_watch"),
+    (undecided_by("unwatched_"), "next_unwatched"),
+    (lambda judged: bool(judged.diagnosis.rising), "next_rising"),
     (undecided_by("unsettled"), "next_unsettled"),
     (undecided_by("sampler_gap"), "next_sampler_gap"),
     (undecided_by("gap_unknown"), "next_gap_unknown"),

@@ -10,6 +10,7 @@ from stress_report.findings import Note
 from stress_report.hosts import Host
 from stress_report.hourly import Hourly, why
 from stress_report.judging import Judged
+from stress_report.machine import MachineFindings
 from stress_report.memory import RoleFindings
 from stress_report.saying import Words, reason
 
@@ -26,11 +27,16 @@ def summary(judged: Judged, say: Words) -> dict[str, Any]:
             "leak_under_load": {role: role_figures(v, say) for role, v in judged.loaded.items()},
             "hosts": {host.name: host_figures(host) for host in judged.hosts},
             "recording": {each.role: hourly_figures(each, say) for each in judged.hourly},
+            "machine": machine_figures(judged.machine) if judged.machine else None,
             "concurrency": {"max_stable": ramp.max_stable, "max_real_time": ramp.max_real_time, "knee": ramp.knee.level,
                             "knee_reason": ramp.knee.reason,
                             "effective_parallelism": tidy(ramp.effective_parallelism), "stop_reason": ramp.stop_reason,
                             "first_breach": breach_figures(ramp.first_breach, say) if ramp.first_breach else None,
                             "levels": levels},
+            "rising": [vars(each) for each in judged.diagnosis.rising],
+            "kinds": {role: {"pid": each.pid, "cycles": each.span,
+                             "grown_mb": {kind: tidy(mb) for kind, mb in each.changes.items()}}
+                      for role, each in judged.diagnosis.grown.items() if each.changes},
             "input": {"lines": run.lines, "results": len(run.results), "skipped_lines": sum(run.skipped.values()),
                       "empty_texts": run.empty_texts, "duplicate_lines": run.duplicates,
                       "missing_lines": run.missing,
@@ -59,6 +65,17 @@ def hourly_figures(found: Hourly, say: Words) -> dict[str, Any]:
     return {"verdict": found.verdict, "mb_per_hour": tidy(found.mb_per_hour), "at_least": tidy(found.at_least),
             "at_most": tidy(found.at_most), "hours": tidy(found.hours), "worked_share": tidy(found.worked_share),
             "reason": say("semicolon").join(say.note(note) for note in why(found))}
+
+
+def machine_figures(machine: MachineFindings) -> dict[str, Any]:
+    """The whole machine at rest, MB and MB per cycle: whose its memory is, what grew with the tasks, containers."""
+    parts = [{"what": p.what, "name": p.name, "pid": p.pid, "before_mb": tidy(p.readings[0]), "after_mb":
+              tidy(p.readings[-1]), "mb_per_cycle": tidy(p.growth.mb_per_cycle), "grows_with_tasks": p.in_step}
+             for p in (*machine.parts, *machine.named)]
+    reached = machine.reached and {name: tidy(value) for name, value in vars(machine.reached).items()} | {
+        "container": machine.reached.container.path if machine.reached.container else None}
+    return {"parts": parts, "limit_reached": reached,
+            "containers": [{name: tidy(value) for name, value in vars(c).items()} for c in machine.containers]}
 
 
 def breach_figures(breach: Breach, say: Words) -> dict[str, Any]:

@@ -298,9 +298,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "stop_failure": ("the ramp ended because a task failed", "有任务失败，并发测试到此为止"),
     "stop_worker_died": ("the ramp ended because a service process crashed", "有服务进程崩溃，并发测试到此为止"),
     "stop_rtf_limit": ("the ramp ended because a task reached the RTF limit", "有任务达到 RTF 上限，并发测试到此为止"),
-    "stop_memory_reserve": ("the ramp ended because more concurrent tasks used up the memory reserve of this machine, "
-        "or would have",
-        "再加并发会突破（或已突破）本机的内存预留，并发测试到此为止"),
+    "stop_memory_reserve": ("the ramp ended because more concurrent tasks used up the memory reserve of this machine "
+        "or of a container, or would have",
+        "再加并发会突破（或已突破）本机或容器的内存预留，并发测试到此为止"),
     "stop_max_concurrency": ("the ramp reached its last level (--max-concurrency)",
         "已测到最后一级（--max-concurrency）"),
     "stop_client_limited": ("the ramp ended because the test tool itself became the limit",
@@ -363,6 +363,86 @@ WORDS: dict[str, tuple[str, str]] = {
     "together_unknown": ("Whether the tasks ran in parallel is not known: level 1 was not measured.",
         "任务是否真正同时处理尚不清楚：没有并发 1 的数据可比。"),
     "ramp_open": ("Concurrency: no stable level was found; {stop}.", "并发：没有测出稳定的级别；{stop}。"),
+    "rising_threads": ("Threads of the {role} rise with the tasks, from {first} to {last}, by {per_task:,.1f} per "
+        "task: they are started and do not end, which fails in the end whatever memory does. Only a pool that is not "
+        "full yet looks the same.",
+        "{role} 的线程数随任务增加，从 {first} 增到 {last}，每个任务增加 {per_task:,.1f} 个：线程启动后没有结束，不论内"
+        "存如何，迟早会出故障。只有尚未填满的线程池看起来也是这样。"),
+    "rising_files": ("Open files of the {role} rise with the tasks, from {first} to {last}, by {per_task:,.1f} per "
+        "task: they are opened and not closed. {limit}",
+        "{role} 打开的文件数随任务增加，从 {first} 增到 {last}，每个任务增加 {per_task:,.1f} 个：文件打开后没有关闭。"
+        "{limit}"),
+    "rising_sockets": ("Open files of the {role}, most of them sockets, rise with the tasks, from {first} to {last}, "
+        "by {per_task:,.1f} per task: connections are opened and not closed. {limit}",
+        "{role} 打开的文件（多数为 socket）随任务增加，从 {first} 增到 {last}，每个任务增加 {per_task:,.1f} 个：连接建"
+        "立后没有关闭。{limit}"),
+    "rising_limit": ("After about {tasks:,} more {tasks:|task|tasks} process {pid} may open no more.",
+        "再处理约 {tasks:,} 个任务，进程 {pid} 就达到可打开文件数的上限。"),
+    "grew_arenas": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are small blocks in the "
+        "allocator's {arenas} arenas, at {threads} threads: fragmentation is likely. To find out, start the service "
+        "with {test}, repeat the run and compare with --baseline.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是分配器 {arenas} 个 arena 里的小块内存，该进程"
+        "有 {threads} 个线程：很可能是内存碎片。可用 {test} 启动服务后重跑，并用 --baseline 对比来确认。"),
+    "grew_heap": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are small blocks on the "
+        "allocator's heap: kept by native code, or fragmentation. To find out, start the service with {test}, repeat "
+        "the run and compare with --baseline.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是分配器堆里的小块内存：可能是原生代码没有释放"
+        "，也可能是内存碎片。可用 {test} 启动服务后重跑，并用 --baseline 对比来确认。"),
+    "grew_tuned": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are small blocks on the "
+        "allocator's heap though it runs with {test}: fragmentation is unlikely, native code keeps them.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是分配器堆里的小块内存；它已设置 {test}，不大可"
+        "能是内存碎片，而是原生代码没有释放。"),
+    "grew_large": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are large blocks of memory: "
+        "arrays, tensors or audio are kept.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是大块内存：数组、张量或音频没有释放。"),
+    "grew_large_python": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are large blocks of "
+        "memory: arrays, tensors or audio are kept, or many small Python objects, which Python keeps in such blocks.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是大块内存：数组、张量或音频没有释放，或者是大"
+        "量 Python 小对象（Python 把它们放在这样的块里）。"),
+    "grew_allocator": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are in mappings of its "
+        "allocator ({allocator}), which hold blocks of any size: only its own statistics distinguish kept blocks from "
+        "free ones.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 在其分配器（{allocator}）的映射里，其中大小块都"
+        "有：只有分配器自己的统计才能区分在用的块与空闲的块。"),
+    "grew_go": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are in Go's heap: pprof shows "
+        "what keeps them.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 在 Go 的堆里：用 pprof 可以看出是什么没有释"
+        "放。"),
+    "grew_redis": ("Process {pid} ({role}) gained {total:,.0f} MB: Redis keeps more data with each cycle, such as "
+        "results that do not expire.",
+        "进程 {pid}（{role}）增加了 {total:,.0f} MB：Redis 里的数据每轮都在增加，例如不会过期的结果。"),
+    "grew_shared": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are shared memory: segments, "
+        "or tensors handed between processes, are not freed.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是共享内存：共享内存段或进程间传递的张量没有释"
+        "放。"),
+    "grew_stacks": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are stacks of threads that "
+        "do not end.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是没有结束的线程的栈。"),
+    "grew_copied": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are pages of mapped files "
+        "that it has written to.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是它改写过的文件映射页。"),
+    "grew_lazy": ("Process {pid} ({role}) gained {total:,.0f} MB, but has freed {lazy:,.0f} MB of that, which the "
+        "kernel takes back only when memory is short (MADV_FREE): that part is no leak.",
+        "进程 {pid}（{role}）增加了 {total:,.0f} MB，但其中 {lazy:,.0f} MB 已经释放，内核要到内存紧张时才收回（"
+        "MADV_FREE）：这部分不是泄漏。"),
+    "grew_mixed": ("The {total:,.0f} MB that process {pid} ({role}) gained are of several kinds: {parts}.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 由多种内存组成：{parts}。"),
+    "grew_part": ("{mb:,.0f} MB {kind}", "{kind} {mb:,.0f} MB"),
+    "grew_mapped": ("Mapped files of the {role} grew by {rate:,.1f} MB per cycle ({names}), and RSS with them; the "
+        "kernel can take such pages back, so they are not judged.",
+        "{role} 的映射文件每轮增长 {rate:,.1f} MB（{names}），RSS 随之上升；内核可以收回这些页，因此不作判定。"),
+    "gpu_unknown": ("GPU memory was not judged: the driver does not tell whose it is, or others use the GPU too.",
+        "没有判定 GPU 显存：驱动没有说明其归属，或者还有其他程序在用该 GPU。"),
+    "next_leak_gpu": ("Next: find what the {role} keeps after a task (torch.cuda.memory_summary() in the task, around "
+        "{clip}), then repeat this test and compare with --baseline {file}.",
+        "下一步：检查 {role} 在任务结束后没有释放的显存（围绕 {clip} 在任务里调用 torch.cuda.memory_summary()），修改后"
+        "重跑，并用 --baseline {file} 对比。"),
+    "many_files": ("many files, none of them large", "许多文件，没有特别大的"),
+    "next_rising": ("Next: find what leaves {kept} behind in the {rising} (the report's commands show them), then "
+        "repeat this test.",
+        "下一步：查明 {rising} 中是什么遗留了{kept}（报告里的命令可以列出它们），然后重跑。"),
+    "kept_threads": ("threads", "线程"),
+    "kept_files": ("open files", "打开的文件"),
     "next_leak": ("Next: find what the {role} keeps after a task (tracemalloc or memray around {clip}), then repeat "
         "this test and compare with --baseline {file}.",
         "下一步：检查 {role} 在任务结束后没有释放的对象（围绕 {clip} 用 tracemalloc 或 memray 排查），修改后重跑，并"
@@ -386,6 +466,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_loaded_alone": ("Next: without restarting the service, find out whether it is a high-water mark or a leak: "
         "--phase loaded --at-once {stable}.",
         "下一步：不要重启服务，用 --phase loaded --at-once {stable} 区分高水位与泄漏。"),
+    "next_unwatched": ("Next: find out whose memory grew (Where the machine's memory went, in the report); a process "
+        "of the service is watched with --watch or --pid; then repeat.",
+        "下一步：查明增长的内存属于谁（见报告“整机内存去向”一节）；若是服务的进程，请用 --watch 或 --pid 监控，然后重"
+        "跑。"),
     "next_unsettled": ("Next: let no other users or jobs use the service, or raise --settle-timeout, then repeat.",
         "下一步：避免其他用户和任务使用该服务，或调大 --settle-timeout，然后重跑。"),
     "next_sampler_gap": ("Next: repeat the run while this machine is less busy.", "下一步：在机器不那么忙的时候重跑。"),
@@ -432,7 +516,70 @@ WORDS: dict[str, tuple[str, str]] = {
     "part_compare": ("Before and after", "前后对比"),
     "part_run": ("The run", "测试概况"),
     "part_memory": ("Memory", "内存"),
+    "part_kinds": ("What kind of memory grew", "增长的是哪种内存"),
+    "kinds_head": ("Memory by its kind, at rest after cycle {first} and after cycle {last}, of the process of each "
+        "role that grew or changed most. All kinds but mapped files are private memory, which is judged.",
+        "按种类划分的内存：第 {first} 轮与第 {last} 轮之后的稳定读数，各角色取增长或变化最大的进程。除映射文件外都属"
+        "于私有内存，也就是判定的依据。"),
+    "kinds_same": ("No kind of memory of any process changed by {limit:g} MB or more from cycle {first} to cycle "
+        "{last}, nor did threads and open files.",
+        "从第 {first} 轮到第 {last} 轮，各进程没有任何一种内存的变化达到 {limit:g} MB，线程数与打开的文件数也没有变"
+        "化。"),
+    "kinds_hidden": ("Which kind of memory these hold could not be read: {roles}. Of other users' processes only they "
+        "and root can (sudo), and some kernels do not tell it.",
+        "读不到以下角色的内存种类：{roles}。其他用户的进程只有该用户或 root 才能读取（sudo），也有内核不提供这些信"
+        "息。"),
+    "kind_heap": ("heap of the allocator (small blocks)", "分配器的堆（小块内存）"),
+    "kind_arenas": ("further arenas of the allocator ({before} → {now})", "分配器的其他 arena（{before} → {now} 个）"),
+    "kind_large": ("large blocks", "大块内存"),
+    "kind_shared": ("shared memory", "共享内存"),
+    "kind_stacks": ("thread stacks", "线程栈"),
+    "kind_copied": ("written pages of mapped files", "改写过的文件映射页"),
+    "kind_lazy_row": ("of all these, freed but not yet taken back", "以上各项中已释放、尚未收回的部分"),
+    "kind_mapped_row": ("mapped files (not judged)", "映射文件（不作判定）"),
+    "kind_threads": ("threads", "线程数"),
+    "kind_files": ("open files", "打开的文件数"),
+    "steps_head": ("Commands for the next step:", "下一步可用的命令："),
+    "step_arenas": ("whether it is the allocator: start the service with these, repeat, compare with --baseline",
+        "是否由分配器造成：用这些变量启动服务，重跑后用 --baseline 对比"),
+    "step_memray": ("which Python code allocates what is kept (needs gdb or lldb)",
+        "是哪段 Python 代码分配了没有释放的内存（需要 gdb 或 lldb）"),
+    "step_stats_python": ("how much of its heap the allocator holds free: call it within a task of the service",
+        "分配器的堆里有多少是空闲的：在服务的任务里调用"),
+    "step_heaptrack": ("which native code allocates what is kept (needs gdb)",
+        "是哪段原生代码分配了没有释放的内存（需要 gdb）"),
+    "step_stats": ("how much of its heap the allocator holds free: written to the service's standard error",
+        "分配器的堆里有多少是空闲的：写到服务的标准错误输出"),
+    "step_pprof": ("what Go's heap keeps, where the service offers net/http/pprof",
+        "Go 的堆里保留了什么（服务需提供 net/http/pprof）"),
+    "step_jeprof": ("start the service with this, then: jeprof PROGRAM jeprof.*.heap",
+        "用此变量启动服务，然后运行：jeprof PROGRAM jeprof.*.heap"),
+    "step_threads": ("what the threads are doing", "各线程在做什么"),
+    "step_files": ("which files and connections are open", "打开了哪些文件和连接"),
+    "step_gpu_cache": ("whether it is the GPU allocator's cache: call it in the service after each task, repeat, "
+        "compare with --baseline",
+        "是否是 GPU 分配器的缓存：在服务里每个任务之后调用，重跑后用 --baseline 对比"),
+    "step_gpu_fragments": ("whether it is fragmentation on the GPU: start the service with this, repeat, compare with "
+        "--baseline",
+        "是否是显存碎片：用此变量启动服务，重跑后用 --baseline 对比"),
+    "step_redis": ("which keys are large", "哪些键占用大"),
+    "tool_there": ("{tool} is installed", "已安装 {tool}"),
+    "tool_missing": ("{tool} is not installed", "未安装 {tool}"),
+    "col_kind_of": ("kind", "种类"),
+    "col_after_cycle": ("after cycle {cycle}, MB", "第 {cycle} 轮之后，MB"),
+    "col_per_cycle": ("per cycle", "每轮"),
+    "col_gpu": ("GPU", "显卡编号"),
+    "col_gpu_name": ("name", "型号"),
+    "col_total": ("memory MB", "显存 MB"),
+    "col_used_first": ("used at first MB", "开始时已用 MB"),
+    "col_used_last": ("used at last MB", "结束时已用 MB"),
+    "col_gpu_peak": ("peak MB", "峰值 MB"),
+    "col_busy": ("use % min / median / peak", "利用率 %（最小/中位数/峰值）"),
+    "col_step": ("what it shows", "用途"),
+    "col_command": ("command", "命令"),
+    "col_tool": ("on this machine", "本机"),
     "part_ramp": ("Concurrency", "并发"),
+    "part_machine": ("Where the machine's memory went", "整机内存去向"),
     "part_loaded": ("Memory under load", "负载下的内存"),
     "loaded_head": ("{size} {size:|task was|tasks were} released together again and again, with settled memory in "
         "between; a cycle is one such round.",
@@ -525,6 +672,13 @@ WORDS: dict[str, tuple[str, str]] = {
         "增长按稳定后的 RSS 判定：没有私有内存的记录。"),
     "role_line": ("{role}: {verdict}: {reason}.", "{role}：{verdict}。{reason}。"),
     "rss_suffix": (" (RSS, not private memory)", "（按 RSS，而非私有内存）"),
+    "whole_gpu": ("For the {roles} all memory in use on the GPU counts: the driver does not tell whose it is, and "
+        "nobody else is seen there.",
+        "{roles} 按 GPU 上已用的全部显存计：驱动没有说明其归属，也没有看到其他使用者。"),
+    "gpu_limits": ("GPU memory counts in whole blocks of its allocator, which keeps the most that was ever needed: one "
+        "jump is normal, and a leak is not seen as long as it fits into what that allocator holds free.",
+        "GPU 显存按其分配器的整块计；分配器会保留曾经用过的最大量，因此出现一次跳增属正常，而泄漏在仍容得进其空闲部分"
+        "时看不出来。"),
     "first_use_leak": ("The first tasks added {mb:,.1f} MB to the {role}: first use (model and caches), and what "
         "leaked by then.",
         "首次使用（第 0 轮）使 {role} 内存增加 {mb:,.1f} MB：包括首次使用的开销（模型与缓存）和这期间已泄漏的部分。"),
@@ -547,6 +701,39 @@ WORDS: dict[str, tuple[str, str]] = {
         "参考：长任务后增量低于 200 MB 为良好，200–500 MB 较差，超过 500 MB 严重；RTF 低于 1.0 才跟得上说话速度。"),
     "alt_memory": ("Chart: memory of each watched process over time", "图：各被监控进程的内存随时间变化"),
     "alt_ramp": ("Chart: throughput and turnaround against concurrent tasks", "图：吞吐量与完成时间随并发数的变化"),
+    # the whole machine
+    "machine_head": ("The whole machine at rest, at the end of each judged cycle. Processes count with what only they "
+        "hold; shared memory counts once, whoever has it open.",
+        "各判定轮结束、内存稳定时的整机内存。进程只计其独占部分；共享内存无论多少进程打开都只计一次。"),
+    "col_part": ("memory of", "内存去向"),
+    "col_first_cycle": ("first cycle MB", "首轮 MB"),
+    "col_last_cycle": ("last cycle MB", "末轮 MB"),
+    "col_grows": ("growth", "增长情况"),
+    "machine_used": ("everything (total less available)", "全部已用（总量减可用）"),
+    "machine_watched": ("watched processes", "被监控的进程"),
+    "machine_others": ("other processes", "其他进程"),
+    "machine_shared": ("shared memory and tmpfs (/dev/shm)", "共享内存与 tmpfs（/dev/shm）"),
+    "machine_kernel": ("the kernel", "内核"),
+    "machine_rest": ("rest: file pages in use, processes that cannot be seen", "其余：使用中的文件页、看不到的进程"),
+    "grows_in_step": ("with the tasks", "随任务增长"),
+    "grows_by_itself": ("just as much while no task runs", "没有任务时也同样增长"),
+    "machine_unread": ("Not read: {what} ({why}).", "未能读取：{what}（{why}）。"),
+    "container_line": ("Container of the {roles} ({path}): limit {limit:,.0f} MB; working set (use that the kernel "
+        "cannot take back) {working_set:,.0f} MB at the end, {most:,.0f} MB at most; highest use with file pages "
+        "{peak:,.0f} MB; processes killed for lack of memory: {kills}.",
+        "{roles} 所在容器（{path}）：上限 {limit:,.0f} MB；不可回收的用量（working set）结束时 {working_set:,.0f} MB，"
+        "最高 {most:,.0f} MB；含文件页的最高用量 {peak:,.0f} MB；因内存不足被杀的进程数：{kills}。"),
+    "killed_in_container": ("With {at} concurrent {at:|task|tasks} the kernel killed {count} "
+        "{count:|process|processes} in the container of the {roles}, whose limit is {limit:,.0f} MB (OOM kill).",
+        "并发 {at} 时，{roles} 所在容器（上限 {limit:,.0f} MB）内有 {count} 个进程因内存不足被内核杀掉（OOM kill）。"),
+    "reached_container": ("Container limit {limit:,.0f} MB: reached after about {cycles:,} more {cycles:|cycle|cycles} "
+        "({tasks:,} {tasks:|task|tasks}, {time} at this pace).",
+        "容器上限 {limit:,.0f} MB：按此速度约再过 {cycles:,} 轮（{tasks:,} 个任务，{time}）就会达到。"),
+    "reached_machine": ("The {left:,.0f} MB that this machine has left are used up after about {cycles:,} more "
+        "{cycles:|cycle|cycles} ({tasks:,} {tasks:|task|tasks}, {time} at this pace).",
+        "本机剩余的 {left:,.0f} MB 内存，按此速度约再过 {cycles:,} 轮（{tasks:,} 个任务，{time}）就会用完。"),
+    "alt_machine": ("Chart: the whole machine's memory at rest, by whose it is",
+        "图：稳定时整机内存的去向"),
     # old records
     "old_head": ("These results come from an older tool. They contain no phase, no peaks, no settled readings, and "
         "the RSS of one process only.",
@@ -607,9 +794,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "coarse_polls": ("At the lowest level the polls measure the end of a task with an error of {percent:.0f} % of its "
         "turnaround: the figures are no more precise than that",
         "在最低一级，轮询判断任务完成时刻的误差约为完成时间的 {percent:.0f}%：各项数字也只有这样的精度"),
-    "together_slow_page": ("The result page takes about {seconds:.1f} s to answer, so tasks seem to take at least as "
+    "together_slow_page": ("The result page takes up to {seconds:.1f} s to answer, so tasks seem to take at least as "
         "long: whether they ran in parallel was not measured.",
-        "结果查询接口约需 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出。"),
+        "结果查询接口最长要 {seconds:.1f} s 才答复，任务看起来就要那么久：是否真正同时处理没有测出。"),
     "knee_slow_polls": ("not measured: the result page is slow to answer", "未测量（结果查询接口答复太慢）"),
     "rates_line": ("{role}: {per_cycle:+,.1f} MB per cycle, {per_task:+,.1f} per task, {per_hour:+,.0f} per hour of "
         "this "
@@ -645,6 +832,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind_task_timeout": ("task not done in time", "任务超时"),
     "kind_stalled": ("no progress", "任务毫无进展"),
     "kind_worker_died": ("worker or its work-horse crashed", "worker 或其任务子进程崩溃"),
+    "kind_gpu_oom": ("GPU out of memory", "GPU 显存不足"),
+    "kind_out_of_memory": ("service out of memory", "服务内存不足"),
     "kind_interrupted": ("test interrupted", "测试被中断"),
     "kind_process_died": ("service process crashed", "服务进程崩溃"),
     "kind_memory_reserve": ("less memory was free than the reserve", "可用内存低于预留"),
@@ -743,6 +932,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "{file} 与结果不是同一时段，未予采用"),
     "csv_skipped": ("{file}: {rows} {rows:|row|rows} read, {skipped} skipped (torn, garbage or back in time)",
         "{file}：读取 {rows} 行，跳过 {skipped} 行（残缺、乱码或时间倒退）"),
+    "gpu_csv_skipped": ("{file}: {skipped} {skipped:|row|rows} skipped (torn or garbage)",
+        "{file}：跳过 {skipped} 行（残缺或乱码）"),
     "csv_clock": ("{file}: the wall clock jumped {jumps} {jumps:|time|times} against the monotonic clock; elapsed "
         "seconds are used",
         "{file}：系统时钟相对单调时钟跳变 {jumps} 次；以单调时间为准"),
@@ -760,6 +951,18 @@ WORDS: dict[str, tuple[str, str]] = {
         "{delta_after:,.1f} MB now.",
         "修复得到证实：{role} 之前{old}（每轮增长 {before:,.1f} MB），现在{new}（每轮增长不超过 {after:,.1f} MB）；每"
         "个长任务在 worker 中留下的内存，之前为 {delta_before:,.1f} MB，现在为 {delta_after:,.1f} MB。"),
+    "fix_allocator": ("It was the allocator: with {tuned} the {role} does not grow by more than {after:,.1f} MB per "
+        "cycle, {before:,.1f} before. Nothing is kept; start the service with these variables.",
+        "是分配器造成的：设置 {tuned} 之后，{role} 每轮增长不超过 {after:,.1f} MB，之前为 {before:,.1f} MB。并没有未释"
+        "放的内存；请保留这些变量。"),
+    "fix_not_allocator": ("It was not the allocator: with {tuned} the {role} grows by {rate:,.1f} MB per cycle, "
+        "{before:,.1f} before. Look for what is kept.",
+        "不是分配器造成的：设置 {tuned} 之后，{role} 每轮仍增长 {rate:,.1f} MB，之前为 {before:,.1f} MB。请查找没有释放"
+        "的内存。"),
+    "fix_part_allocator": ("It was the allocator in part: with {tuned} the {role} grows by {rate:,.1f} MB per cycle, "
+        "{before:,.1f} before. What is left is kept.",
+        "部分由分配器造成：设置 {tuned} 之后，{role} 每轮增长 {rate:,.1f} MB，之前为 {before:,.1f} MB。其余是没有释放的"
+        "内存。"),
     "fix_doubt": ("The fix is not proven for the {role}, though its verdict was {old} and is {new} now: {why}.",
         "{role} 的结论之前为“{old}”，现在为“{new}”，但修复尚未得到证实：{why}。"),
     "fix_same_rate": ("growth of up to {bound:.1f} MB per cycle is not excluded now, no less than {rate:.1f} before",
@@ -806,6 +1009,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "verdict": ("verdict of the run", "总体结论"),
     # charts
     "axis_memory": ("RSS, MB", "RSS（MB）"),
+    "axis_machine": ("memory at rest, MB", "稳定时的内存（MB）"),
     "axis_seconds": ("time, s", "时间（秒）"),
     "axis_minutes": ("time, min", "时间（分钟）"),
     "axis_hours": ("time, h", "时间（小时）"),
@@ -942,6 +1146,30 @@ WORDS: dict[str, tuple[str, str]] = {
     "reason_wrong_process": ("the results record a process of at most {recorded:,.1f} MB, while others that did the "
         "work reached {peak:,.0f} MB",
         "结果记录的进程最多只有 {recorded:,.1f} MB 内存，而真正执行任务的其他进程峰值达 {peak:,.0f} MB"),
+    "reason_unwatched_shared": ("memory outside the watched processes grew by {rate:,.1f} MB per cycle, theirs by "
+        "{held:,.1f}: {place} grew from {before:,.0f} to {after:,.0f} MB",
+        "被监控进程之外的内存每轮增长 {rate:,.1f} MB，进程自身每轮 {held:,.1f} MB：{place} 从 {before:,.0f} MB 增长到 "
+        "{after:,.0f} MB"),
+    "reason_unwatched_shared_anywhere": ("memory outside the watched processes grew by {rate:,.1f} MB per cycle, "
+        "theirs by {held:,.1f}: shared memory or tmpfs grew from {before:,.0f} to {after:,.0f} MB",
+        "被监控进程之外的内存每轮增长 {rate:,.1f} MB，进程自身每轮 {held:,.1f} MB：共享内存或 tmpfs 从 {before:,.0f} "
+        "MB 增长到 {after:,.0f} MB"),
+    "reason_unwatched_process": ("an unwatched process grew with the tasks: {program} (pid {pid}), {rate:,.1f} MB per "
+        "cycle, from {before:,.0f} to {after:,.0f} MB; watch it with --watch or --pid",
+        "有未监控的进程随任务增长：{program}（PID {pid}），每轮 {rate:,.1f} MB，从 {before:,.0f} MB 增长到 "
+        "{after:,.0f} MB；请用 --watch 或 --pid 监控"),
+    "reason_unwatched_processes": ("unwatched processes grew with the tasks: {count} named {name} (the largest: "
+        "{program}, pid {pid}), {rate:,.1f} MB per cycle, from {before:,.0f} to {after:,.0f} MB; watch them with "
+        "--watch or --pid",
+        "有未监控的进程随任务增长：{count} 个 {name}（最大的是 {program}，PID {pid}），每轮 {rate:,.1f} MB，从 "
+        "{before:,.0f} MB 增长到 {after:,.0f} MB；请用 --watch 或 --pid 监控"),
+    "reason_unwatched_others": ("unwatched processes of several names grew with the tasks by {rate:,.1f} MB per cycle, "
+        "from {before:,.0f} to {after:,.0f} MB in all",
+        "多个不同名称的未监控进程随任务增长，每轮 {rate:,.1f} MB，合计从 {before:,.0f} MB 增长到 {after:,.0f} MB"),
+    "reason_unwatched_kernel": ("the kernel's own memory grew with the tasks by {rate:,.1f} MB per cycle, from "
+        "{before:,.0f} to {after:,.0f} MB: sockets, files or page tables that stay (slabtop shows which)",
+        "内核自身的内存随任务增长，每轮 {rate:,.1f} MB，从 {before:,.0f} MB 增长到 {after:,.0f} MB：可能是没有释放的 "
+        "socket、文件或页表（可用 slabtop 查看）"),
     "reason_gap_unknown": ("neither the record nor a CSV shows whether memory was sampled all the time: judge the run "
         "with its CSV (--resources)",
         "记录和 CSV 都无法说明内存是否有一段时间未被监控：请连同 CSV 一起判定（--resources）"),

@@ -22,6 +22,7 @@ from stress_report.summary import summary
 from unit.reader_runs import CSV_HEAD, record, sample_rows
 
 GOLDEN = Path(__file__).parent / "golden"
+CHARTS = ("memory", "machine", "concurrency")
 RUNS = {"healthy": "20261125_014911", "leaking": "20261125_015358"}
 ROWS = CSV_HEAD + sample_rows(range(2200), ("rq", 100, 700.0))
 NASTY = ("a | b", "| --- | ---: |", "line\nbreak\r\nand\ttab", "<script>alert(1)</script>", "<img src=x onerror=y>",
@@ -68,7 +69,7 @@ def check_markdown(report: str) -> None:
     tags = set(re.findall(r"</?([a-zA-Z!?][\w-]*)", rendered))
     allowed = {"h1", "h2", "p", "strong", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "pre", "code", "img"}
     assert tags <= allowed, tags - allowed
-    assert set(re.findall(r'<img src="([^"]*)"', rendered)) <= {"run.memory.svg", "run.concurrency.svg"}
+    assert set(re.findall(r'<img src="([^"]*)"', rendered)) <= {f"run.{name}.svg" for name in CHARTS}
     assert len(re.findall("<h1>", rendered)) == 1
     assert len(re.findall("<pre>", rendered)) <= 1
     cells = [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", rendered, re.S)]
@@ -83,7 +84,7 @@ def iter_rows(lines: list[str], start: int) -> list[str]:
 def report_of(path: Path, language: str = "en") -> str:
     run = judge(recording.read_run(path, None))
     json.dumps(summary(run, Words(language)), allow_nan=False)
-    charts = {name: f"run.{name}.svg" for name in ("memory", "concurrency")}
+    charts = {name: f"run.{name}.svg" for name in CHARTS}
     report = markdown.report(run, run, charts, [], Words(language))
     check_markdown(report)
     return report

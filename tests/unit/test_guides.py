@@ -220,6 +220,13 @@ def test_every_field_of_a_death_and_of_the_busiest_other_process_is_named(guide:
     assert guides.SPAN.findall(busiest[-1]) == field_names(instrument.Busy)
 
 
+@both
+def test_every_field_of_the_machines_memory_is_named(guide: Path) -> None:
+    fields = {name for kind in (instrument.MachineMemory, instrument.OtherProcesses, instrument.Container)
+              for name in field_names(kind)}
+    assert set(guides.SPAN.findall(paragraph(guide, "machine"))) - {"machine"} == fields
+
+
 def paragraph(guide: Path, title: str) -> str:
     """The paragraph of the fields of a line that begins with this name."""
     return next(p for p in section(guide, RESULTS).text.split("\n\n") if p.strip().startswith(f"`{title}`"))
@@ -228,9 +235,9 @@ def paragraph(guide: Path, title: str) -> str:
 @both
 def test_the_fields_known_only_at_rest_are_named_by_the_first_and_the_last_of_them(guide: Path) -> None:
     of_a_batch = field_names(TaskResult)[field_names(TaskResult).index("worker_rss_after_mb") :]
-    assert tuple(of_a_batch[: of_a_batch.index("level") + 1]) == OF_A_BATCH
-    assert "`worker_rss_after_mb` to `level`" in section(ENGLISH, RESULTS).text
-    assert "`worker_rss_after_mb` 到 `level`" in section(CHINESE, RESULTS).text
+    assert tuple(of_a_batch[: of_a_batch.index("machine") + 1]) == OF_A_BATCH
+    assert "`worker_rss_after_mb` to `machine`" in section(ENGLISH, RESULTS).text
+    assert "`worker_rss_after_mb` 到 `machine`" in section(CHINESE, RESULTS).text
     assert f" {instrument.SCHEMA}" in next(row for row in section(guide, RESULTS).rows if row[0] == "`schema`")[-1]
 
 
@@ -280,8 +287,18 @@ def test_every_role_is_explained_and_the_reasons_shown_are_those_of_the_program(
 
 
 @both
-def test_every_column_of_the_csv_is_explained_in_order(guide: Path) -> None:
+def test_every_column_of_the_csvs_is_explained_in_order(guide: Path) -> None:
     assert tuple(section(guide, COLUMNS).keys) == instrument.CSV_COLUMNS
+    last = section(guide, COLUMNS).text.strip().split("\n\n")[-1]
+    assert tuple(guides.SPAN.findall(last)) == instrument.GPU_CSV_COLUMNS
+
+
+@both
+def test_what_a_process_holds_and_a_role_on_gpus_is_named_field_by_field(guide: Path) -> None:
+    named = {row[0].strip("`"): guides.SPAN.findall(row[-1]) for row in section(guide, RESULTS).rows}
+    assert set(named["holdings"]) == set(field_names(instrument.Holdings))
+    assert set(named["gpu"]) == set(field_names(instrument.GpuMemory))
+    assert set(guides.SPAN.findall(paragraph(guide, "kinds"))) - {"kinds"} == set(field_names(instrument.Kinds))
 
 
 @both
@@ -358,6 +375,8 @@ def strings(node: ast.AST) -> Iterator[str]:
         yield from strings(node.orelse)
     elif isinstance(node, ast.JoinedStr):
         yield "".join(str(part.value) if isinstance(part, ast.Constant) else "<code>" for part in node.values)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "kind_by_words":
+        yield from (*strings(node.args[0]), "gpu_oom", "out_of_memory")
 
 
 @both
@@ -365,7 +384,7 @@ def test_names_of_the_files_are_those_written(guide: Path, tmp_path: Path) -> No
     jsonl, csv = instrument.new_files(tmp_path)
     log = instrument.ResultLog(jsonl)
     log.close()
-    written = (jsonl, log.pending, csv, instrument.host_file(csv), jsonl.with_suffix(".md"))
+    written = (jsonl, log.pending, csv, instrument.host_file(csv), instrument.gpu_file(csv), jsonl.with_suffix(".md"))
     patterns = [re.sub(r"\d{8}_\d{6}", "TIME", path.name) for path in written]
     charts = [f"memory_leak_stress_test_TIME.{name}.svg" for name in ("memory", "concurrency")]
     named = [re.sub(r"\d{8}_\d{6}", "TIME", key) for key in section(guide, FILES).keys]
@@ -420,6 +439,7 @@ def test_every_field_of_the_summary_is_explained(
     assert set(content["concurrency"]["first_breach"]) == rows["first_breach"]
     assert set(content["concurrency"]["levels"][0]) == rows["levels"]
     assert set(content["comparison"]) | {"--baseline"} == rows["comparison"]
+    assert rows["machine"] == {"parts", "limit_reached", "containers"}
 
 
 def recorded(folder: Path) -> Path:
@@ -544,9 +564,17 @@ def test_what_the_guides_say_of_a_crash_is_what_the_reader_makes_of_it(
 
 @both
 def test_the_table_of_crashes_also_names_a_full_disk(guide: Path) -> None:
-    rows = section(guide, CRASH).rows
+    rows = [row for row in section(guide, CRASH).rows if len(row) == 2]
     assert len(rows) == 6
     assert f" {instrument.EXIT_INCONCLUSIVE} " in rows[-1][1]  # that the log is cut back is tested with the log
+
+
+def test_both_guides_say_the_same_of_what_was_tried() -> None:
+    tables = [[row for row in section(guide, CRASH).rows if len(row) == 3] for guide in GUIDES]
+    assert len(tables[0]) > 5
+    assert [row[1] for row in tables[0]] == [row[1] for row in tables[1]]
+    lost = [[row[2] not in ("nothing", "无") for row in table] for table in tables]
+    assert lost[0] == lost[1]
 
 
 # ------------------------------------------------------------------------------------------------- messages
@@ -563,8 +591,8 @@ def template(node: ast.AST) -> str:
 
 def messages() -> Iterator[tuple[int, str]]:
     """(place in the guides, text) of everything that a user may have to look up."""
-    places = {"CannotStart": NO_START, "Unreadable": USAGE, "CannotRecord": MEANWHILE,
-              "argparse.ArgumentTypeError": USAGE, "p.error": USAGE}
+    places = {"CannotStart": NO_START, "Unreadable": USAGE, "CannotRecord": MEANWHILE, "EndsEarly": MEANWHILE,
+              "CannotSend": MEANWHILE, "argparse.ArgumentTypeError": USAGE, "p.error": USAGE}
     for tree in sources():
         pieces = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         for node in ast.walk(tree):
@@ -580,8 +608,9 @@ def messages() -> Iterator[tuple[int, str]]:
 def is_warning(text: str) -> bool:
     """Whether a person at the terminal is told of trouble; a whole sentence, not a piece of one."""
     begins = ("WARNING ", "ramp ends", "after the ramp", "the answer is not confirmed", "Recorded but not judged",
-              "The report cannot be made", "This is a fault of this tool", "self-check FAILED")
-    holds = ("RAM free", "is flaky", " ended while ", " phase ends: ")
+              "The report cannot be made", "The report was not finished", "This is a fault of this tool",
+              "self-check FAILED")
+    holds = ("(--memory-reserve)", "kept connections", "is flaky", " ended while ", " phase ends: ")
     return text.startswith(begins) or any(part in text for part in holds)
 
 

@@ -48,6 +48,8 @@ class PretendedTest:
         self.status = "success"
         self.unused: Reading | None = None
         self.phases: set[str] = set()
+        self.kinds_needed: list[bool] = []
+        self.gpus: object | None = None
 
     def at_rest(self) -> Reading:
         return Reading(0.0, {}, {}, frozenset())
@@ -57,6 +59,9 @@ class PretendedTest:
         self.sent.append((place.cycle, clip.path.stem, size))
         self.log.results.append(SimpleNamespace(audio_file=clip.path.name, status=self.status))
         return self.log.results[-1:], before
+
+    def add_holdings(self, last: Any, needed: bool) -> None:
+        self.kinds_needed.append(needed)
 
 
 def ignore(*_: object, **__: object) -> None:
@@ -118,6 +123,20 @@ def test_tasks_released_together_in_the_leak_phase_and_in_the_loaded_one(monkeyp
     loaded_phase(test, 5)
     assert test.sent == [(0, "short", 5), (1, "short", 5), (2, "short", 5)]
     assert test.phases == {"leak", "loaded"}
+
+
+@pytest.mark.parametrize(("settings", "needed"), [
+    (Settings(min_cycles=3, max_cycles=5), [True, False, True]), (Settings(min_cycles=9, max_cycles=3), [
+        True, False, True])])
+def test_kinds_of_memory_are_needed_of_the_first_cycle_and_of_the_last(
+    settings: Settings, needed: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instrument, "judge_leak", lambda *_, **__: {})
+    test: Any = PretendedTest([worker(300)])
+    test.client = SimpleNamespace(session=threading.Lock, workers=lambda _: 1)
+    test.settings = settings
+    leak_phase(test)
+    assert test.kinds_needed == needed
 
 
 def after_first_use(**mb: float) -> TaskResult:

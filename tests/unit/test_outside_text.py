@@ -27,6 +27,7 @@ from memory_leak_stress_test import (
     ProcessTable,
     ResultLog,
     Sampler,
+    Screen,
     TaskError,
     TaskResult,
     cell,
@@ -62,6 +63,26 @@ def test_nothing_printed_or_recorded_acts(tmp_path: Path) -> None:
         assert text.rstrip("\n").isprintable()
     kept = result_from_json(log.path.read_text(encoding="utf-8"))
     assert (kept.audio_file, kept.audio_path) == (ACTS, HALF), "clips are told apart as before"
+
+
+@pytest.mark.parametrize("show", [instrument.say, instrument.say_error, Screen(False, None).event])
+def test_nothing_gets_past_the_doors_to_the_terminal(
+    show: Callable[[str], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASR_API_TOKEN", "SeNt")
+    show(f"{ACTS} redis://:SECRET1@host SeNt")
+    seen = "".join(capsys.readouterr())
+    assert all(line.isprintable() for line in seen.split("\n")), ascii(seen)
+    assert "SECRET1" not in seen
+    assert "SeNt" not in seen
+    assert "***" in seen
+
+
+def test_nothing_gets_into_the_live_line() -> None:
+    live = Screen(False, None)
+    live.status(where=f"{ACTS} redis://:SECRET1@host")
+    assert live._live_line().isprintable()
+    assert "SECRET1" not in live._live_line()
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", 'a,"b"', "a\nb,1", ACTS, HALF, "rq"])
@@ -102,7 +123,12 @@ def test_a_process_of_any_name_is_recorded(name: bytes, tmp_path: Path) -> None:
         until(lambda: read_samples(path).rows > 2)
         assert (sampler.failure, sampler.looks) == (None, True)
         assert {p.pid for p in read_samples(path).processes} == {process.pid}
+        assert not any(p.name.startswith(("=", "+", "-", "@")) for p in read_samples(path).processes)
         assert all(p.name.isprintable() for m in sampler.observed().processes.values() for p in m)
+
+
+def test_a_name_that_is_a_novel_is_cut() -> None:
+    assert len(instrument.name_of(cast(Any, SimpleNamespace(name=lambda: "x" * 100_000)))) == instrument.NAME_LIMIT
 
 
 def test_an_exception_of_any_kind_in_the_sampler_is_told_and_nothing_counts_as_measured(tmp_path: Path) -> None:
@@ -136,6 +162,10 @@ def test_a_secret_of_each_form_goes(said: str, monkeypatch: pytest.MonkeyPatch) 
     assert "***" in shortened(said)
 
 
+def test_what_follows_a_header_with_credentials_goes_whatever_it_looks_like() -> None:
+    assert shortened("authorization: Basic abcd") == "authorization: Basic ***"
+
+
 @pytest.mark.parametrize("said", [
     "unexpected token at position 3", "unexpected token: end of input", "Unexpected token '<' at 1", "tokens: 448",
     "session expired", "session: not found", "password: must not be empty", "bypass=1", "api key is missing",
@@ -149,6 +179,7 @@ def test_an_ordinary_word_stays(said: str) -> None:
                                   "worker --pass SECRET1"])
 def test_a_secret_among_arguments_goes(line: str) -> None:
     assert "SECRET1" not in without_secrets(line, command=True)
+    assert "SECRET1" not in instrument.shown_in_full(line) + instrument.program_shown(line)
 
 
 @pytest.mark.parametrize("argv", [

@@ -256,7 +256,7 @@ def test_loaded_cycles_alone_are_judged(tmp_path: Path, readings: list[float], v
 
 
 @pytest.mark.parametrize(("taken", "error", "knee", "parallelism", "says"), [
-    (1.2, 1.1, Knee(None, "slow_polls"), None, "The result page takes about 1.0 s to answer"),
+    (1.2, 1.1, Knee(None, "slow_polls"), None, "The result page takes up to 1.0 s to answer"),
     (2.0, 0.35, Knee(4, "found"), 5.0, "run in parallel"), (2.0, 0.1, Knee(5, "found"), 5.0, "run in parallel")])
 def test_a_slow_result_page_is_a_finding_of_its_own(
     tmp_path: Path, taken: float, error: float, knee: Knee, parallelism: float | None, says: str

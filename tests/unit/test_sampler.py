@@ -503,7 +503,7 @@ def test_the_end_of_a_serving_process_is_a_death_of_this_window_only(child: Chil
         [ending] = sampler.endings()
         assert (ending.role, ending.pid, ending.name) == ("worker", other.pid, "python")
         assert (ending.root, ending.left_work) == (True, False)
-        assert clock <= ending.at <= time.monotonic()
+        assert clock - 0.25 <= ending.at <= time.monotonic()  # the moment at which the look that missed it began
         death = ending.as_death(2, False, None)
         assert begin - timedelta(milliseconds=5) <= datetime.fromisoformat(death.at) <= datetime.now()
         assert (death.role, death.pid, death.unfinished, death.replaced) == ("worker", other.pid, 2, False)

@@ -17,6 +17,7 @@ from stress_report.judging import judge
 from stress_report.recording import read_run
 from stress_report.saying import ADVICE, FIGURES, Words, advice, headline, next_sentence, ramp_sentence
 from stress_report.words import LANGUAGES, WORDS
+from unit import test_diagnosis, test_gpu
 from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
@@ -32,6 +33,7 @@ from unit.reader_runs import (
     sample_rows,
     with_long_delta,
 )
+from unit.test_machine import STEADY, on_machine
 
 
 @pytest.mark.parametrize(("template", "value", "text"), [
@@ -106,6 +108,7 @@ FIVE = [level(size) for size in range(1, 6)]
 DEATHS = [Death("worker", 100, "rq", "2026-03-02T09:00:00.000")]
 ADVISED: list[tuple[str, list[TaskResult]]] = [
     ("next_leak_go", backend_leaks()),
+    ("next_leak_gpu", test_gpu.on_gpu(healthy(), test_gpu.rises(420.0))),
     ("next_leak", leak_phase(LEAKING) + ramp(*FIVE)),
     ("next_crash", leak_phase() + ramp(*FIVE, level(6, deaths=DEATHS), stop="worker_died")),
     ("next_loaded", after_loaded_cycles(60.0)),
@@ -121,6 +124,8 @@ ADVISED: list[tuple[str, list[TaskResult]]] = [
         leak_phase(FLAT[:5])[-1:], lambda r: True, level=LevelFacts(stop_reason="memory_reserve"))),
     ("next_whole", leak_phase()),
     ("next_watch", idle_worker()),
+    ("next_unwatched", on_machine(healthy(), shared=STEADY)),
+    ("next_rising", test_diagnosis.with_holdings(healthy(), lambda c: test_diagnosis.grown(c, threads=9 + 24 * c))),
     ("next_unsettled", changed(healthy(), lambda r: r.cycle, settled=False)),
     ("next_sampler_gap", changed(healthy(), lambda r: r.cycle == 3, sample_gap_s=12.0)),
     ("next_gap_unknown", changed(healthy(), lambda r: True, sample_gap_s=None)),
@@ -153,8 +158,8 @@ def test_advice_where_there_is_no_result_and_for_an_older_tools_record(tmp_path:
 
 
 def test_every_row_of_the_advice_has_a_test() -> None:
-    assert [key for _, key in ADVICE] == ["next_recording_grew", "next_results", *(key for key, _ in ADVISED[:2]),
-                                          "next_old", *(key for key, _ in ADVISED[2:])]
+    assert [key for _, key in ADVICE] == ["next_recording_grew", "next_results", *(key for key, _ in ADVISED[:3]),
+                                          "next_old", *(key for key, _ in ADVISED[3:])]
 
 
 def test_a_leak_comes_before_a_crash(tmp_path: Path) -> None:

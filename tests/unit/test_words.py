@@ -25,11 +25,14 @@ from stress_report.terminal import print_summary
 from stress_report.words import LANGUAGES, WORDS
 from unit import (
     test_cases,
+    test_diagnosis,
+    test_gpu,
     test_growth_rule,
     test_hosts,
     test_hourly,
     test_judging,
     test_legacy,
+    test_machine,
     test_proof,
     test_recording,
     test_saying,
@@ -175,7 +178,16 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     "interrupted": lambda: failed("interrupted", sent=True),
     "a fault of the tool": lambda: failed("tool_fault"),
     "without a reason": lambda: failed("task_failed"),
-} | {kind: functools.partial(failed, kind) for kind in ("submit_timeout", "submit_reset", "submit_http_503")} | {
+    "the kernel keeps memory": lambda: test_machine.on_machine(leak_phase(), kernel=test_machine.STEADY),
+    "a leak on a machine without limits": lambda: test_machine.on_machine(leak_phase(LEAKING)),
+    "many names, read in part": lambda: test_machine.on_machine(
+        leak_phase(), others=test_machine.JOBS, missing={"others": "Permission denied"}),
+    "shared memory of no known place": lambda: test_machine.on_machine(
+        leak_phase(), shared=test_machine.STEADY, tmpfs=False),
+    "one process grows, another by itself": lambda: test_machine.on_machine(
+        leak_phase(), others={"redis-server": test_machine.STEADY}, at_rest=1.0),
+} | {kind: functools.partial(failed, kind) for kind in (
+        "submit_timeout", "submit_reset", "submit_http_503", "gpu_oom", "out_of_memory")} | {
     f"an answer: {problem}": functools.partial(failed, "bad_response", problem=problem)
     for problem in ("not JSON", "not a JSON object", "empty answer", "cannot be decoded", "HTTP 500")}
 LINES_OF_NO_USE = ("{", "[1]", "null", "9" * 5000, '{"phase": "leak", "test_id": "a"}')
@@ -197,6 +209,8 @@ def runs_of_others(folder: Path) -> Iterator[Judged]:
     yield from (judged(folder, make(), **how) for _, make, how, _, _ in test_judging.MISSING)
     yield from (judged(folder, make(), **how) for _, make, how, *_ in test_proof.ROWS)
     yield from test_cases.all_cases()
+    yield from test_diagnosis.some_of_everything(folder)
+    yield from (test_gpu.leaking_gpu(folder), test_gpu.leaking_gpu(folder, whole=True), test_gpu.unknown_gpu(folder))
     yield test_proof.some_nameless(folder)
     yield from (judge(test_recording.read(folder, text, pending)) for _, text, pending, *_ in test_recording.CRASHES)
     (folder / test_recording.NAME).with_suffix(".pending.json").unlink(missing_ok=True)
@@ -271,7 +285,7 @@ def test_every_word_of_the_table_is_said_by_some_run_and_no_other(
     alone = tmp_path / "alone"
     alone.mkdir()
     for name, make in RUNS.items():
-        tell(judged(alone, make()), alone, drawn=name == "nothing is stable")
+        tell(judged(alone, make()), alone, drawn=name in ("nothing is stable", "the kernel keeps memory"))
     for run in (*runs_of_hosts(tmp_path), *recordings_alone(tmp_path, say)):
         tell(run, tmp_path)
     for csv in CSVS:
@@ -304,6 +318,9 @@ def compared(folder: Path) -> None:
     for before in sides:
         for after in sides:
             tell(after, folder, before)
+    first, *tuned = test_diagnosis.runs_with_another_allocator(folder)
+    for after in tuned:
+        tell(after, folder, first)
     noisy = dataclasses.replace(sides[1].roles["worker"].growth, upper_bound_mb_per_cycle=61.0)
     sides[1].roles["worker"] = dataclasses.replace(sides[1].roles["worker"], growth=noisy)
     tell(sides[1], folder, sides[0])
