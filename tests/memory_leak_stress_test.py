@@ -5781,13 +5781,14 @@ def run_test(s: Settings) -> int:
 def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborted: threading.Event,
             gpus: GpuMeter | None = None) -> bool:
     """Record the host until Ctrl-C or for the duration; False where sampling failed before. Raises OSError."""
+    sampler.open_window()
     log.append(one_line({"schema": SCHEMA, "timestamp": datetime.now().isoformat(timespec="milliseconds"),
                          "elapsed_seconds": round(time.monotonic() - sampler.began, 3), "host": host_facts(),
                          "limits": {"memory_mb": rounded(psutil.virtual_memory().total / MIB),
-                                    "swap_mb": rounded(psutil.swap_memory().total / MIB)},
+                                    "swap_mb": rounded(psutil.swap_memory().total / MIB),
+                                    "containers": [dataclasses.asdict(c) for c in sampler.observed().containers]},
                          "settings": s.for_record()}))
     screen.event(f"monitor phase: recording {f'for {clock(s.duration)}' if s.duration else 'until Ctrl-C'}")
-    sampler.open_window()
     readings: list[Reading] = []
     ended = False
     for tick in schedule(TickPlan(sampler.began, SCAN_S), aborted):

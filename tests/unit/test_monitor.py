@@ -66,6 +66,7 @@ def test_the_lines_beside_the_csv_say_what_it_cannot(
     head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert head["host"]["clock"].keys() == {"utc_offset_s", "synchronised", "max_error_s"}
     assert head["limits"]["memory_mb"] > 0
+    assert all(each["limit_mb"] > 0 for each in head["limits"]["containers"])  # where a container has a limit
     assert len(lines) == 3
     stretches = [record_of(HostStretch, line, whole=True) for line in lines]
     for first, second in zip(stretches, stretches[1:], strict=False):
@@ -149,7 +150,7 @@ class NightSampler:
         process = ProcessMemory(1, "2026-03-02T08:00:00.000", "rq", 730.0, False, True, True, 700.0)
         return SimpleNamespace(processes={"worker": (process, dataclasses.replace(process, pid=2))},
                                peaks={"worker": 740.0}, endings=(), not_replaced=frozenset(), oom_kills=0,
-                               longest_gap=0.2)
+                               longest_gap=0.2, containers=())
 
     def trouble(self) -> None:
         return None
