@@ -1164,6 +1164,7 @@ POLL_TIMEOUT_S = 10.0  # the whole answer to one poll; a slow one is asked again
 LOOK_UP_S = 0.2  # so soon an exchange notices that the user ends the test
 WIRE_CHUNK = 1 << 20  # bytes given to the system at a time
 OPENED_LOOK_S = 0.005
+THREAD_S = 1.0  # the threads of the batch before have ended by then
 OPEN_S = 2 * POLL_TIMEOUT_S  # tasks whose connection is not open by then start without it: a name may take its time
 ANSWER_LIMIT = 4_000_000  # bytes read of one answer: an hour of transcript is about 60 kB
 WORDS_LIMIT = 300  # characters kept of the service's own words
@@ -1700,7 +1701,7 @@ class Batch:
         """Begin to open a connection for every task. Raises CannotSend where threads are short."""
         try:
             for number in range(self.size):
-                threading.Thread(target=self._task_thread, args=(number,), name=f"task-{number}", daemon=True).start()
+                start_thread(functools.partial(self._task_thread, number), f"task-{number}")
         except RuntimeError:
             self.called_off = True
             self.released.set()
@@ -1738,6 +1739,19 @@ class Batch:
                 outcome.failed(TOOL_FAULT, without_secrets(traceback.format_exc()[-TRACEBACK_LIMIT:]))
             outcome.reopened = typing.cast(Punctual, session.get_adapter(self.client.url)).reopened > 0
         self.outcomes.put(outcome)
+
+
+def start_thread(target: Callable[[], None], name: str) -> None:
+    """Start it, or as soon as one of the batch before has ended. Raises RuntimeError where none is to be had."""
+    until = time.monotonic() + THREAD_S
+    while True:
+        try:
+            threading.Thread(target=target, name=name, daemon=True).start()
+            return
+        except RuntimeError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(OPENED_LOOK_S)
 
 
 @dataclass(frozen=True)
