@@ -1187,6 +1187,7 @@ POLL_TIMEOUT_S = 10.0  # the whole answer to one poll; a slow one is asked again
 LOOK_UP_S = 0.2  # so soon an exchange notices that the user ends the test
 WIRE_CHUNK = 1 << 18  # bytes given to the system at a time
 OPENED_LOOK_S = 0.005
+THREAD_S = 1.0  # the threads of the batch before have ended by then
 OPEN_S = 2 * POLL_TIMEOUT_S  # tasks whose connection is not open by then start without it: a name may take its time
 ANSWER_LIMIT = 4_000_000  # bytes read of one answer: an hour of transcript is about 60 kB
 WORDS_LIMIT = 300  # characters kept of the service's own words
@@ -1727,7 +1728,7 @@ class Batch:
         """Begin to open a connection for every task. Raises CannotSend where threads are short."""
         try:
             for number in range(self.size):
-                threading.Thread(target=self.run, args=(number,), name=f"task-{number}", daemon=True).start()
+                start_thread(functools.partial(self.run, number), f"task-{number}")
         except RuntimeError:
             self.called_off = True
             self.released.set()
@@ -1779,6 +1780,19 @@ class Batch:
             outcome.reopened = typing.cast(Punctual, session.get_adapter(self.client.url)).reopened > 0
         self.outcomes.put(outcome)
         return outcome
+
+
+def start_thread(target: Callable[[], object], name: str) -> None:
+    """Start it, or as soon as one of the batch before has ended. Raises RuntimeError where none is to be had."""
+    until = time.monotonic() + THREAD_S
+    while True:
+        try:
+            threading.Thread(target=target, name=name, daemon=True).start()
+            return
+        except RuntimeError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(OPENED_LOOK_S)
 
 
 @dataclass(frozen=True)
@@ -5824,13 +5838,14 @@ def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> in
 def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborted: threading.Event,
             gpus: GpuMeter | None = None) -> bool:
     """Record the host until Ctrl-C or for the duration; False where sampling failed before. Raises OSError."""
+    sampler.open_window()
     log.append(one_line({"schema": SCHEMA, "timestamp": datetime.now().isoformat(timespec="milliseconds"),
                          "elapsed_seconds": round(time.monotonic() - sampler.began, 3), "host": host_facts(),
                          "limits": {"memory_mb": rounded(psutil.virtual_memory().total / MIB),
-                                    "swap_mb": rounded(psutil.swap_memory().total / MIB)},
+                                    "swap_mb": rounded(psutil.swap_memory().total / MIB),
+                                    "containers": [dataclasses.asdict(c) for c in sampler.observed().containers]},
                          "settings": s.for_record()}))
     screen.event(f"monitor phase: recording {f'for {clock(s.duration)}' if s.duration else 'until Ctrl-C'}")
-    sampler.open_window()
     readings: list[Reading] = []
     ended = False
     for tick in schedule(TickPlan(sampler.began, SCAN_S), aborted):

@@ -1082,7 +1082,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "处理 {clip} 的每个任务子进程结束时都比前一个多占 {slope:.1f} MB（至少 {low:.1f}）：虽然各在独立进程中运行，"
         "加载的内容却越来越多"),
     "reason_ramp_leak": ("grew by {per_task:.1f} MB per task whenever a level of the ramp was run again ({repeats} "
-        "times, {tasks} tasks; by at least {least:.1f} on all hosts together): a high-water mark would not grow",
+        "{repeats:|time|times}, {tasks} {tasks:|task|tasks}; by at least {least:.1f} on all hosts together): a "
+        "high-water mark would not grow",
         "并发测试每次重跑同一级都继续增长，每个任务 {per_task:.1f} MB（共重跑 {repeats} 次、{tasks} 个任务；各主机合计"
         "至少 {least:.1f} MB）：高水位不会这样增长"),
     "reason_no_growth": ("no growth above {high:.1f} MB per cycle over the last {window} of {cycles} cycles: 1 GB "

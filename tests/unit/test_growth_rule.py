@@ -42,7 +42,8 @@ from stress_report.words import WORDS
 
 # reasons of no series of readings
 READERS_OWN = ("reason_wrong_process", "reason_gap_unknown", "reason_old_record", "reason_no_work",
-               "reason_no_work_other", *(key for key in WORDS if key.startswith("reason_unwatched_")))
+               "reason_no_work_other", "reason_no_rest", "reason_ramp_leak",
+               *(key for key in WORDS if key.startswith("reason_unwatched_")))
 GROWTH_REASONS = {key.removeprefix("reason_"): texts[0] for key, texts in WORDS.items()
                   if key.startswith("reason_") and key not in READERS_OWN}
 

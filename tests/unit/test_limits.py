@@ -60,7 +60,7 @@ def limited(most: int, folder: Path, *options: str) -> subprocess.CompletedProce
 
 @may_limit
 def test_the_ramp_ends_in_order_where_there_are_no_more_threads(tmp_path: Path) -> None:
-    ended = limited(3, tmp_path, "--no-watch")
+    ended = limited(3, tmp_path, "--no-watch", "--settle-timeout", "0.1")
     assert ended.returncode == instrument.EXIT_INCONCLUSIVE
     assert "too few threads for 3 concurrent tasks (raise the limit: ulimit -u" in ended.stdout
     [jsonl] = tmp_path.glob("*.jsonl")
