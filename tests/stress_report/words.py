@@ -809,7 +809,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "ramp_parallel": ("Effective parallelism (highest throughput over that of one task): {value}",
         "有效并行度（最高吞吐与单任务吞吐之比）：{value}"),
     "no_level_one": ("not measured: level 1 was not run or has no throughput", "未测量（没有并发 1 的有效数据）"),
-    "load_hosts": ("{tasks} tasks were sent by {count} {count:|process|processes} on {machines} "
+    "load_hosts": ("{tasks} {tasks:|task was|tasks were} sent by {count} {count:|process|processes} on {machines} "
         "{machines:|machine|machines} ({names}), those of a level from one moment on, which is known within "
         "{error:.1f} ms in the clock of each",
         "{tasks} 个任务由 {machines} 台压测机的 {count} 个进程发送（{names}）；同一级别的任务在同一时刻开始，该时刻在各"
