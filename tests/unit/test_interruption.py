@@ -71,7 +71,7 @@ def test_ctrl_c_ends_a_run_that_hangs_and_every_task_has_its_line(slow: str, pag
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=30)[0]
-        assert time.monotonic() - began < 1.5 + REPORT_S
+        assert time.monotonic() - began < 5 + REPORT_S
         assert process.returncode == 130, said
     assert "Traceback" not in said
     kinds = whole_lines(tmp_path)

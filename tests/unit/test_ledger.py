@@ -351,7 +351,7 @@ def test_a_containers_reserve_that_is_broken_is_said_once_and_ends_the_climb(tmp
     assert "only 300 MB of memory are free below the limit of 4,000 MB" in (reserve.look() or "")
     assert reserve.look() is None
     use(tmp_path, 1000)
-    assert "2 concurrent tasks left less memory free below the limit" in (reserve.why_not(2) or "")
+    assert "2 concurrent tasks would leave about 300 MB of memory free below the limit" in (reserve.why_not(2) or "")
     assert reserve.why_not(1) is None
 
 
