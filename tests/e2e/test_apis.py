@@ -176,7 +176,8 @@ def test_one_that_refuses_the_first_task_is_tested_all_the_same(
 ) -> None:
     with server.faults(openai="refuse"):
         ran = run(server, tmp_path, "--api", "openai", *clips, *ONE_LEVEL)
-    assert "WARNING the service refused a first task (submit_http_429: Rate limit reached)" in ran.printed
+    said = "WARNING the service refused a first task (submit_http_429: retry after 7 s: Rate limit reached)"
+    assert said in ran.printed
     assert {line["error_kind"] for line in ran.lines} == {"submit_http_429"}
 
 
