@@ -90,7 +90,7 @@ class Diagnosis:
     commands: list[Command] = field(default_factory=list)
     read: bool = False  # mappings were read at least twice
     hidden: list[str] = field(default_factory=list)  # roles whose mappings could not be read
-    cycles: tuple[int, int] = (0, 0)  # the first and the last in which mappings were read
+    cycles: tuple[int, int] = (0, 0)  # the first and the last in which mappings were read, else the counts
 
     @property
     def first(self) -> Rising | Note | None:
@@ -115,9 +115,10 @@ def diagnose(run: RecordedRun, roles: Mapping[str, RoleFindings], phase: str) ->
     files = [note for each in grown.values() if (note := mapped(each, run.setting("tolerance_mb")))]
     tools = run.results[0].host.get("tools") if run.results else None
     known = [tool for tool in DIAGNOSTIC_TOOLS if tool in tools] if isinstance(tools, list) else None
-    spans = [each.kinds for each in kept if len(each.kinds) > 1]
+    spans = [[cycle for cycle, _ in each.kinds] for each in kept if len(each.kinds) > 1]
+    looks = spans or [each.cycles for each in kept]
     hidden = {each.role for each in kept} - {each.role for each in kept if each.kinds}
-    cycles = (min(kinds[0][0] for kinds in spans), max(kinds[-1][0] for kinds in spans)) if spans else (0, 0)
+    cycles = (min(look[0] for look in looks), max(look[-1] for look in looks)) if looks else (0, 0)
     steps = next_steps(grown, roles, rising, kept, known)
     return Diagnosis(grown, rising, [*leaking_kinds(grown, roles), *files, *gpu_unknown(run)], steps, bool(spans),
                      sorted(hidden, key=ROLES.index), cycles)
@@ -269,11 +270,12 @@ def next_steps(grown: Mapping[str, Kept], roles: Mapping[str, RoleFindings], ris
     wanted: list[tuple[str, int]] = []
     leaking = next((role for role in grown if role in roles and roles[role].growth.verdict == "LEAK"), None)
     if leaking:
-        each, last = grown[leaking], grown[leaking].kinds[-1][1]
-        small = conclude(each).key in ("grew_arenas", "grew_heap")
-        wanted += [(name, each.pid) for name, fits in (
-            ("arenas", small), ("redis", leaking == "redis"), (last.runtime, leaking != "redis"),
-            ("jemalloc", last.allocator == "jemalloc" and leaking != "redis")) if fits]
+        each = grown[leaking]
+        last = each.kinds[-1][1] if each.kinds else None  # threads or files changed, but the mappings may not be read
+        small = bool(each.changes) and conclude(each).key in ("grew_arenas", "grew_heap")
+        wanted += [(name, each.pid) for name, fits in (("arenas", small), ("redis", leaking == "redis")) if fits]
+        if last and leaking != "redis":
+            wanted += [(last.runtime, each.pid), *[("jemalloc", each.pid)] * (last.allocator == "jemalloc")]
     wanted += [("gpu", 0)] if any(r.endswith(" GPU") and v.growth.verdict == "LEAK" for r, v in roles.items()) else []
     wanted += [("files" if each.what == "files" else "threads" if runtime.get(each.pid) == "python"
                 else "native threads", each.pid) for each in rising]

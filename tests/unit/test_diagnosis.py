@@ -322,6 +322,20 @@ def test_a_mapped_file_that_was_not_among_the_largest_is_named_when_it_is(tmp_pa
 # ----------------------------------------------------------------------------------------------------------- the report
 
 
+@pytest.mark.parametrize("read", [0, 1], ids=["mappings never read", "mappings read once"])
+def test_a_leak_whose_kinds_are_not_known_is_reported_with_its_threads(read: int, tmp_path: Path) -> None:
+    def holdings(cycle: int) -> Holdings:
+        return dataclasses.replace(grown(cycle, threads=5 + cycle % 2), **{} if cycle <= read else {"kinds": None})
+
+    run = judged(tmp_path, with_holdings(leak_phase(LEAKING), holdings))
+    assert run.roles["worker"].growth.verdict == "LEAK"
+    assert [step.command for step in run.diagnosis.commands][:1] == (["memray attach 100"] if read else [])
+    report = markdown.report(run, None, {}, [], Words("en"))
+    check_markdown(report)
+    assert "after cycle 1, MB | after cycle 12, MB" in report
+    assert "threads" in report
+
+
 def test_the_report_shows_what_grew_and_the_commands_that_fit(tmp_path: Path) -> None:
     run = leaking(tmp_path, tools=["gdb", "memray"], large_mb=60.0, arenas=1, threads=9)
     for language in ("en", "zh-CN"):
