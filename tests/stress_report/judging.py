@@ -83,7 +83,8 @@ def judge(run: RecordedRun) -> Judged:
         roles = roles if run.cycles_asked else leaks_in_ramp(run, hosts)
     ramp = judge_ramp(run)
     crashes, recycled = find_deaths(run)
-    memory = [long_audio_delta(run, roles, evidence), return_to_baseline(run, roles, loaded, evidence)]
+    memory = [long_audio_delta(run, roles, evidence),
+              held_under_load(return_to_baseline(run, roles, loaded, evidence), run, loaded)]
     criteria = [*(doubted(c, evidence) for c in memory), no_cumulative_growth(run, roles, evidence),
                 min_concurrency(run, ramp), no_worker_crash(run, crashes, recycled), rtf_under_load(run, ramp)]
     cut_short = find_cut(run, ramp)
@@ -363,6 +364,19 @@ def return_to_baseline(run: RecordedRun, roles: Mapping[str, RoleFindings], load
     if kept >= limit:
         return conclude("pass", "baseline_mapped")
     return conclude("pass", "baseline_text_ramp" if run.works in after else "baseline_text")
+
+
+def held_under_load(criterion: Criterion, run: RecordedRun, loaded: Mapping[str, RoleFindings]) -> Criterion:
+    """Nothing passes while loaded cycles leak, or leave it open: what a ramp left may be gone with its process."""
+    found = next((v for verdict in ("LEAK", "INCONCLUSIVE") for v in loaded.values() if v.growth.verdict == verdict),
+                 None)
+    if criterion.status != "pass" or found is None:
+        return criterion
+    facts = {**criterion.text.facts, "size": max(r.concurrency for r in run.phase("loaded")), "grows": found.role,
+             "rate": found.growth.mb_per_cycle, "cycles": found.growth.cycles}
+    if found.growth.verdict == "LEAK":
+        return dataclasses.replace(criterion, status="fail", text=Note("baseline_loaded_leak", facts))
+    return dataclasses.replace(criterion, status="inconclusive", text=Note("baseline_loaded_undecided", facts))
 
 
 def private_growth(role: str, first: TaskResult, last: TaskResult) -> float | None:

@@ -77,7 +77,7 @@ class Reached:
 class MachineFindings:
     """Where the machine's memory went in a phase of cycles."""
 
-    parts: list[Part]  # used, watched, shared, others, kernel, where they were read in every cycle
+    parts: list[Part]  # used, watched, shared, others, kernel, where they were read
     named: list[Part]  # unwatched processes by name, those that grew fastest first
     grew: Part | None  # with the tasks, though no watched process holds it
     reached: Reached | None
@@ -121,20 +121,25 @@ class Rule:
     seconds: float | None  # per cycle
     batches: Sequence[MachineMemory]
 
-    def judge(self, what: str, readings: list[float], idle: Sequence[tuple[float, float]] = (), **more: Any) -> Part:
+    def judge(self, what: str, readings: list[float], idle: Sequence[tuple[float, float]] = (), apart: float = 1.0,
+              **more: Any) -> Part:
+        """`apart`: cycles from one reading to the next."""
         growth = judge_growth(readings, tolerance_mb=self.tolerance_mb, min_cycles=self.min_cycles)
-        growth = dataclasses.replace(growth, facts=growth.facts | {"tolerance_mb": self.tolerance_mb})
+        growth = dataclasses.replace(growth, facts=growth.facts | {"tolerance_mb": self.tolerance_mb},
+                                     mb_per_cycle=growth.mb_per_cycle and growth.mb_per_cycle / apart)
         rates = None if growth.mb_per_cycle is None else growth_rates(growth.mb_per_cycle, self.tasks, self.seconds,
                                                                       idle)
         return Part(what, readings, growth, rates, **more)
 
     def sum(self, what: str, ends: Sequence[MachineMemory]) -> Part | None:
-        """None where it could not be read each time."""
-        readings = [getattr(m, f"{what}_mb") for m in ends]
-        if None in readings:
+        """By the cycles in which it could be read, so that one that is missing clears nothing; None: by none."""
+        known = [(n, mb) for n, m in enumerate(ends) if (mb := getattr(m, f"{what}_mb")) is not None]
+        if not known:
             return None
+        first, last = known[0][0], known[-1][0]
         idle = [(m.rest_s, m.rest_mb[what]) for m in self.batches if what in m.rest_mb]
-        return self.judge(what, readings, idle, place=grown_place(ends[0], ends[-1]) if what == "shared" else None)
+        return self.judge(what, [mb for _, mb in known], idle, apart=max(1.0, (last - first) / max(1, len(known) - 1)),
+                          place=grown_place(ends[first], ends[last]) if what == "shared" else None)
 
     def processes(self, ends: Sequence[MachineMemory]) -> list[Part]:
         """The unwatched processes by name that are there in every cycle, those that grew fastest first."""

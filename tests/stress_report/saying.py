@@ -490,7 +490,7 @@ def too_few_levels_by(stop: str) -> Callable[[Judged], bool]:
 
 def ramp_left_doubt(judged: Judged) -> bool:
     """Whether it is open if the ramp left a high-water mark or a leak, and a stable level to find out is known."""
-    open_ends = ("baseline_ramp", "baseline_ramp_grows", "baseline_loaded_open")
+    open_ends = ("baseline_ramp", "baseline_ramp_grows", "baseline_loaded_open", "baseline_loaded_undecided")
     cut = judged.cut_short is not None and judged.cut_short.key.startswith("ramp_memory")
     return (cut or criterion(judged, "return_to_baseline").text.key in open_ends) and bool(judged.ramp.max_stable)
 

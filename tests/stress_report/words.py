@@ -148,6 +148,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "concurrent tasks do not decide whether the growth continues",
         "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB；再跑 {cycles} 轮（每轮 {size} 个并发任务）仍无法判定是否继"
         "续增长"),
+    "baseline_loaded_undecided": ("{cycles} {cycles:|round|rounds} of {size} concurrent {size:|task|tasks} "
+        "{cycles:|does|do} not decide whether the {grows} grows under load",
+        "{cycles} 轮负载（每轮 {size} 个并发任务）仍无法判定 {grows} 在负载下是否增长"),
     "baseline_ramp_grows": ("{after_ramp:+,.1f} MB in the {role} after the ramp, and each repeat of {level} "
         "concurrent tasks added more ({readings} MB): growth under load",
         "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB，且每次重跑并发 {level} 都继续增加（{readings} MB）：负载下"

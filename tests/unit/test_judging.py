@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from unit.reader_runs import (
     judged,
     leak_phase,
     level,
+    loaded_phase,
     memory,
     moment,
     ramp,
@@ -252,6 +254,27 @@ def test_memory_that_stays_after_the_ramp_is_never_a_pass_nor_a_shown_fix(tmp_pa
     assert fix.key == "fix_doubt"
     assert f"+900.0 MB in the {role}" in say.note(fix)
     assert judged(folders[1], after_the_ramp(role, 50.0)).verdict == "pass"
+
+
+def under_load(readings: Sequence[float], pid: int = 100) -> list[TaskResult]:
+    """A run that passes, then loaded cycles; of another worker than before where the pid says so."""
+    lines = loaded_phase(readings)
+    for line, (before, after) in zip(lines, [pair for pair in itertools.pairwise(readings) for _ in range(5)],
+                                     strict=True):
+        line.memory = {"worker": memory(before, after, pid)}
+    return [*healthy(), *lines]
+
+
+@pytest.mark.parametrize("pid", [100, 101], ids=["nothing left after the ramp", "a restarted worker"])
+@pytest.mark.parametrize(("readings", "status"), [(LEAKING, "fail"), (LEAKING[:7], "inconclusive"), (FLAT, "pass")])
+def test_a_run_does_not_pass_while_loaded_cycles_leak_or_leave_it_open(
+        readings: list[float], status: str, pid: int, tmp_path: Path) -> None:
+    """What the ramp left is not above the limit, or not known since its process was replaced."""
+    run, say = judged(tmp_path, under_load(readings, pid)), Words("en")
+    assert (run.verdict, statuses(run)["return_to_baseline"]) == (status, status)
+    assert ("Next: find what the worker keeps after tasks that overlap" in next_sentence(run, say)) == (
+        status == "fail")
+    assert ("--phase loaded --at-once 5" in next_sentence(run, say)) == (status == "inconclusive")
 
 
 def test_memory_of_another_worker_is_not_compared_after_the_ramp(tmp_path: Path) -> None:

@@ -201,6 +201,27 @@ def test_what_could_not_be_read_is_said_and_not_judged(tmp_path: Path) -> None:
     assert "Not read: processes (No such file)" in report_of(path)
 
 
+def test_a_reading_that_is_missing_once_clears_nothing(tmp_path: Path) -> None:
+    results = on_machine(asked(leak_phase()), shared=STEADY)
+    for result in results:
+        if result.machine and result.cycle == 4:
+            result.machine = dataclasses.replace(result.machine, shared_mb=None)
+    run = judged(tmp_path, results)
+    assert worker_of(run) == ("INCONCLUSIVE", "unwatched_shared")
+    assert run.machine
+    assert run.machine.grew
+    assert run.machine.grew.growth.mb_per_cycle == pytest.approx(40, rel=0.1)
+
+
+@pytest.mark.parametrize(("shared", "status"), [(STEADY, "inconclusive"), ((), "pass")])
+def test_loaded_cycles_with_growth_outside_let_no_run_of_all_phases_pass(
+        shared: Sequence[float], status: str, tmp_path: Path) -> None:
+    run = judged(tmp_path, [*healthy(), *on_machine(loaded_phase(FLAT), shared=shared)])
+    assert run.verdict == status
+    if status != "pass":
+        assert "do not decide whether the worker grows under load" in said(run)
+
+
 # -------------------------------------------------------------------------------------------------- limits and kills
 
 POD = Container("/pod", ["worker"], 4096.0, 2236.0, 2500.0, 3900.0, 0)  # 31 cycles of 60 MB are left

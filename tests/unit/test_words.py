@@ -134,6 +134,7 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     "only the ramp": lambda: with_settings(ramp(level(1), level(2)), phase="concurrency"),
     "only the leak phase": lambda: with_settings(leak_phase(), phase="leak"),
     "loaded cycles": lambda: with_settings(leak_phase(), phase="loaded"),
+    "loaded cycles that end too early": lambda: test_judging.under_load(FLAT[:5]),
     "unwatched": lambda: changed(with_settings(healthy(), no_watch=True), memory={}),
     "a level that failed first and then passed": flaky,
     "nothing is stable": lambda: ramp(level(4, failed=1), stop="failure"),
