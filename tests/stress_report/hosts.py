@@ -47,6 +47,7 @@ from stress_report.recording import (
     RecordedRun,
     Samples,
     json_object,
+    or_unreadable,
     record_of,
     task_window,
     wall_seconds,
@@ -119,10 +120,13 @@ class Host:
 
 
 def read_readings(samples: Samples) -> Readings:
-    """The monitor's readings beside a CSV; where they are not there, or cannot be read, RSS from the CSV itself."""
+    """The monitor's readings beside a CSV; where they are not there, or none is whole, RSS from the CSV itself.
+
+    Raises Unreadable.
+    """
     readings = Readings()
     if samples.monitored:
-        with samples.host_file.open(encoding="utf-8", errors="replace") as file:
+        with or_unreadable(samples.host_file), samples.host_file.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file):
                 try:
                     if number == 0:
@@ -461,12 +465,20 @@ def join_hosts(run: RecordedRun) -> tuple[RecordedRun, list[Host]]:
         elif readings.rss:
             readings = in_time_of_load(readings, clock)
             found.append(Host(name, known, readings, clock, with_memory(run, known, readings)))
+    notes += unjudged_gpus(elsewhere)
     if not found:
         return dataclasses.replace(run, notes=notes), []
     others = [samples for samples in run.samples if samples not in elsewhere]
     parts = [run.results] * own + [host.run.results for host in found]
     return dataclasses.replace(run, results=[pooled(each) for each in zip(*parts, strict=True)], notes=notes,
                                samples=[*others, *(host.samples for host in found)]), found
+
+
+def unjudged_gpus(recorded: Sequence[Samples]) -> list[Note]:
+    """That GPUs of these hosts were recorded beside them: their CSV does not say which role holds what at rest."""
+    beside = [s.path.with_name(s.path.name.replace("system_resources", "gpu", 1)) for s in recorded]
+    files = [gpus.name for gpus, s in zip(beside, recorded, strict=True) if gpus != s.path and gpus.is_file()]
+    return [Note("host_gpu", {"files": tuple(files)})] if files else []
 
 
 def recorded_alone(run: RecordedRun) -> list[tuple[Samples, Readings | None]]:
@@ -520,7 +532,7 @@ def pooled(same: Sequence[TaskResult]) -> TaskResult:
 
 
 def added(parts: Sequence[RoleMemory]) -> RoleMemory:
-    """One role on several hosts."""
+    """One role on several hosts; of their GPUs only those of the machine that made the load are in the record."""
     if len(parts) == 1:
         return parts[0]
 
@@ -530,7 +542,7 @@ def added(parts: Sequence[RoleMemory]) -> RoleMemory:
 
     return RoleMemory(total("before_mb"), total("after_mb"), total("private_before_mb"), total("private_after_mb"),
                       total("peak_mb"), [process for part in parts for process in part.processes],
-                      drift_mb=total("drift_mb"))
+                      drift_mb=total("drift_mb"), gpu=next((part.gpu for part in parts if part.gpu), None))
 
 
 def roles_of_hosts(hosts: Sequence[Host], pool: Mapping[str, RoleFindings], phase: str) -> dict[str, RoleFindings]:

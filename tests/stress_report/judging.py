@@ -25,7 +25,7 @@ from memory_leak_stress_test import (
 from stress_report.concurrency import REAL_TIME, judge_ramp
 from stress_report.diagnosis import Diagnosis, diagnose
 from stress_report.findings import OF_RECORDING, Criterion, Failure, Note, Ramp
-from stress_report.hosts import Host, join_hosts, leaks_in_ramp, recorded_alone, roles_of_hosts
+from stress_report.hosts import Host, join_hosts, leaks_in_ramp, recorded_alone, roles_of_hosts, unjudged_gpus
 from stress_report.hourly import TOLERANCE_MB_PER_DAY, Hourly, judge_hours, overall_status, track_of, why
 from stress_report.machine import MachineFindings, judge_machine, withheld
 from stress_report.memory import (
@@ -105,7 +105,8 @@ def judge_recording(run: RecordedRun) -> Judged:
     criteria = [growth_per_hour(hourly), long_audio_delta(run, {}, None), return_to_baseline(run, {}, {}, None),
                 no_cumulative_growth(run, {}, None), min_concurrency(run, ramp), no_worker_crash(run, [], []),
                 rtf_under_load(run, ramp)]
-    run = dataclasses.replace(run, samples=[samples for samples, _ in usage])
+    run = dataclasses.replace(run, samples=[samples for samples, _ in usage],
+                              notes=[*run.notes, *unjudged_gpus(run.samples)])
     return Judged(run, overall_status(hourly), criteria, {}, {}, ramp, None, None, [], [], None, usage, [], hourly,
                   diagnose(run, {}, "leak"))
 

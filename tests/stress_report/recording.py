@@ -344,11 +344,14 @@ def is_recording(path: Path) -> bool:
 
 
 def read_gpus(run: RecordedRun, path: Path) -> None:
-    """Read the CSV of GPUs beside a run's results, where there is one; rows of processes are for other tools."""
+    """Read the CSV of GPUs beside a run's results, where there is one; rows of processes are for other tools.
+
+    Raises Unreadable.
+    """
     if not path.is_file() or path == run.path:
         return
     figures, skipped = Figures(), 0
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+    with or_unreadable(path), path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for line in file:
             row = quoted_row(line)
             try:
@@ -365,6 +368,15 @@ def read_gpus(run: RecordedRun, path: Path) -> None:
             seen.busy.extend([] if known[3] is None else [known[3]])
     if skipped:
         run.notes.append(Note("gpu_csv_skipped", {"file": path.name, "skipped": skipped}))
+
+
+@contextlib.contextmanager
+def or_unreadable(path: Path) -> Iterator[None]:
+    """A file that is there and cannot be read is said: to leave it out would leave out what it shows."""
+    try:
+        yield
+    except OSError as error:
+        raise Unreadable("cannot_read", file=path, why=str(error.strerror or error)) from None
 
 
 def add_samples(run: RecordedRun, samples: Samples) -> None:

@@ -290,6 +290,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "host_other_run": ("{file} was left out: its times are not those of the run, and the results do not say in which "
         "time zone they were recorded, if that is why",
         "{file} 与测试不在同一时段，未予采用；若是时区不同所致，结果中没有负载机的时区可供换算"),
+    "host_gpu": ("{files}: GPU memory is recorded there but not judged; a test that runs on the machine with the GPU "
+        "judges it",
+        "{files} 记录了 GPU 显存，但未用于判定；在装有该 GPU 的机器上运行测试才会判定显存"),
     "cut_host": ("A host that was named could not be joined with the run, so the run cannot pass.",
         "有一台指定的主机无法与本次测试对应，因此不能算通过。"),
     "host_skipped": ("{file}: {count} {count:|line|lines} cannot be read and {count:|was|were} left out",

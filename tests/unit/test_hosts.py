@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from memory_leak_stress_test import TaskResult
+import analyze_stress_test as reader
+from memory_leak_stress_test import GpuMemory, RoleMemory, TaskResult
 from stress_report import markdown
 from stress_report.judging import Judged, judge
 from stress_report.recording import read_run
@@ -313,3 +314,30 @@ def test_a_death_between_tasks_on_a_host_is_reported(tmp_path: Path) -> None:
     assert statuses(found)["no_worker_crash"] == "fail"
     (death,) = found.crashes
     assert getattr(death, "unfinished", None) == 1  # by the task's time, though the host's clock is ahead
+
+
+def test_gpu_memory_of_the_load_s_own_machine_is_judged_beside_a_host(tmp_path: Path) -> None:
+    """A leak there is one, though the worker of another host has no GPU in the record."""
+    held = RoleMemory(700.0, 700.0, 700.0, 700.0, 700.0, [])
+    own = [dataclasses.replace(task, settled=True, sample_gap_s=0.2, memory={"worker": dataclasses.replace(
+        held, gpu=GpuMemory(2000.0 + 400 * n, 2400.0 + 400 * n, 2400.0 + 400 * n, False, None, None))})
+        for n, task in enumerate(TASKS)]
+    found = joined(tmp_path, host("asr-2"), tasks=own)
+    assert growth(found, "worker GPU")[0] == "LEAK"
+    assert found.verdict == "fail"
+
+
+def test_gpus_that_a_monitor_recorded_and_nothing_judges_are_said(tmp_path: Path) -> None:
+    (tmp_path / "gpu_20260303_090000.csv").write_text("timestamp\n")
+    for run in (joined(tmp_path, host()), judge(read_run(tmp_path / "system_resources_20260303_090000.csv", None))):
+        assert [n.facts["files"] for n in run.run.notes if n.key == "host_gpu"] == [("gpu_20260303_090000.csv",)]
+
+
+@pytest.mark.parametrize("name", ["host_20260303_090000.jsonl", "gpu_20260302_090000.csv"])
+def test_a_file_beside_that_cannot_be_read_is_said_in_one_sentence(name: str, tmp_path: Path,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    csv, run = host().write(tmp_path, "20260303_090000"), record(tmp_path, TASKS)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to("/proc/self/mem")  # a file whose first read fails
+    assert reader.main([str(run), "--resources", str(csv), "--no-charts"]) == 2
+    assert capsys.readouterr().err.strip() == f"{tmp_path / name} cannot be read: Input/output error."

@@ -237,6 +237,7 @@ def runs_of_hosts(folder: Path) -> Iterator[Judged]:
     leaks_too = MadeUp("a", test_hosts.in_ramp(ramp_alone, 20.0), 140.0)
     yield test_hosts.joined(folder, leaks_too, tasks=ramp_alone)
     csv = host().write(folder, "20260303_090000")
+    csv.with_name("gpu_20260303_090000.csv").touch()
     with csv.with_name("host_20260303_090000.jsonl").open("a") as lines:
         lines.write("{")
     yield judge(read_run(record(folder, test_hosts.TASKS), [csv]))
