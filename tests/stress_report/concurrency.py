@@ -275,7 +275,7 @@ def load_notes(results: Sequence[TaskResult]) -> list[Note]:
     hosts = [host for of_run in runs.values() for host in of_run]
     if not hosts:
         return []
-    machines = Counter(name.rpartition("#")[0] for name in {host.name for host in hosts})
+    machines = Counter(map(machine_of, {host.name for host in hosts}))
     errors = [host.clock_error_ms for host in hosts if host.clock_error_ms is not None and host.limit is None]
     notes = [Note("load_hosts", {
         "tasks": sum(host.tasks for host in hosts), "count": machines.total(), "machines": len(machines),
@@ -286,11 +286,16 @@ def load_notes(results: Sequence[TaskResult]) -> list[Note]:
         for host in of_run:
             if host.limit in LOAD_LIMITS:
                 limited.setdefault((host.limit, host.name), []).append(str(size))
-    notes += [Note(f"load_{limit}", {"name": plain(name), "levels": tuple(levels)})
+    notes += [Note(f"load_{limit}", {"name": plain(name), "runs": len(levels), "levels": tuple(dict.fromkeys(levels))})
               for (limit, name), levels in limited.items()]
-    offsets = {host.name: host.clock_offset_ms for host in hosts if host.clock_offset_ms is not None}
+    offsets = {machine_of(host.name): host.clock_offset_ms for host in hosts if host.clock_offset_ms is not None}
     return notes + [Note("load_clock", {"name": plain(name), "offset": ms / 1000})
                     for name, ms in sorted(offsets.items()) if abs(ms) > CLOCK_OFF_MS]
+
+
+def machine_of(name: str) -> str:
+    """The machine of a process that makes load: its name without the number behind it."""
+    return name.rpartition("#")[0] or name
 
 
 STOPS = ("failure", "worker_died", "rtf_limit", "memory_reserve", "max_concurrency", "client_limited", "interrupted")

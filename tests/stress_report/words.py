@@ -820,16 +820,19 @@ WORDS: dict[str, tuple[str, str]] = {
         "{error:.1f} ms in the clock of each",
         "{tasks} 个任务由 {machines} 台压测机的 {count} 个进程发送（{names}）；同一级别的任务在同一时刻开始，该时刻在各"
         "压测机时钟上的误差不超过 {error:.1f} ms"),
-    "load_lost": ("{name} was lost at level {levels}: that run shows nothing of the service and was not counted",
-        "压测机 {name} 在并发级别 {levels} 失联：那一次运行不能说明服务的情况，不予计入"),
+    "load_lost": ("{name} was lost at level {levels}: {runs:|that run shows|those runs show} nothing of the service "
+        "and {runs:|was|were} not counted",
+        "压测机 {name} 在并发级别 {levels} 失联：{runs} 次运行不能说明服务的情况，不予计入"),
     "load_late": ("{name} did not begin with the others at level {levels} (its clock was not known within 50 ms, or "
-        "it began later than that): that run shows nothing of the service and was not counted",
-        "压测机 {name} 在并发级别 {levels} 没有与其他压测机同时开始（时钟误差或迟到超过 50 ms）：那一次运行不能说明服务"
-        "的情况，不予计入"),
+        "it began later than that): {runs:|that run shows|those runs show} nothing of the service and "
+        "{runs:|was|were} not counted",
+        "压测机 {name} 在并发级别 {levels} 没有与其他压测机同时开始（时钟误差或迟到超过 50 ms）：{runs} 次运行不能说明"
+        "服务的情况，不予计入"),
     "load_overloaded": ("{name} was itself the limit at level {levels} (its CPU, or its tasks did not begin "
-        "together): that run shows nothing of the service and was not counted; add load processes or machines",
-        "压测机 {name} 在并发级别 {levels} 自身成为瓶颈（CPU 占满，或任务没有同时开始）：那一次运行不能说明服务的情况，"
-        "不予计入；请增加压测进程或压测机"),
+        "together): {runs:|that run shows|those runs show} nothing of the service and {runs:|was|were} not counted; "
+        "add load processes or machines",
+        "压测机 {name} 在并发级别 {levels} 自身成为瓶颈（CPU 占满，或任务没有同时开始）：{runs} 次运行不能说明服务的情"
+        "况，不予计入；请增加压测进程或压测机"),
     "load_clock": ("the wall clock of {name} is {offset:+.3f} s off that of the machine that records; no time in "
         "this report depends on it, but that machine's own logs do",
         "压测机 {name} 的系统时钟与主控机相差 {offset:+.3f} s；本报告中的时间不受影响，但那台机器的日志时间会有同样的"

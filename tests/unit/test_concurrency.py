@@ -11,6 +11,7 @@ import pytest
 from memory_leak_stress_test import LevelFacts, LoadHost, Settings, TaskResult
 from stress_report.concurrency import failure_kinds, highest_but_outliers, judge_ramp, throughput
 from stress_report.findings import Failure, Knee, Ramp
+from stress_report.saying import Words
 from unit.reader_runs import (
     judged,
     level,
@@ -167,10 +168,22 @@ def test_a_run_that_a_load_machine_spoilt_counts_neither_for_nor_against_the_ser
     run = judged(tmp_path, ramp(*fine[:2], lost, fine[2])).ramp
     assert (run.max_stable, run.first_breach, run.levels[2].client_limited) == (3, None, False)
     assert [(note.key, note.facts.get("name"), note.facts.get("levels")) for note in run.load] == [
-        ("load_hosts", None, None), ("load_lost", "a#2", ("3",)), ("load_clock", "a#2", None)]
+        ("load_hosts", None, None), ("load_lost", "a#2", ("3",)), ("load_clock", "a", None)]
     assert run.load[0].facts == {"tasks": 12, "count": 2, "machines": 1, "names": ("a ×2",), "error": 0.4}
     spoilt = judged(tmp_path, ramp(*fine[:2], lost, stop="client_limited")).ramp
     assert (spoilt.max_stable, spoilt.first_breach, spoilt.stop_reason) == (2, None, "client_limited")
+
+
+def test_the_processes_of_a_machine_share_its_clock_and_its_lost_runs_are_counted(tmp_path: Path) -> None:
+    """A machine has many processes, and the first screen one line for its clock."""
+    ahead = [dataclasses.replace(host, clock_offset_ms=3000.0) for host in HOSTS]
+    lost = [dataclasses.replace(ahead[0], limit="lost"), ahead[1]]
+    runs = [level(1, 1, facts={"load_hosts": ahead}), level(2, 1, facts={"load_hosts": lost, "client_limited": True}),
+            level(2, 2, facts={"load_hosts": lost, "client_limited": True})]
+    notes = {note.key: note for note in judged(tmp_path, ramp(*runs)).ramp.load}
+    assert list(notes) == ["load_hosts", "load_lost", "load_clock"]
+    assert "a#1 was lost at level 2: those runs show nothing of the service and were not" in Words("en").note(
+        notes["load_lost"])
 
 
 def test_of_one_machine_alone_nothing_is_said(tmp_path: Path) -> None:
