@@ -54,7 +54,8 @@ def side_by_side(before: Judged, after: Judged, role: str) -> list[Change]:
     changes.append(change(Note("max_real_time"), lambda side: side.ramp.max_real_time, digits=0))
     changes.append(change(Note("knee"), lambda side: side.ramp.knee.level, digits=0))
     changes += [change(Note("leak_verdict", {"role": each}), functools.partial(leak_word, role=each))
-                for each in ROLES if each in before.roles or each in after.roles]
+                for each in dict.fromkeys((*ROLES, *before.roles, *after.roles))
+                if each in before.roles or each in after.roles]
     return [*changes, change(Note("verdict"), lambda side: Note(f"verdict_{side.verdict}"))]
 
 
@@ -144,7 +145,7 @@ def differences(before: RecordedRun, after: RecordedRun) -> list[Note]:
     found = []
     for key, pick in CONDITIONS.items():
         old, new = (sorted({str(pick(r)) for r in run.results}) for run in (before, after))
-        if old != new and not {"None", "[]"} & {*old, *new}:
+        if old and new and old != new and not {"None", "[]"} & {*old, *new}:
             found.append(Note("differs", {"what": Note(key), "before": tuple(old), "after": tuple(new)}))
     for name in JUDGED_BY:
         limits = [f"{run.setting(name):g}" for run in (before, after)]

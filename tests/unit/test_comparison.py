@@ -9,15 +9,21 @@ import pytest
 
 from memory_leak_stress_test import TaskResult
 from stress_report.comparison import compare
+from stress_report.findings import Note
+from stress_report.judging import judge
+from stress_report.recording import read_run
 from stress_report.saying import Words
 from stress_report.words import LANGUAGES
 from unit.reader_runs import (
+    CSV_HEAD,
     FLAT,
     LEAKING,
     judged,
     leak_phase,
+    sample_rows,
     with_settings,
 )
+from unit.test_gpu import on_gpu, rises
 
 BOTH = [50.0] * 14, [50.0 + 60 * n for n in range(14)]  # an API that does not leak, and one that does
 
@@ -83,3 +89,22 @@ def test_a_fix_is_not_shown_by_a_looser_tolerance(tmp_path: Path) -> None:
     assert [say.note(n) for n in unlike if "--tolerance-mb" in say.note(n)] == [
         "The runs differ in --tolerance-mb (10 before; 500 now): the change may be due to that."]
     assert "differs_order" in [note.key for note in compare(new, new)[2]]
+
+
+def test_of_a_recording_without_tasks_no_conditions_are_known_that_could_differ(tmp_path: Path) -> None:
+    csv = tmp_path / "system_resources_20260302_080000.csv"
+    csv.write_text(CSV_HEAD + sample_rows(range(0, 7200, 10), ("rq", 100, 500.0)))
+    recorded, run = judge(read_run(csv, None)), judged(tmp_path, leak_phase(FLAT))
+    for pair in ((recorded, run), (run, recorded)):
+        assert {note.key for note in compare(*pair)[2]} <= {"differs_order"}
+
+
+def test_the_verdict_of_memory_on_gpus_is_compared_too(tmp_path: Path) -> None:
+    for folder in ("before", "after"):
+        (tmp_path / folder).mkdir()
+    old = judged(tmp_path / "before", on_gpu(leak_phase(FLAT), rises(420.0)))
+    new = judged(tmp_path / "after", on_gpu(leak_phase(FLAT), rises(0.0)))
+    fix, changes, _ = compare(old, new)
+    assert (fix.key, fix.facts["role"]) == ("fix_shown", "worker GPU")
+    assert [(c.before, c.after) for c in changes if c.what == Note("leak_verdict", {"role": "worker GPU"})] == [
+        (Note("leak_LEAK"), Note("leak_NO LEAK"))]
