@@ -12,7 +12,7 @@ from stress_report.diagnosis import SAME_SHARE, allocator_settings
 from stress_report.findings import Note
 from stress_report.judging import Judged
 from stress_report.memory import RoleFindings
-from stress_report.recording import RecordedRun, run_span
+from stress_report.recording import RecordedRun, began_at
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def differences(before: RecordedRun, after: RecordedRun) -> list[Note]:
             found.append(Note("differs", {"what": option, "before": limits[0], "after": limits[1]}))
     if before.legacy is not after.legacy:
         found.append(Note("differs_old"))
-    begins = [span[0] if (span := run_span(run)) else None for run in (before, after)]
+    begins = [began_at(run) for run in (before, after)]
     later = begins[0] is not None and begins[1] is not None and begins[0] > begins[1]
     if later or before.path.resolve() == after.path.resolve():
         found.append(Note("differs_order"))

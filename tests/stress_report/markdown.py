@@ -27,7 +27,7 @@ from stress_report.memory import (
     cached_clips,
     identical_clips,
 )
-from stress_report.recording import EPOCH, RecordedRun, hole_from, run_span
+from stress_report.recording import EPOCH, RecordedRun, began_at, hole_from, run_span
 from stress_report.saying import (
     Words,
     capped,
@@ -201,9 +201,9 @@ def repeat_command(settings: Mapping[str, Any]) -> str:
 
 
 def began(run: RecordedRun) -> str | None:
-    span = run_span(run)
+    begin = began_at(run)
     try:
-        return (EPOCH + timedelta(seconds=span[0])).isoformat(" ", "seconds") if span else None
+        return None if begin is None else (EPOCH + timedelta(seconds=begin)).isoformat(" ", "seconds")
     except OverflowError:  # a time of the year 1 and a task of a thousand years
         return None
 

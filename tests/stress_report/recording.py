@@ -59,6 +59,7 @@ MOST_TASKS = 100_000  # concurrent tasks, cycles, runs of a level: beyond is a b
 CLOCK_JUMP_S = 2.0  # wall clock against monotonic clock between two samples
 SAME_RUN_S = 60.0  # a CSV that lies further from every task belongs to another run
 EPOCH = datetime(1970, 1, 1)
+DATED_S = 365 * 86400.0  # a recording without dates (psrecord's) is read as if it had begun at the EPOCH
 JSON = json.JSONDecoder(parse_constant=lambda word: None)  # NaN and Infinity are no measurements
 SHORT_LINE = 500  # characters: the head of a recording is shorter
 LONGEST_HOLE_S = 3600.0  # a later elapsed time counts only if the wall clock agrees: one garbled digit is no hole
@@ -733,3 +734,9 @@ def run_span(run: RecordedRun) -> tuple[float, float] | None:
     """Wall-clock seconds of the run's beginning and end."""
     windows = [w for w in map(task_window, run.results) if w] or [(s.clock[0][0], s.clock_end) for s in run.samples]
     return (min(w[0] for w in windows), max(w[1] for w in windows)) if windows else None
+
+
+def began_at(run: RecordedRun) -> float | None:
+    """Wall-clock seconds of the run's beginning; None where it is not known, as of a recording without dates."""
+    span = run_span(run)
+    return span[0] if span and (run.results or span[0] > DATED_S) else None

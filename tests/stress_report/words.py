@@ -35,7 +35,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
     "lead_queued": ("the service handles {stable} concurrent tasks, but not much faster than one after another",
         "服务的稳定并发数为 {stable}，但并不比逐个处理快多少"),
-    "lead_stands": ("the service handles {stable} concurrent {stable:|task|tasks}", "服务的稳定并发数为 {stable}"),
+    "lead_stands": ("the service handles {stable} concurrent {count:|task|tasks}", "服务的稳定并发数为 {stable}"),
     "lead_provisional": ("{stable} concurrent tasks look stable, which is not confirmed",
         "并发 {stable} 看起来稳定，但尚未确认"),
     "lead_stands_none": ("the service does not handle even one task", "服务连单个任务也无法稳定完成"),

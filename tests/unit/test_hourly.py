@@ -17,6 +17,7 @@ import pytest
 import analyze_stress_test as reader
 from memory_leak_stress_test import EXIT_FAIL
 from stress_report import markdown
+from stress_report.comparison import compare
 from stress_report.hourly import BLOCKS, Hourly, Track, conclude, judge_hours
 from stress_report.judging import judge
 from stress_report.memory import RoleSeries
@@ -280,6 +281,17 @@ def test_what_another_tool_left_broken_is_counted(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "nonsense\n  1.0 x 3\n" + "  30000.0   1.0")
     run = read_run(path, None)
     assert (run.samples[0].rows, run.samples[0].skipped) == (1440, 3)
+
+
+def test_a_recording_without_dates_has_no_day_and_no_order(tmp_path: Path) -> None:
+    (tmp_path / "now").mkdir()
+    before, now = (judge(read_run(psrecord_of(folder / "a.log", lambda hour: 700.0), None))
+                   for folder in (tmp_path, tmp_path / "now"))
+    report = markdown.report(now, before, {}, [], Words("en"))
+    assert "| when | not recorded |" in report
+    assert "1970" not in report
+    dated = judge(read_run(csv_of(tmp_path / "x.csv", lambda hour: 700.0), None))
+    assert compare(dated, now)[2] == []
 
 
 def test_a_file_of_nothing_known_is_refused(tmp_path: Path) -> None:

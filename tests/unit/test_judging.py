@@ -256,6 +256,11 @@ def test_memory_that_stays_after_the_ramp_is_never_a_pass_nor_a_shown_fix(tmp_pa
     assert judged(folders[1], after_the_ramp(role, 50.0)).verdict == "pass"
 
 
+def test_one_task_is_no_tasks(tmp_path: Path) -> None:
+    run = judged(tmp_path, [*leak_phase(), *ramp(level(1))])
+    assert "handles at least 1 concurrent task." in headline(run, Words("en"))
+
+
 def under_load(readings: Sequence[float], pid: int = 100) -> list[TaskResult]:
     """A run that passes, then loaded cycles; of another worker than before where the pid says so."""
     lines = loaded_phase(readings)
