@@ -247,8 +247,8 @@ def hosts_part(hosts: Sequence[Host], say: Words) -> list[str]:
     for host in hosts:
         facts = host.readings.facts.get("host")
         known = facts if isinstance(facts, dict) else {}
-        rows.append((host.name, say.join(host.readings.rss), str(known.get("cpus", "–")), host_memory(known) or "–",
-                     host.samples.path.name))
+        rows.append((host.name, say.join(host.readings.rss), str(known.get("cpus", "–")),
+                     str(host_memory(known) or "–"), host.samples.path.name))
     clocks = [say("space").join(clock_sentences(host, say)) for host in hosts]
     without = [say("host_csv_alone", host=host.name, file=host.samples.host_file.name)
                for host in hosts if not host.readings.private]

@@ -287,6 +287,18 @@ def test_readings_that_cannot_be_are_left_out(name: str, value: Any, tmp_path: P
     assert found.hosts[0].readings.skipped == 1
 
 
+@pytest.mark.parametrize("value", [1.5, [1], {"a": 1}, None, "x" * 5000, -1])
+def test_a_size_of_the_machine_that_is_no_number_is_shown_as_it_is(value: Any, tmp_path: Path) -> None:
+    csv = host().write(tmp_path, "20260303_090000")
+    path = csv.with_name("host_20260303_090000.jsonl")
+    head, *lines = path.read_text().splitlines()
+    odd = json.loads(head)
+    odd["host"]["memory_mb"] = value
+    path.write_text("\n".join([json.dumps(odd), *lines]) + "\n")
+    found = judge(read_run(record(tmp_path, TASKS), [csv]))
+    check_markdown(markdown.report(found, None, {}, [], Words("en")))
+
+
 def test_names_from_another_machine_are_shown_as_they_are(tmp_path: Path) -> None:
     nasty = "<b>|`x`\x1b[31m"
     found = joined(tmp_path, host(nasty, worker(WORK[::2], 0.0)), host("asr-2", worker(WORK[1::2], 0.0)))
