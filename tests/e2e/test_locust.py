@@ -244,7 +244,7 @@ def test_a_machine_with_other_clocks_begins_with_the_others_and_one_that_is_lost
     offsets = [host["clock_offset_ms"] for host in spoilt[-1]["level"]["load_hosts"]]
     assert max(offsets) == pytest.approx(1000 * WALL_SHIFT_S, abs=200)
     said = " ".join(run.output.split())
-    assert "was lost at level 2" in said
+    assert "was lost at concurrency 2" in said
     assert "+3.0" in said
 
 

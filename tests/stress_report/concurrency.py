@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from memory_leak_stress_test import (
     SCHEMA,
     Breach,
     LevelRun,
+    LoadHost,
     TaskResult,
     crashes_and_recycled,
     judge_level_run,
@@ -281,16 +283,25 @@ def load_notes(results: Sequence[TaskResult]) -> list[Note]:
         "tasks": sum(host.tasks for host in hosts), "count": machines.total(), "machines": len(machines),
         "names": tuple(f"{plain(name)} ×{count}" for name, count in sorted(machines.items())),
         "error": max(errors, default=0.0)})]
-    limited: dict[tuple[str, str], list[str]] = {}
-    for (size, _), of_run in runs.items():
-        for host in of_run:
-            if host.limit in LOAD_LIMITS:
-                limited.setdefault((host.limit, host.name), []).append(str(size))
-    notes += [Note(f"load_{limit}", {"name": plain(name), "runs": len(levels), "levels": tuple(dict.fromkeys(levels))})
-              for (limit, name), levels in limited.items()]
+    notes += [note for limit in LOAD_LIMITS if (note := limited_by(limit, runs))]
     offsets = {machine_of(host.name): host.clock_offset_ms for host in hosts if host.clock_offset_ms is not None}
     return notes + [Note("load_clock", {"name": plain(name), "offset": ms / 1000})
                     for name, ms in sorted(offsets.items()) if abs(ms) > CLOCK_OFF_MS]
+
+
+def limited_by(limit: str, runs: Mapping[tuple[int, int | None], Sequence[LoadHost]]) -> Note | None:
+    """Which load processes were so limited, and in which runs of which levels; None where none was."""
+    names = {host.name for of_run in runs.values() for host in of_run if host.limit == limit}
+    spoilt = [size for (size, _), of_run in runs.items() if any(host.limit == limit for host in of_run)]
+    return Note(f"load_{limit}", {
+        "count": len(names), "names": tuple(by_machine(names)), "levels": tuple(dict.fromkeys(map(str, spoilt))),
+        "runs": len(spoilt)}) if names else None
+
+
+def by_machine(names: Iterable[str]) -> list[str]:
+    """Load processes by their machines, with how many they are of each."""
+    groups = [(machine, list(them)) for machine, them in itertools.groupby(sorted(names, key=machine_of), machine_of)]
+    return [plain(them[0]) if len(them) == 1 else f"{plain(machine)} ×{len(them)}" for machine, them in groups]
 
 
 def machine_of(name: str) -> str:

@@ -257,9 +257,9 @@ def ramp_lead(ramp: Ramp, say: Words) -> str:
     if not ramp.max_stable:
         return say("lead_stands_none")
     more = ramp.levels[-1].concurrency == ramp.max_stable  # nothing failed: it may handle more
-    stable = say("at_least", count=ramp.max_stable) if more else ramp.max_stable
-    return say("lead_queued" if work_together(ramp) == "not" else "lead_stands", stable=stable,
-               count=ramp.max_stable)
+    if work_together(ramp) == "not":
+        return say("lead_queued", stable=say("at_least", count=ramp.max_stable) if more else ramp.max_stable)
+    return say("lead_stands_more" if more else "lead_stands", stable=ramp.max_stable)
 
 
 def clock_sentences(host: Host, say: Words) -> list[str]:

@@ -35,7 +35,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "lead_open": ("Whether memory leaks is not decided", "是否有内存泄漏尚无定论"),
     "lead_queued": ("the service handles {stable} concurrent tasks, but not much faster than one after another",
         "服务的稳定并发数为 {stable}，但并不比逐个处理快多少"),
-    "lead_stands": ("the service handles {stable} concurrent {count:|task|tasks}", "服务的稳定并发数为 {stable}"),
+    "lead_stands": ("the service handles {stable} concurrent {stable:|task|tasks}", "服务的稳定并发数为 {stable}"),
+    "lead_stands_more": ("the service handles at least {stable} concurrent {stable:|task|tasks}",
+        "服务的稳定并发数为 {stable} 以上"),
     "lead_provisional": ("{stable} concurrent tasks look stable, which is not confirmed",
         "并发 {stable} 看起来稳定，但尚未确认"),
     "lead_stands_none": ("the service does not handle even one task", "服务连单个任务也无法稳定完成"),
@@ -820,19 +822,19 @@ WORDS: dict[str, tuple[str, str]] = {
         "{error:.1f} ms in the clock of each",
         "{tasks} 个任务由 {machines} 台压测机的 {count} 个进程发送（{names}）；同一级别的任务在同一时刻开始，该时刻在各"
         "压测机时钟上的误差不超过 {error:.1f} ms"),
-    "load_lost": ("{name} was lost at level {levels}: {runs:|that run shows|those runs show} nothing of the service "
-        "and {runs:|was|were} not counted",
-        "压测机 {name} 在并发级别 {levels} 失联：{runs} 次运行不能说明服务的情况，不予计入"),
-    "load_late": ("{name} did not begin with the others at level {levels} (its clock was not known within 50 ms, or "
-        "it began later than that): {runs:|that run shows|those runs show} nothing of the service and "
-        "{runs:|was|were} not counted",
-        "压测机 {name} 在并发级别 {levels} 没有与其他压测机同时开始（时钟误差或迟到超过 50 ms）：{runs} 次运行不能说明"
-        "服务的情况，不予计入"),
-    "load_overloaded": ("{name} was itself the limit at level {levels} (its CPU, or its tasks did not begin "
-        "together): {runs:|that run shows|those runs show} nothing of the service and {runs:|was|were} not counted; "
-        "add load processes or machines",
-        "压测机 {name} 在并发级别 {levels} 自身成为瓶颈（CPU 占满，或任务没有同时开始）：{runs} 次运行不能说明服务的情"
-        "况，不予计入；请增加压测进程或压测机"),
+    "load_lost": ("{count} load {count:|process was|processes were} lost at concurrency {levels} ({names}): "
+        "{runs:|that run shows|those runs show} nothing of the service and {runs:|was|were} not counted",
+        "并发级别 {levels} 有 {count} 个压测进程失联（{names}）：{runs} 次运行不能说明服务的情况，不予计入"),
+    "load_late": ("{count} load {count:|process|processes} did not begin with the others at concurrency {levels} "
+        "({names}; the clock was not known within 50 ms, or they began later than that): "
+        "{runs:|that run shows|those runs show} nothing of the service and {runs:|was|were} not counted",
+        "并发级别 {levels} 有 {count} 个压测进程没有与其他进程同时开始（{names}；时钟误差或迟到超过 50 ms）：{runs} 次"
+        "运行不能说明服务的情况，不予计入"),
+    "load_overloaded": ("{count} load {count:|process was|processes were} the limit at concurrency {levels} "
+        "({names}; CPU, or tasks did not begin together): {runs:|that run shows|those runs show} nothing of the "
+        "service and {runs:|was|were} not counted; add load processes or machines",
+        "并发级别 {levels} 有 {count} 个压测进程自身成为瓶颈（{names}；CPU 占满，或任务没有同时开始）：{runs} 次运行不"
+        "能说明服务的情况，不予计入；请增加压测进程或压测机"),
     "load_clock": ("the wall clock of {name} is {offset:+.3f} s off that of the machine that records; no time in "
         "this report depends on it, but that machine's own logs do",
         "压测机 {name} 的系统时钟与主控机相差 {offset:+.3f} s；本报告中的时间不受影响，但那台机器的日志时间会有同样的"

@@ -167,23 +167,25 @@ def test_a_run_that_a_load_machine_spoilt_counts_neither_for_nor_against_the_ser
     fine = [level(size, number, facts=loaded_by(None, None)) for size, number in ((1, 1), (2, 1), (3, 2))]
     run = judged(tmp_path, ramp(*fine[:2], lost, fine[2])).ramp
     assert (run.max_stable, run.first_breach, run.levels[2].client_limited) == (3, None, False)
-    assert [(note.key, note.facts.get("name"), note.facts.get("levels")) for note in run.load] == [
-        ("load_hosts", None, None), ("load_lost", "a#2", ("3",)), ("load_clock", "a", None)]
+    assert [(note.key, note.facts.get("names"), note.facts.get("levels")) for note in run.load] == [
+        ("load_hosts", ("a ×2",), None), ("load_lost", ("a#2",), ("3",)), ("load_clock", None, None)]
     assert run.load[0].facts == {"tasks": 12, "count": 2, "machines": 1, "names": ("a ×2",), "error": 0.4}
     spoilt = judged(tmp_path, ramp(*fine[:2], lost, stop="client_limited")).ramp
     assert (spoilt.max_stable, spoilt.first_breach, spoilt.stop_reason) == (2, None, "client_limited")
 
 
-def test_the_processes_of_a_machine_share_its_clock_and_its_lost_runs_are_counted(tmp_path: Path) -> None:
-    """A machine has many processes, and the first screen one line for its clock."""
-    ahead = [dataclasses.replace(host, clock_offset_ms=3000.0) for host in HOSTS]
-    lost = [dataclasses.replace(ahead[0], limit="lost"), ahead[1]]
-    runs = [level(1, 1, facts={"load_hosts": ahead}), level(2, 1, facts={"load_hosts": lost, "client_limited": True}),
-            level(2, 2, facts={"load_hosts": lost, "client_limited": True})]
+def test_however_many_load_processes_were_the_limit_each_reason_is_one_line(tmp_path: Path) -> None:
+    """A machine has many processes, which share its clock."""
+    ahead = [dataclasses.replace(host, name=f"b#{n}", clock_offset_ms=3000.0) for n, host in enumerate(HOSTS * 3)]
+    lost = [dataclasses.replace(host, limit="lost") for host in (*ahead, HOSTS[0])]
+    runs = [level(1, 1, facts={"load_hosts": ahead}), *(level(size, number, facts={
+        "load_hosts": lost, "client_limited": True}) for size, number in ((2, 1), (2, 2), (3, 1)))]
     notes = {note.key: note for note in judged(tmp_path, ramp(*runs)).ramp.load}
     assert list(notes) == ["load_hosts", "load_lost", "load_clock"]
-    assert "a#1 was lost at level 2: those runs show nothing of the service and were not" in Words("en").note(
-        notes["load_lost"])
+    assert Words("en").note(notes["load_lost"]) == (
+        "7 load processes were lost at concurrency 2, 3 (a#1, b ×6): those runs show nothing of the service and were "
+        "not counted")
+    assert notes["load_clock"].facts["name"] == "b"
 
 
 def test_of_one_machine_alone_nothing_is_said(tmp_path: Path) -> None:
