@@ -48,7 +48,7 @@ test: $(VENV)/.installed-dev
 	@# Status 5 is "no test was chosen", as ARGS='-k name' may do.
 	@said=$$(mktemp); trap 'rm -f $$said' EXIT; \
 	$(BIN)/python -m pytest -m alone $(ARGS) >$$said 2>&1 & alone=$$!; \
-	nice -n 19 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); others=$$?; \
+	nice -n 19 $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); others=$$?; \
 	wait $$alone; alone=$$?; cat $$said; \
 	for status in $$others $$alone; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
 

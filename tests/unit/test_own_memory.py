@@ -83,7 +83,7 @@ def test_a_large_clip_is_sent_from_a_mapping(tmp_path: Path) -> None:
     long, sink = sparse_wav(tmp_path / "long.wav", UPLOAD_MB), Sink()
     command = [sys.executable, TESTS / "memory_leak_stress_test.py", "--url", sink.url, "--no-watch", "--phase",
                "leak", "--min-cycles", "1", "--max-cycles", "1", "--short-audio", tmp_path / "short.wav",
-               "--long-audio", long, "--results-dir", tmp_path, "--no-report"]
+               "--long-audio", long, "--settle-timeout", "0.1", "--results-dir", tmp_path, "--no-report"]
     own, mapped = [], []
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None and sink.received < 1.9e6 * UPLOAD_MB:  # the reader's process comes afterwards
