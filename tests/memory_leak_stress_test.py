@@ -24,6 +24,7 @@ Exit status: 0 every criterion passed · 1 a criterion failed · 2 wrong command
 from __future__ import annotations
 
 import argparse
+import bisect
 import contextlib
 import csv
 import ctypes
@@ -4053,6 +4054,7 @@ HIDING_FALL = 5  # tolerances: a fall of a worker's memory by so much can hide a
 STANDS_OUT = 3  # a jump or fall of this many usual steps has a shape worth naming; smaller ones are noise
 WORTH_SAYING_MB = 0.05  # less growth per cycle would read "grows by 0.0 MB"
 EVERY_LOOK = 60  # a long run is looked at after each cycle up to this one, then every 60th part later
+MOST_READINGS = 10_000  # no more are ever said to be enough
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
 HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
 WORK_FACTOR = 3  # a role that works uses so many times what it uses at rest (an idle worker: 0.1-0.2 % of a core)
@@ -4394,9 +4396,10 @@ def calm_window(readings: int, turn: int = 1) -> int:
 
 def enough_cycles(sd: float, tolerance_mb: float, turn: int = 1) -> int:
     """Cycles after which growth by the tolerance shows, in 90 % of runs, in the last part of readings of this sd."""
-    m = fewest_readings(turn)
-    while (t_quantile(m - 2) + NORMAL_90) * slope_error(sd, m, turn) > tolerance_mb:
-        m += 1
+    def shows(m: int) -> bool:
+        return (t_quantile(m - 2) + NORMAL_90) * slope_error(sd, m, turn) <= tolerance_mb
+
+    m = bisect.bisect_left(range(MOST_READINGS), True, fewest_readings(turn), key=shows)
     return math.ceil(m / CALM_SHARE) + turn - 1
 
 

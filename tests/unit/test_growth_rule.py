@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_leak_stress_test import (
+    MOST_READINGS,
     GrowthVerdict,
     ProcessMemory,
     Rise,
@@ -199,6 +200,7 @@ def test_cycles_that_would_be_enough_follow_from_the_power_of_a_window() -> None
     # (t.99(m-2) + 1.28) * sd * sqrt(12 / (m (m^2 - 1))) <= tolerance, and the window is 0.6 of the run
     assert enough_cycles(8.3, 10) == 10  # m = 6: 5.027 * 8.3 * 0.2390 = 9.98
     assert enough_cycles(8.4, 10) == 12  # m = 6: 10.1; m = 7: 4.645 * 8.4 * 0.1890 = 7.4; 7 / 0.6 = 11.7
+    assert enough_cycles(1e6, 1e-3) == math.ceil(MOST_READINGS / 0.6)  # at once: a week of readings would not do
     assert enough_cycles(30, 10) == 22  # m = 12: 4.044 * 30 * 0.0836 = 10.1; m = 13: 3.998 * 30 * 0.0741 = 8.9
 
 
