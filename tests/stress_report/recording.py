@@ -49,12 +49,15 @@ LATER = ("machine", "holdings", "gpu", "load_host", "load_hosts")
 STATUSES = ("success", "failed", "timeout")
 PHASES = ("leak", "concurrency", "loaded")
 SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a measurement
+MOST_COUNT = 2**64
 CYCLES = ("leak", "loaded")  # phases that count cycles
 # What is known of a batch only when memory is at rest after it.
 OF_A_BATCH = ("worker_rss_after_mb", "worker_rss_delta_mb", "worker_rss_peak_mb", "settled", "sample_gap_s", "memory",
               "busiest_other", "deaths", "level", "machine")
 WORKER_SIZES = ("worker_rss_before_mb", "worker_rss_after_mb", "worker_rss_peak_mb")
 ROLE_SIZES = ("before_mb", "after_mb", "peak_mb", "private_before_mb", "private_after_mb")
+OF_MACHINE = ("total_mb", "used_mb", "watched_mb", "others_mb", "shared_mb", "kernel_mb")
+OF_HOLDINGS = ("threads", "files", "sockets", "files_limit")
 MOST_TASKS = 100_000  # concurrent tasks, cycles, runs of a level: beyond is a broken line
 CLOCK_JUMP_S = 2.0  # wall clock against monotonic clock between two samples
 SAME_RUN_S = 60.0  # a CSV that lies further from every task belongs to another run
@@ -508,11 +511,19 @@ def impossible(result: TaskResult) -> str | None:
     for memory in result.memory.values():
         sizes |= {name: getattr(memory, name) for name in ROLE_SIZES if (sizes.get(name) or 1) > 0}
         odd = [name for name in ("cpu_s", "rest_cpu_percent") if (getattr(memory, name) or 0.0) < 0]
+        odd += negative(memory.gpu, ("before_mb", "after_mb", "peak_mb"))
         if odd := [*odd, *filter(None, map(impossible_process, memory.processes))]:
             return odd[0]
         if memory.after_mb is not None and result.settled is None:
             return "settled"
+    if odd := negative(result.machine, OF_MACHINE):
+        return odd[0]
     return next((name for name, value in sizes.items() if value is not None and value <= 0), None)
+
+
+def negative(record: Any, names: Iterable[str]) -> list[str]:
+    """The names of sizes and counts that are below zero; none where there is no record."""
+    return [name for name in names if (getattr(record, name, None) or 0) < 0]
 
 
 def impossible_process(process: ProcessMemory) -> str | None:
@@ -521,6 +532,8 @@ def impossible_process(process: ProcessMemory) -> str | None:
         return "pid"
     if wall_seconds(process.started) is None:
         return "started"
+    if odd := negative(process.holdings, OF_HOLDINGS):
+        return odd[0]
     held = {"peak_mb": process.peak_mb, "held_mb": process.held_mb}
     return next((name for name, mb in held.items() if mb is not None and mb <= 0), None)
 
@@ -587,12 +600,17 @@ def record_of(kind: Any, content: Mapping[str, Any], *, whole: bool = False) -> 
         if name in content:
             value = content[name]
             kind_of_value = type(value)
-            if kind_of_value is float and not -SANE <= value <= SANE:
+            if kind_of_value in (int, float) and not within(value):
                 raise BadLine("range", name=name)
             values[name] = value if kind_of_value in simple else checked(name, hint, value, whole=whole)
         elif required or (whole and name not in LATER):
             raise BadLine("missing", name=name)
     return kind(**values)
+
+
+def within(value: float) -> bool:
+    """Whether a number can be reckoned with: a measurement, or a count that a kernel can hold (files_limit)."""
+    return abs(value) <= (SANE if type(value) is float else MOST_COUNT)
 
 
 @functools.cache  # working the types out takes longer than all the rest of reading a line
@@ -607,6 +625,10 @@ def fields_of(kind: Any) -> list[tuple[str, Any, frozenset[Any], bool]]:
 def checked(name: str, hint: Any, value: Any, *, whole: bool = False) -> Any:
     """The value if it has the type of the hint (records, lists and dicts of them, X | None), else BadLine."""
     kind, origin, inner, optional = parts_of(hint)
+    if kind is float and type(value) in (int, float):
+        value = float(value)
+    if kind in (int, float) and type(value) is kind and not within(value):
+        raise BadLine("range", name=name)
     if kind is Any or type(value) is kind or (optional and value is None):
         return value
     if origin is list and isinstance(value, list):
@@ -616,8 +638,6 @@ def checked(name: str, hint: Any, value: Any, *, whole: bool = False) -> Any:
             str(k): checked(name, inner[1], v, whole=whole) for k, v in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return record_of(kind, value, whole=whole)
-    if kind is float and type(value) is int:
-        return float(value)
     raise BadLine("wrong", name=name, value=plain(repr(value), 60))
 
 

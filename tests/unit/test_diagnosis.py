@@ -336,6 +336,17 @@ def test_a_leak_whose_kinds_are_not_known_is_reported_with_its_threads(read: int
     assert "threads" in report
 
 
+@pytest.mark.parametrize("name", ["threads", "files", "sockets"])
+@pytest.mark.parametrize("count", [-1, 10**400])
+def test_a_count_that_no_process_can_have_makes_a_bad_line(name: str, count: int, tmp_path: Path) -> None:
+    path = record(tmp_path, with_holdings(leak_phase(), grown))
+    lines = path.read_text().splitlines()
+    broken = json.loads(lines[7])
+    broken["memory"]["worker"]["processes"][0]["holdings"][name] = count
+    path.write_text("\n".join([*lines[:7], json.dumps(broken), *lines[8:]]) + "\n")
+    assert read_run(path, None).skipped.total() == 1
+
+
 def test_the_report_shows_what_grew_and_the_commands_that_fit(tmp_path: Path) -> None:
     run = leaking(tmp_path, tools=["gdb", "memray"], large_mb=60.0, arenas=1, threads=9)
     for language in ("en", "zh-CN"):

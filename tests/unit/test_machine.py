@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import analyze_stress_test as reader
 from memory_leak_stress_test import Container, MachineMemory, OtherProcesses, TaskResult, judge_growth
 from stress_report.judging import Judged, judge
 from stress_report.machine import Part
-from stress_report.recording import read_run
+from stress_report.recording import Unreadable, read_run
 from stress_report.saying import Words, advice, three_sentences
 from unit.reader_checks import report_of
 from unit.reader_runs import FLAT, LEAKING, healthy, judged, leak_phase, loaded_phase, record, with_settings
@@ -192,6 +193,27 @@ def test_another_field_that_is_lost_is_still_missed(tmp_path: Path) -> None:
     del broken["machine"]["used_mb"]
     path.write_text("\n".join([*lines[:3], json.dumps(broken), *lines[4:]]) + "\n")
     assert read_run(path, None).skipped.total() == 1
+
+
+@pytest.mark.parametrize("mb", [1e300, -1e12, 10**300, 10**12, -10**30])
+@pytest.mark.parametrize("name", ["rest_mb", "tmpfs", "total_mb"])
+def test_a_size_that_no_machine_can_have_makes_a_bad_line_wherever_it_stands(
+        name: str, mb: float, tmp_path: Path) -> None:
+    """It would say that memory grows just as fast while no task runs, and give NO LEAK back."""
+    path = record(tmp_path, on_machine(asked(leak_phase()), shared=STEADY))
+    lines = path.read_text().splitlines()
+    broken = json.loads(lines[7])
+    broken["machine"][name] = {"shared": mb} if name != "total_mb" else mb
+    path.write_text("\n".join([*lines[:7], json.dumps(broken), *lines[8:]]) + "\n")
+    run = judge(read_run(path, None))
+    assert (run.run.skipped.total(), run.verdict) == (1, "inconclusive")
+
+
+def test_less_than_nothing_is_no_size(tmp_path: Path) -> None:
+    path = record(tmp_path, on_machine(asked(leak_phase()), shared=STEADY))
+    path.write_text(re.sub(r'"shared_mb": ?(?=\d)', '"shared_mb": -', path.read_text()))
+    with pytest.raises(Unreadable):
+        read_run(path, None)
 
 
 def test_what_could_not_be_read_is_said_and_not_judged(tmp_path: Path) -> None:
