@@ -2948,14 +2948,17 @@ class Limits:
         self.read()
 
     def containers(self) -> list[Container]:
-        """What was seen of each since the window opened; of one that has gone, as it was last."""
+        """What was seen of each since the window opened; of one that has gone, as it was last.
+
+        A count that has fallen is that of a new group of the same name: a container that was started again.
+        """
         found = []
         for folder, group in self.last.items():
             now, before = self._killed(folder), self.kills.get(folder)
             found.append(Container(
                 shortened(f"/{folder.relative_to(CGROUPS)}"), sorted(self.roles[folder]), round(group.limit, 3),
                 round(group.working_set, 3), round(self.most[folder], 3), rounded(group.peak),
-                None if now is None or before is None else now - before))
+                None if now is None or before is None or now < before else now - before))
         return found
 
     def _killed(self, folder: Path) -> int | None:
@@ -4862,7 +4865,8 @@ class Reserve:
 
     keep: float
     size: int = 1  # tasks of the last batch
-    before: float = 0.0  # free before it; 0 where it may have loaded models, which the next one finds loaded
+    before: float = 0.0  # free before it; 0 where it may have loaded models, which the next one finds loaded, or the
+    # container was not there
     lowest: float = math.inf  # free while it ran
     group: Path | None = None  # a container's limit counts, and not the machine's memory
     where: str = ""
@@ -4899,6 +4903,8 @@ class Reserve:
     def why_not(self, size: int) -> str | None:
         """Why so many tasks must not be sent: as the last batch shows they would take the reserve, or did."""
         now = self.free()
+        if math.isinf(now):
+            return None
         # What a batch has kept, the next one of its size uses again; a larger one keeps more in proportion.
         rest = max(now, self.before) if size > self.size else now
         left = now - max(0.0, rest - self.lowest) * size / self.size
@@ -4910,7 +4916,7 @@ class Reserve:
     def begin(self, size: int, *, loads_models: bool) -> None:
         """A batch begins."""
         self.size, self.lowest = size, self.free()
-        self.before = 0.0 if loads_models else self.lowest
+        self.before = 0.0 if loads_models or math.isinf(self.lowest) else self.lowest
         for each in self.containers.values():
             each.begin(size, loads_models=loads_models)
 

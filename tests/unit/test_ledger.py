@@ -271,6 +271,9 @@ def test_kills_in_a_container_count_since_the_window_opened(container: Path) -> 
     limits.open_window()
     (found,) = limits.containers()
     assert found.oom_kills == 0
+    (container / "memory.events").write_text("oom 0\noom_kill 0\n")
+    (found,) = limits.containers()
+    assert found.oom_kills is None, "it was started again, and its group counts from 0"
 
 
 @pytest.fixture
@@ -364,6 +367,19 @@ def test_the_machines_own_memory_still_counts_and_a_container_that_has_gone_does
     assert reserve.tightest is reserve
     monkeypatch.setattr(instrument, "memory_available", lambda: (2_000.0, 24_000.0))
     assert "only 2,000 MB of memory are free, less than the reserve of 2,400 MB" in (reserve.look() or "")
+
+
+def test_a_container_that_goes_and_comes_back_keeps_no_task_from_being_sent(tmp_path: Path, reserve: Reserve) -> None:
+    """As after an OOM kill, which may take the container along."""
+    reserve.begin(1, loads_models=False)
+    use(tmp_path, 3900)
+    assert reserve.look() is not None
+    (tmp_path / "pod" / "memory.max").unlink()
+    assert reserve.why_not(1) is None
+    reserve.begin(1, loads_models=False)
+    use(tmp_path, 1000)
+    assert reserve.look() is None
+    assert [reserve.why_not(size) for size in (1, 2)] == [None, None]
 
 
 # ----------------------------------------------------------------------------------------------- kinds of failure
