@@ -3764,7 +3764,10 @@ class GpuMeter:
 
     def __enter__(self) -> GpuMeter:
         csv.writer(self._csv).writerow(GPU_CSV_COLUMNS)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            raise CannotStart(f"The system gives this tool no thread to watch GPUs with; {MORE_THREADS}") from None
         return self
 
     def __exit__(self, *_: object) -> None:
