@@ -3401,11 +3401,14 @@ class Sampler:
         with self._changed:
             return {folder: frozenset(roles) for folder, roles in self._limits.roles.items()}
 
-    def machine(self) -> MachineLook:
-        """Look at what every process of the machine holds: only where no task is running."""
+    def machine(self) -> MachineLook | None:
+        """Look at what every process of the machine holds: only where no task is running.
+
+        None where nobody looks any more at which of them are watched: all would count as others.
+        """
         with self._changed:
             watched = set(self.table.alive)
-        return look_at_machine(watched, self.table.own)
+        return look_at_machine(watched, self.table.own) if self.looks else None
 
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
@@ -5129,13 +5132,14 @@ class StressTest:
         """
         for result in results:
             result.level = level
-        if self.sampler and ended:
+        if self.sampler:
             seen, cpu = self.sampler.observed(), [*cpu, self.sampler.cpu_usage()]
             on_gpus = self.gpus.observed(before, after, cpu[0].at, cpu[1].at) if self.gpus else {}
             memory = role_memory(before, after, seen, cpu, on_gpus)
             if level:
                 level.oom_kills = seen.oom_kills
-            machine = self.ledger.record(ended, self.sampler.machine(), list(seen.containers))
+            rest = self.sampler.machine()
+            machine = self.ledger.record(ended, rest, list(seen.containers)) if ended and rest else None
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
             deaths = [e.as_death(sum(end > e.at for end in ends), e.role not in seen.not_replaced, oom_kill)
                       for e in seen.endings]
@@ -5597,10 +5601,13 @@ class RampProgress:
         if test.aborted.is_set():
             return False
         if well:
-            self.warm_up()
+            try:
+                self.warm_up()
+            except CannotSend as limit:
+                test.screen.event(limit.why)
         if not self.stable:
             test.screen.event("WARNING the answer is not confirmed: the service did not recover from its failure "
-                             "(unfinished tasks, missing workers, or a single task fails)")
+                             "(unfinished tasks, missing workers, too little memory, or a single task fails)")
         return self.stable
 
     def _well(self) -> bool:
