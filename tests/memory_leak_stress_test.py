@@ -908,7 +908,10 @@ SECRETS = tuple((re.compile(pattern, re.I), replacement) for pattern, replacemen
     (rf"(\bbearer\s+){RANDOM}", r"\1***")))
 ARGUMENT_SECRETS = (
     (re.compile(rf"(--?[\w-]*(?:{SECRET}|pass|pwd)\s+[\"']?){VALUE}", re.I), r"\1***"),  # --token …
-    (re.compile(r"(^|[\s'\"=])-p(?=[^\s-])[^\s\"']+"), r"\1-p***"))  # as those of mysql and sshpass
+    (re.compile(r"(^|[\s'\"=])-p(?=[^\s-])[^\s\"']+"), r"\1-p***"),  # as those of mysql and sshpass
+    # What one letter means differs from program to program.
+    (re.compile(r"(\b(?:(?:redis|valkey|keydb)-cli\b.{0,200}?\s-a|sshpass\s+-p|curl\b.{0,200}?\s(?:-u|--user))"
+                rf"\s+[\"']?){VALUE}"), r"\1***"))
 
 
 def without_secrets(text: str, *, command: bool = False) -> str:
