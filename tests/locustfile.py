@@ -40,8 +40,8 @@ from memory_leak_stress_test import (
 TO_MACHINE, TO_MASTER = "asr_to_machine", "asr_to_master"  # messages of Locust's
 # The script's options that have a meaning here; --url is Locust's --host.
 OPTIONS = ("--api", "--field", "--ca-bundle", "--short-audio", "--vary-length", "--start", "--step",
-           "--max-concurrency", "--rtf-limit", "--task-timeout", "--settle-timeout", "--results-dir", "--lang",
-           "--no-report", "--quiet")
+           "--max-concurrency", "--rtf-limit", "--task-timeout", "--stall-timeout", "--memory-reserve",
+           "--settle-timeout", "--results-dir", "--lang", "--no-report", "--quiet")
 FLAGS = ("--no-report", "--quiet")
 
 
