@@ -313,14 +313,19 @@ def test_a_clock_that_is_not_known_well_enough_makes_the_level_inconclusive(make
 def test_the_end_of_the_test_reaches_every_machine(make: Callable[..., FleetTest], held: threading.Event) -> None:
     carrier = Carrier({"a": 0.0, "b": 0.0})
     test = make(carrier)
+    watching = lambda: {thread for thread in threading.enumerate() if "_watch" in thread.name}  # noqa: E731
+    others = watching()
     thread, done = in_background(lambda: level_of(test, 4))
     until(lambda: carrier.fleet.load and carrier.fleet.load.released.is_set())
+    until(lambda: watching() - others)
+    carrier.silent.add("b")
     test.aborted.set()
     thread.join(10)
     (results,) = done
     assert kinds(results) == ["interrupted"] * 4
     assert all(host.limit is None for host in facts_of(results).load_hosts), "nobody was lost"
     until(lambda: all(m.prepared and m.prepared.client.aborted.is_set() for m in carrier.there.values()))
+    until(lambda: not watching() - others)  # though nothing more is heard of one
 
 
 def test_messages_of_another_test_that_come_late_do_not_count(make: Callable[..., FleetTest], clip: Clips) -> None:
