@@ -3010,7 +3010,7 @@ def held_by_each(proc: str, missing: dict[str, str]) -> Iterator[tuple[int, byte
     for pid in filter(str.isdecimal, os.listdir(proc)):
         try:
             with open(f"{proc}/{pid}/status", "rb", buffering=0) as file:
-                status = file.read(4096)
+                status = file.read(1 << 16)  # thousands of groups that a user is in come before its memory
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
         except OSError as error:
@@ -3032,7 +3032,7 @@ def used_tmpfs(watched: Collection[int], proc: str) -> dict[str, float]:
     with contextlib.suppress(OSError):  # not Linux
         mounts = Path(proc, "self/mounts").read_text(errors="replace")
     places = [re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), place)
-              for _, place, kind, *_ in map(str.split, mounts.splitlines()) if kind == "tmpfs"]
+              for _, place, kind, *_ in (line.split(" ") for line in mounts.split("\n") if line) if kind == "tmpfs"]
     used: dict[str, float] = {}
     seen = set()
     for place, path in [(p, p) for p in places] + [("/dev/shm", f"{proc}/{pid}/root/dev/shm") for pid in watched]:
@@ -3248,6 +3248,7 @@ class Sampler:
         self._total = psutil.virtual_memory().total / MIB
         self._window, self._limits = Window(), Limits()
         table.scan()
+        self._limits.find((w.process.pid, w.role) for w in table.alive.values() if w.root)
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def __enter__(self) -> Sampler:
