@@ -125,6 +125,11 @@ def lost(number: int, why: str, task_id: str | None = None) -> Outcome:
     return outcome
 
 
+def shown(outcome: Outcome, clip: str) -> tuple[str, str]:
+    """What stands for a task on Locust's screen and page: clip and kind of failure, and why it failed."""
+    return shortened(f"{clip} {outcome.error_kind or ''}"), shortened(outcome.words)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a machine needs for its shares of a test."""
