@@ -5810,11 +5810,12 @@ def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> in
     if driver and table and unused:
         look = look_at_gpus(driver, table, s)
         unused, warnings = dataclasses.replace(unused, gpu=look.held), [*warnings, *gpus_shown(look)]
-    folder = open_folder(s.results_dir)
+    os.close(open_folder(s.results_dir))  # a first task may take minutes, and the folder may go meanwhile
     if loads:
         if not s.quiet:
             say(f"{datetime.now():%H:%M:%S} a first task through the API {s.api.name}")
         warnings += probe(client, clips[0].clips[0], s.task_timeout)
+    folder = open_folder(s.results_dir)
     jsonl, resources = new_files(s.results_dir)
     aborted = client.aborted
     if threading.current_thread() is threading.main_thread():  # else the program around it takes the signals
