@@ -3830,10 +3830,14 @@ class GpuMeter:
         return None if told else self._failure
 
     def observed(self, before: Reading, after: Reading, released: float, ended: float) -> dict[str, GpuMemory]:
-        """What each role that ever held memory on a GPU did since the window opened, between these moments."""
+        """What each role that ever held memory on a GPU did since the window opened, between these moments.
+
+        And the role that works where nothing was told at rest: that it holds none was true before.
+        """
         with self._changed:
             window, roles = list(self._window), {}
-        for role in {role for reading in window for role, mb in reading.held.items() if mb != 0.0}:
+        works = set() if after.gpu else {self._sampler.works}
+        for role in works | {role for reading in window for role, mb in reading.held.items() if mb != 0.0}:
             known = [mb for reading in window if (mb := reading.held.get(role)) is not None]
             busy, idle = (mean([r.busy[role] for r in window if role in r.busy and begin <= r.at <= end])
                           for begin, end in ((released, ended), (ended, math.inf)))
