@@ -125,6 +125,11 @@ def lost(number: int, why: str, task_id: str | None = None) -> Outcome:
     return outcome
 
 
+def shown(outcome: Outcome, clip: str) -> tuple[str, str]:
+    """What stands for a task on Locust's screen and page: clip and kind of failure, and why it failed."""
+    return shortened(f"{clip} {outcome.error_kind or ''}"), shortened(outcome.words)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a machine needs for its shares of a test."""
@@ -500,18 +505,17 @@ class LevelLoad(Batch):
             self.outcomes.put(outcome)
 
     def _watch(self) -> None:
-        """Until all tasks have ended: give up those of machines that are lost, and pass on the end of the test."""
-        told = False
+        """Until all tasks or the test have ended: give up those of machines that are lost, and pass on its end."""
         while self.missing and self.fleet.load is self:
             for machine, numbers in self.shares.items():
                 left = [number for number in numbers if number in self.missing]
                 if left and self.fleet.is_lost(machine) and not self.aborted.is_set():
                     for number in left:
                         self._ended(machine, lost(number, "lost", self.accepted.get(number)))
-            if self.aborted.is_set() and not told:
-                told = True
+            if self.aborted.is_set():
                 for machine in self.shares:
                     self.fleet.send(machine, {"kind": "abort"})
+                return
             time.sleep(LOOK_S)
 
     def level_facts(self, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:

@@ -24,7 +24,7 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, WorkerRunner
 from locust.user.task import LOCUST_STATE_STOPPING
 
-from load_machines import Fleet, FleetTest, LoadMachine, Message
+from load_machines import Fleet, FleetTest, LoadMachine, Message, shown
 from memory_leak_stress_test import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -40,8 +40,8 @@ from memory_leak_stress_test import (
 TO_MACHINE, TO_MASTER = "asr_to_machine", "asr_to_master"  # messages of Locust's
 # The script's options that have a meaning here; --url is Locust's --host.
 OPTIONS = ("--api", "--field", "--ca-bundle", "--short-audio", "--vary-length", "--start", "--step",
-           "--max-concurrency", "--rtf-limit", "--task-timeout", "--settle-timeout", "--results-dir", "--lang",
-           "--no-report", "--quiet")
+           "--max-concurrency", "--rtf-limit", "--task-timeout", "--stall-timeout", "--memory-reserve",
+           "--settle-timeout", "--results-dir", "--lang", "--no-report", "--quiet")
 FLAGS = ("--no-report", "--quiet")
 
 
@@ -180,11 +180,11 @@ class AsrUser(User):
 
     def show(self, outcome: Outcome, clip: str) -> None:
         """One line of Locust's page for each clip, and each clip and kind of failure."""
-        kind = outcome.error_kind
-        error = RuntimeError(outcome.words) if kind else None
+        name, failure = shown(outcome, clip)
         self.environment.events.request.fire(
-            request_type="ASR", name=f"{clip} {kind}" if kind else clip, response_length=0, context={},
-            response_time=1000 * (outcome.processing_time or 0.0), exception=error)
+            request_type="ASR", name=name, response_length=0, context={},
+            response_time=1000 * (outcome.processing_time or 0.0),
+            exception=RuntimeError(failure) if failure else None)
 
     def stop(self, force: bool = False) -> bool:
         """Locust moves users between machines whenever one comes or goes; one with a task ends after it."""

@@ -909,7 +909,10 @@ SECRETS = tuple((re.compile(pattern, re.I), replacement) for pattern, replacemen
     (rf"(\bbearer\s+){RANDOM}", r"\1***")))
 ARGUMENT_SECRETS = (
     (re.compile(rf"(--?[\w-]*(?:{SECRET}|pass|pwd)\s+[\"']?){VALUE}", re.I), r"\1***"),  # --token …
-    (re.compile(r"(^|[\s'\"=])-p(?=[^\s-])[^\s\"']+"), r"\1-p***"))  # as those of mysql and sshpass
+    (re.compile(r"(^|[\s'\"=])-p(?=[^\s-])[^\s\"']+"), r"\1-p***"),  # as those of mysql and sshpass
+    # What one letter means differs from program to program.
+    (re.compile(r"(\b(?:(?:redis|valkey|keydb)-cli\b.{0,200}?\s-a|sshpass\s+-p|curl\b.{0,200}?\s(?:-u|--user))"
+                rf"\s+[\"']?){VALUE}"), r"\1***"))
 
 
 def without_secrets(text: str, *, command: bool = False) -> str:
@@ -2949,14 +2952,17 @@ class Limits:
         self.read()
 
     def containers(self) -> list[Container]:
-        """What was seen of each since the window opened; of one that has gone, as it was last."""
+        """What was seen of each since the window opened; of one that has gone, as it was last.
+
+        A count that has fallen is that of a new group of the same name: a container that was started again.
+        """
         found = []
         for folder, group in self.last.items():
             now, before = self._killed(folder), self.kills.get(folder)
             found.append(Container(
                 shortened(f"/{folder.relative_to(CGROUPS)}"), sorted(self.roles[folder]), round(group.limit, 3),
                 round(group.working_set, 3), round(self.most[folder], 3), rounded(group.peak),
-                None if now is None or before is None else now - before))
+                None if now is None or before is None or now < before else now - before))
         return found
 
     def _killed(self, folder: Path) -> int | None:
@@ -3005,7 +3011,7 @@ def held_by_each(proc: str, missing: dict[str, str]) -> Iterator[tuple[int, byte
     for pid in filter(str.isdecimal, os.listdir(proc)):
         try:
             with open(f"{proc}/{pid}/status", "rb", buffering=0) as file:
-                status = file.read(4096)
+                status = file.read(1 << 16)  # thousands of groups that a user is in come before its memory
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
         except OSError as error:
@@ -3027,7 +3033,7 @@ def used_tmpfs(watched: Collection[int], proc: str) -> dict[str, float]:
     with contextlib.suppress(OSError):  # not Linux
         mounts = Path(proc, "self/mounts").read_text(errors="replace")
     places = [re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), place)
-              for _, place, kind, *_ in map(str.split, mounts.splitlines()) if kind == "tmpfs"]
+              for _, place, kind, *_ in (line.split(" ") for line in mounts.split("\n") if line) if kind == "tmpfs"]
     used: dict[str, float] = {}
     seen = set()
     for place, path in [(p, p) for p in places] + [("/dev/shm", f"{proc}/{pid}/root/dev/shm") for pid in watched]:
@@ -3243,6 +3249,7 @@ class Sampler:
         self._total = psutil.virtual_memory().total / MIB
         self._window, self._limits = Window(), Limits()
         table.scan()
+        self._limits.find((w.process.pid, w.role) for w in table.alive.values() if w.root)
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def __enter__(self) -> Sampler:
@@ -3399,11 +3406,14 @@ class Sampler:
         with self._changed:
             return {folder: frozenset(roles) for folder, roles in self._limits.roles.items()}
 
-    def machine(self) -> MachineLook:
-        """Look at what every process of the machine holds: only where no task is running."""
+    def machine(self) -> MachineLook | None:
+        """Look at what every process of the machine holds: only where no task is running.
+
+        None where nobody looks any more at which of them are watched: all would count as others.
+        """
         with self._changed:
             watched = set(self.table.alive)
-        return look_at_machine(watched, self.table.own)
+        return look_at_machine(watched, self.table.own) if self.looks else None
 
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
@@ -3762,7 +3772,10 @@ class GpuMeter:
 
     def __enter__(self) -> GpuMeter:
         csv.writer(self._csv).writerow(GPU_CSV_COLUMNS)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            raise CannotStart(f"The system gives this tool no thread to watch GPUs with; {MORE_THREADS}") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -3818,10 +3831,14 @@ class GpuMeter:
         return None if told else self._failure
 
     def observed(self, before: Reading, after: Reading, released: float, ended: float) -> dict[str, GpuMemory]:
-        """What each role that ever held memory on a GPU did since the window opened, between these moments."""
+        """What each role that ever held memory on a GPU did since the window opened, between these moments.
+
+        And the role that works where nothing was told at rest: that it holds none was true before.
+        """
         with self._changed:
             window, roles = list(self._window), {}
-        for role in {role for reading in window for role, mb in reading.held.items() if mb != 0.0}:
+        works = set() if after.gpu else {self._sampler.works}
+        for role in works | {role for reading in window for role, mb in reading.held.items() if mb != 0.0}:
             known = [mb for reading in window if (mb := reading.held.get(role)) is not None]
             busy, idle = (mean([r.busy[role] for r in window if role in r.busy and begin <= r.at <= end])
                           for begin, end in ((released, ended), (ended, math.inf)))
@@ -4865,7 +4882,8 @@ class Reserve:
 
     keep: float
     size: int = 1  # tasks of the last batch
-    before: float = 0.0  # free before it; 0 where it may have loaded models, which the next one finds loaded
+    before: float = 0.0  # free before it; 0 where it may have loaded models, which the next one finds loaded, or the
+    # container was not there
     lowest: float = math.inf  # free while it ran
     group: Path | None = None  # a container's limit counts, and not the machine's memory
     where: str = ""
@@ -4902,6 +4920,8 @@ class Reserve:
     def why_not(self, size: int) -> str | None:
         """Why so many tasks must not be sent: as the last batch shows they would take the reserve, or did."""
         now = self.free()
+        if math.isinf(now):
+            return None
         # What a batch has kept, the next one of its size uses again; a larger one keeps more in proportion.
         rest = max(now, self.before) if size > self.size else now
         left = now - max(0.0, rest - self.lowest) * size / self.size
@@ -4913,7 +4933,7 @@ class Reserve:
     def begin(self, size: int, *, loads_models: bool) -> None:
         """A batch begins."""
         self.size, self.lowest = size, self.free()
-        self.before = 0.0 if loads_models else self.lowest
+        self.before = 0.0 if loads_models or math.isinf(self.lowest) else self.lowest
         for each in self.containers.values():
             each.begin(size, loads_models=loads_models)
 
@@ -5123,13 +5143,14 @@ class StressTest:
         """
         for result in results:
             result.level = level
-        if self.sampler and ended:
+        if self.sampler:
             seen, cpu = self.sampler.observed(), [*cpu, self.sampler.cpu_usage()]
             on_gpus = self.gpus.observed(before, after, cpu[0].at, cpu[1].at) if self.gpus else {}
             memory = role_memory(before, after, seen, cpu, on_gpus)
             if level:
                 level.oom_kills = seen.oom_kills
-            machine = self.ledger.record(ended, self.sampler.machine(), list(seen.containers))
+            rest = self.sampler.machine()
+            machine = self.ledger.record(ended, rest, list(seen.containers)) if ended and rest else None
             oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
             deaths = [e.as_death(sum(end > e.at for end in ends), e.role not in seen.not_replaced, oom_kill)
                       for e in seen.endings]
@@ -5591,10 +5612,13 @@ class RampProgress:
         if test.aborted.is_set():
             return False
         if well:
-            self.warm_up()
+            try:
+                self.warm_up()
+            except CannotSend as limit:
+                test.screen.event(limit.why)
         if not self.stable:
             test.screen.event("WARNING the answer is not confirmed: the service did not recover from its failure "
-                             "(unfinished tasks, missing workers, or a single task fails)")
+                             "(unfinished tasks, missing workers, too little memory, or a single task fails)")
         return self.stable
 
     def _well(self) -> bool:
@@ -5793,11 +5817,12 @@ def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> in
     if driver and table and unused:
         look = look_at_gpus(driver, table, s)
         unused, warnings = dataclasses.replace(unused, gpu=look.held), [*warnings, *gpus_shown(look)]
-    folder = open_folder(s.results_dir)
+    os.close(open_folder(s.results_dir))  # a first task may take minutes, and the folder may go meanwhile
     if loads:
         if not s.quiet:
             say(f"{datetime.now():%H:%M:%S} a first task through the API {s.api.name}")
         warnings += probe(client, clips[0].clips[0], s.task_timeout)
+    folder = open_folder(s.results_dir)
     jsonl, resources = new_files(s.results_dir)
     aborted = client.aborted
     if threading.current_thread() is threading.main_thread():  # else the program around it takes the signals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -86,6 +87,15 @@ def test_a_wrong_command_line_is_one_sentence(
 def test_the_step_is_a_number_or_doubling() -> None:
     assert parse_command_line(["--step", "3"]).step == 3
     assert parse_command_line(["--step", "x2"]).step == "x2"
+
+
+def test_the_ramp_from_many_machines_takes_every_option_of_the_ramp() -> None:
+    """To import the file would put Locust's threads in the place of Python's."""
+    told = (Path(instrument.__file__).with_name("locustfile.py")).read_text(encoding="utf-8")
+    options = next(ast.literal_eval(line.value) for line in ast.parse(told).body
+                   if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "OPTIONS")
+    ramp = next(group for group in instrument.command_line()._action_groups if group.title == "concurrency ramp")
+    assert {action.option_strings[0] for action in ramp._group_actions} <= set(options)
 
 
 def test_patterns_and_pids_are_kept_by_role() -> None:

@@ -220,8 +220,10 @@ def test_a_role_that_never_was_on_a_gpu_has_no_record_of_it(meter: GpuMeter, say
     assert held(meter) == {"worker": 0.0}
     meter.open_window()
     assert held(meter) == {"worker": 0.0}
-    reading = Reading(0.0, {}, {}, frozenset())
+    reading = Reading(0.0, {}, {}, frozenset(), gpu={"worker": 0.0})
     assert meter.observed(reading, reading, 0.0, time.monotonic()) == {}
+    untold = meter.observed(reading, Reading(0.0, {}, {}, frozenset()), 0.0, time.monotonic())
+    assert (untold["worker"].before_mb, untold["worker"].after_mb) == (0.0, None), "the driver hangs by now"
 
 
 def test_a_driver_that_goes_away_is_no_measurement_of_0(meter: GpuMeter, says: Says) -> None:

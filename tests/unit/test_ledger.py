@@ -21,7 +21,9 @@ from memory_leak_stress_test import (
     Ledger,
     Limits,
     MachineLook,
+    ProcessTable,
     Reserve,
+    Sampler,
     group_folders,
     group_kills,
     kind_by_words,
@@ -146,6 +148,18 @@ def test_a_process_that_may_not_be_read_is_said_and_one_that_has_ended_is_not(tm
     assert seen.missing == {"others": "Is a directory"}
 
 
+def test_a_user_of_many_groups_and_a_place_of_any_name_are_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 1 kB\n")
+    (tmp_path / "11").mkdir()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "11" / "status").write_text(f"Name:\tone\nGroups:\t{'1234567890 ' * 1000}\nRssAnon:\t 3072 kB\n")
+    place = tmp_path / "a\x85b\u2028c\u3000d"  # ends of lines and a space to Python, not to the kernel
+    place.mkdir()
+    (tmp_path / "self" / "mounts").write_text(f"none {place} tmpfs rw 0 0\n", encoding="utf-8")
+    seen = look_at_machine(set(), set(), str(tmp_path))
+    assert (seen.sums["others"], list(seen.tmpfs)) == (3.0, [str(place)])
+
+
 # ----------------------------------------------------------------------------------------------- control groups
 
 VERSION_2 = {"memory.current": 5100 * MIB, "memory.max": "max", "memory.peak": 5200 * MIB,
@@ -246,6 +260,13 @@ def test_the_limit_up_the_path_that_leaves_least_room_counts(container: Path) ->
     assert (found.limit_mb, found.working_set_mb) == (2000.0, 1800.0)
 
 
+def test_limits_are_known_before_the_first_look(container: Path) -> None:
+    """The monitor's first line names them."""
+    sampler = Sampler(ProcessTable({}, {"worker": (os.getpid(),)}, 0, set()), None, 1.0)
+    sampler.open_window()
+    assert [found.path for found in sampler.observed().containers] == ["/pod"]
+
+
 def test_a_container_that_has_gone_is_told_as_it_was_last(container: Path) -> None:
     limits = Limits()
     limits.find([(1, "worker")])
@@ -271,6 +292,9 @@ def test_kills_in_a_container_count_since_the_window_opened(container: Path) -> 
     limits.open_window()
     (found,) = limits.containers()
     assert found.oom_kills == 0
+    (container / "memory.events").write_text("oom 0\noom_kill 0\n")
+    (found,) = limits.containers()
+    assert found.oom_kills is None, "it was started again, and its group counts from 0"
 
 
 @pytest.fixture
@@ -364,6 +388,19 @@ def test_the_machines_own_memory_still_counts_and_a_container_that_has_gone_does
     assert reserve.tightest is reserve
     monkeypatch.setattr(instrument, "memory_available", lambda: (2_000.0, 24_000.0))
     assert "only 2,000 MB of memory are free, less than the reserve of 2,400 MB" in (reserve.look() or "")
+
+
+def test_a_container_that_goes_and_comes_back_keeps_no_task_from_being_sent(tmp_path: Path, reserve: Reserve) -> None:
+    """As after an OOM kill, which may take the container along."""
+    reserve.begin(1, loads_models=False)
+    use(tmp_path, 3900)
+    assert reserve.look() is not None
+    (tmp_path / "pod" / "memory.max").unlink()
+    assert reserve.why_not(1) is None
+    reserve.begin(1, loads_models=False)
+    use(tmp_path, 1000)
+    assert reserve.look() is None
+    assert [reserve.why_not(size) for size in (1, 2)] == [None, None]
 
 
 # ----------------------------------------------------------------------------------------------- kinds of failure

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import memory_leak_stress_test as instrument
-from memory_leak_stress_test import EndsEarly, ProcessTable, Sampler, Screen, read_clips
+from memory_leak_stress_test import EndsEarly, GpuMeter, ProcessTable, Sampler, Screen, read_clips
 from stress_report.judging import judge
 from stress_report.recording import read_run
 from unit.test_hostile_server import RESULT, SUBMIT, Hostile, Talk, http
@@ -86,6 +86,10 @@ def test_a_start_that_gets_no_thread_is_no_traceback(tmp_path: Path, monkeypatch
     monkeypatch.setattr("threading.Thread.start", refused)
     with pytest.raises(instrument.CannotStart, match="no thread to watch"), Sampler(
             ProcessTable({}, {}, 0, set()), None, 1.0):
+        pass
+    nothing: Any = None
+    with pytest.raises(instrument.CannotStart, match="no thread to watch GPUs"), GpuMeter(
+            nothing, nothing, tmp_path / "gpu.csv"):
         pass
     screen, stopped = Screen(False, None), []
     screen.live = SimpleNamespace(start=refused, stop=lambda: stopped.append(1))  # type: ignore[assignment]

@@ -34,6 +34,7 @@ from memory_leak_stress_test import (
     EndsEarly,
     LevelFacts,
     LoadHost,
+    Outcome,
     Place,
     Reading,
     Reserve,
@@ -110,6 +111,13 @@ def simple(value: Any) -> Any:
         return {key: simple(item) for key, item in value.items()}
     assert value is None or type(value) in (str, int, float, bool), value
     return value
+
+
+def test_what_locust_shows_of_a_task_is_made_clean() -> None:
+    outcome = Outcome(0, "success")
+    assert load_machines.shown(outcome, "a\x1b[2J.wav") == ("a [2J.wav", "")
+    outcome.failed("tool_fault", "Traceback\n  token=SECRET1 \x1b[31m")
+    assert load_machines.shown(outcome, "a.wav") == ("a.wav tool_fault", "tool_fault: Traceback token=*** [31m")
 
 
 class Carrier:
@@ -310,17 +318,25 @@ def test_a_clock_that_is_not_known_well_enough_makes_the_level_inconclusive(make
     assert (level.load_hosts[0].clock_error_ms or 0.0) > 50
 
 
+def watching() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if "_watch" in thread.name}
+
+
 def test_the_end_of_the_test_reaches_every_machine(make: Callable[..., FleetTest], held: threading.Event) -> None:
     carrier = Carrier({"a": 0.0, "b": 0.0})
     test = make(carrier)
+    others = watching()
     thread, done = in_background(lambda: level_of(test, 4))
     until(lambda: carrier.fleet.load and carrier.fleet.load.released.is_set())
+    until(lambda: watching() - others)
+    carrier.silent.add("b")
     test.aborted.set()
     thread.join(10)
     (results,) = done
     assert kinds(results) == ["interrupted"] * 4
     assert all(host.limit is None for host in facts_of(results).load_hosts), "nobody was lost"
     until(lambda: all(m.prepared and m.prepared.client.aborted.is_set() for m in carrier.there.values()))
+    until(lambda: not watching() - others)  # though nothing more is heard of one
 
 
 def test_messages_of_another_test_that_come_late_do_not_count(make: Callable[..., FleetTest], clip: Clips) -> None:

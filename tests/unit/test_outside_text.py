@@ -176,7 +176,9 @@ def test_an_ordinary_word_stays(said: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["worker -pSECRET1 -v", "worker --redis-password SECRET1", "sh -c 'mysql -pSECRET1'",
-                                  "worker --pass SECRET1"])
+                                  "worker --pass SECRET1", "/usr/bin/redis-cli -a SECRET1 monitor",
+                                  "redis-cli -h host -a SECRET1", "sshpass -p SECRET1 ssh host",
+                                  "curl -u me:SECRET1 http://host", "curl -s --user me:SECRET1"])
 def test_a_secret_among_arguments_goes(line: str) -> None:
     assert "SECRET1" not in without_secrets(line, command=True)
     assert "SECRET1" not in instrument.shown_in_full(line) + instrument.program_shown(line)

@@ -309,6 +309,21 @@ def test_a_service_that_stays_broken_is_not_blamed_at_lower_levels() -> None:
     assert any("not confirmed" in event for event in events(run))
 
 
+def test_a_service_that_keeps_the_memory_of_its_failure_has_not_recovered_and_the_ramp_ends_as_it_should() -> None:
+    def script(size: int, run: int) -> list[TaskResult]:
+        script.full |= size == 4  # type: ignore[attr-defined]
+        if script.full and size == 1:  # type: ignore[attr-defined]
+            raise instrument.CannotSend("1 concurrent task would leave about 0 MB", "memory_reserve")
+        return level_run(size, run, error="task_failed") if size == 4 else level_run(size, run)
+
+    script.full = False  # type: ignore[attr-defined]
+    run, judged = climbed(script, start=3)
+    assert (judged.max_stable, judged.confirmed, judged.stop_reason) == (3, False, "failure")
+    said = events(run)
+    assert any("would leave about 0 MB" in event for event in said)
+    assert any("not confirmed" in event for event in said)
+
+
 def test_a_service_that_fails_a_single_task_stands_none() -> None:
     run, judged = climbed(failing_at(1))
     assert run.sequence == [PROBE, (1, 1), PROBE, (1, 2)]

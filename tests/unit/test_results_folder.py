@@ -18,6 +18,9 @@ import pytest
 import analyze_stress_test as reader
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import CannotRecord, ProcessTable, ResultLog, Sampler, TaskResult, create, replace
+from unit.test_hostile_server import GOOD, RESULT, SUBMIT
+from unit.test_interruption import stress_test
+from unit.test_limits import DONE
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -135,6 +138,20 @@ def test_a_folder_that_vanishes_is_told_truthfully(again: Callable[[ResultLog], 
     with pytest.raises(CannotRecord, match="has been deleted, with what was recorded in it"):
         again(log)
     assert instrument.place_now(opened, folder / "run.jsonl") is None
+
+
+def test_a_folder_that_vanishes_during_the_first_task_is_made_again(tmp_path: Path) -> None:
+    def submit(sock: Any) -> None:
+        if not any((tmp_path / "results").glob("*")):
+            shutil.rmtree(tmp_path / "results", ignore_errors=True)
+        GOOD[SUBMIT](sock)
+
+    cycles = ("--max-cycles", "1", "--min-cycles", "1", "--no-report")
+    with stress_test(tmp_path, {SUBMIT: submit, RESULT: DONE}, *cycles) as (process, _):
+        told = process.communicate(timeout=60)[0]
+    assert "Traceback" not in told
+    [jsonl] = (tmp_path / "results").glob("*.jsonl")
+    assert len(jsonl.read_text().splitlines()) == 5, "two warm up, one is sent again, and a cycle of two"
 
 
 @pytest.mark.parametrize(("what", "said", "status"), [

@@ -678,6 +678,7 @@ def test_where_sampling_stops_nothing_passes_for_a_measurement(child: Child, mon
         assert time.monotonic() - begin < 5
         assert (stopped.settled, dict(stopped.rss), dict(stopped.private)) == (False, {}, {})
         assert sampler.observed().peaks == {}
+        assert sampler.machine() is None, "nor do all processes count as others"
         assert sampler.idle_seconds() == 0.0  # nobody looked: no worker may be called idle
 
 
