@@ -23,6 +23,7 @@ Exit status: 0 every criterion passed · 1 a criterion failed · 2 wrong command
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import bisect
 import contextlib
@@ -5933,11 +5934,17 @@ def gpus_shown(reading: GpuReading) -> Iterator[str]:
 
 def end_with_signals(aborted: threading.Event) -> None:
     """The first signal ends the test in order, a second one without delay, with files as they are: each line whole."""
+    asked = False
 
     def end(*_: object) -> None:
-        if aborted.is_set():
+        nonlocal asked
+        if asked:
             raise KeyboardInterrupt
-        aborted.set()
+        asked = True
+        try:  # in a thread: this one may be inside aborted.wait(), with the lock that set() would wait for
+            _thread.start_new_thread(aborted.set, ())
+        except RuntimeError:  # no thread to be had
+            raise KeyboardInterrupt from None
 
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(sign) is not signal.SIG_IGN:  # nohup stays nohup

@@ -6,6 +6,7 @@ with this one, even when this one is killed.
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import dataclasses
 import json
@@ -372,8 +373,13 @@ def describe(status: int) -> str:
 
 def run(settings: Settings, options: Options) -> int:
     supervisor = Supervisor(settings, options)
+
+    def stop(*_: object) -> None:
+        # In a thread: this one may be inside stopping.wait(), with the lock that set() would wait for.
+        _thread.start_new_thread(supervisor.stopping.set, ())
+
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda *_: supervisor.stopping.set())
+        signal.signal(sign, stop)
     try:
         supervisor.start()
         print(f"ready: {supervisor.url}", flush=True)

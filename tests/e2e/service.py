@@ -155,7 +155,11 @@ def running_service(environment: Mapping[str, str] | None = None, /, **options: 
                 yield RunningService(ready_url(supervisor, output), supervisor, log, output)
             finally:
                 supervisor.terminate()
-                supervisor.wait(timeout=STOP_TIMEOUT_S)
+                try:
+                    supervisor.wait(timeout=STOP_TIMEOUT_S)
+                except subprocess.TimeoutExpired:
+                    supervisor.kill()  # or leaving the Popen would wait for ever
+                    raise
                 reader.join(timeout=STOP_TIMEOUT_S)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -114,3 +115,21 @@ def test_ctrl_c_while_the_report_is_written_leaves_the_results_and_says_how_to_m
     assert f"{tmp_path}/analyze_stress_test.py {tmp_path}/results/memory_leak_stress_test_" in told
     lines = [json.loads(line) for file in (tmp_path / "results").glob("*.jsonl") for line in file.open()]
     assert lines[-1]["end"] is True
+
+
+INSIDE_A_WAIT = """
+import signal, threading
+from memory_leak_stress_test import end_with_signals
+
+aborted = threading.Event()
+end_with_signals(aborted)
+with aborted._cond:  # as wait() holds it for moments
+    signal.raise_signal(signal.SIGINT)
+print(aborted.wait(10))
+"""
+
+
+def test_a_signal_inside_a_wait_for_the_end_does_not_hang() -> None:
+    ended = subprocess.run([sys.executable, "-c", INSIDE_A_WAIT], env=os.environ | {"PYTHONPATH": str(TESTS)},
+                           capture_output=True, text=True, timeout=30, check=False)
+    assert ended.stdout == "True\n", ended.stderr
