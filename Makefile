@@ -43,14 +43,10 @@ audio: $(VENV)/.installed
 	@PYTHONPATH=tests $(BIN)/python -m asr_service.audio $(ARGS)
 
 test: $(VENV)/.installed-dev
-	@# Those marked alone measure real services and mostly wait: the others use, at the lowest priority, what CPU they
-	@# leave. The others' files go out in their order, in which those that take longest stand first.
+	@# Most tests wait most of their time. The files go out in their order, in which those that take longest stand first.
 	@# Status 5 is "no test was chosen", as ARGS='-k name' may do.
-	@said=$$(mktemp); trap 'rm -f $$said' EXIT; \
-	$(BIN)/python -m pytest -m alone $(ARGS) >$$said 2>&1 & alone=$$!; \
-	nice -n 19 $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); others=$$?; \
-	wait $$alone; alone=$$?; cat $$said; \
-	for status in $$others $$alone; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? -eq 5
+	$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check tests

@@ -21,6 +21,8 @@ from asr_service.audio import build_clip
 from e2e.service import TESTS, wait_for
 from memory_leak_stress_test import EXIT_FAIL, EXIT_INTERRUPTED
 
+pytestmark = pytest.mark.alone
+
 KEEPS_MB = 60  # of each task, in the first worker
 AHEAD_S = 2.0
 CYCLES = 6  # a leak of so much shows in fewer cycles than anything else
