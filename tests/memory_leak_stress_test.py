@@ -3781,7 +3781,7 @@ class GpuMeter:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(JOIN_S)
+        self._thread.join(SCAN_S)  # a driver that hangs is not waited for
         with contextlib.suppress(OSError):
             self._csv.close()
 
@@ -3818,13 +3818,15 @@ class GpuMeter:
         with self._changed:
             self._window = self._window[-1:]
 
-    def at_rest(self) -> GpuReading | None:
-        """A look begun from now on; None where the driver hangs or is asked no more."""
+    def at_rest(self, aborted: threading.Event) -> GpuReading | None:
+        """A look begun from now on; None where the driver hangs or is asked no more, or the user ends the test."""
         now = time.monotonic()
         with self._changed:
-            fresh = self._changed.wait_for(
-                lambda: self._failure or (self._latest and self._latest.at >= now), GPU_WAIT_S)
-            return self._latest if fresh else None
+            while not (self._failure or (self._latest and self._latest.at >= now)):
+                if aborted.is_set() or time.monotonic() - now > GPU_WAIT_S:
+                    return None
+                self._changed.wait(SCAN_S / 2)
+            return self._latest
 
     def trouble(self) -> str | None:
         """Why GPU memory is recorded no more, if not said before."""
@@ -4993,7 +4995,7 @@ class StressTest:
             return Reading(time.monotonic(), {}, {}, frozenset())
         self.screen.status(doing="waiting for memory to settle")
         reading = self.sampler.at_rest(self.settings.settle_timeout, self.aborted)
-        gpu = self.gpus.at_rest() if self.gpus else None
+        gpu = self.gpus.at_rest(self.aborted) if self.gpus else None
         self.screen.trouble()
         return dataclasses.replace(reading, gpu=gpu.held) if gpu else reading
 

@@ -170,6 +170,9 @@ def test_whose_memory_it_is(looks: Sequence[GpuLook], held: dict[str, float | No
 # ------------------------------------------------------------------------------------------------------ the meter
 
 
+NOT_ENDED = threading.Event()
+
+
 class Watching:
     """A sampler, as far as the meter asks it."""
 
@@ -190,7 +193,7 @@ def meter(says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def held(meter: GpuMeter) -> Any:
-    reading = meter.at_rest()
+    reading = meter.at_rest(NOT_ENDED)
     return reading and dict(reading.held)
 
 
@@ -236,19 +239,25 @@ def test_a_driver_that_hangs_is_not_waited_for(meter: GpuMeter, monkeypatch: pyt
     release = threading.Event()
     monkeypatch.setattr(meter, "_driver", SimpleNamespace(looks=lambda: release.wait() and []))
     monkeypatch.setattr(instrument, "GPU_WAIT_S", 0.3)
-    meter.at_rest()  # the look that had begun before may still have come
+    meter.at_rest(NOT_ENDED)  # the look that had begun before may still have come
     began = time.monotonic()
-    assert meter.at_rest() is None
+    assert meter.at_rest(NOT_ENDED) is None
     assert time.monotonic() - began < 1.0
+    monkeypatch.setattr(instrument, "GPU_WAIT_S", 60.0)
+    ended = threading.Event()
+    ended.set()
+    began = time.monotonic()
+    assert meter.at_rest(ended) is None
+    assert time.monotonic() - began < 10.0, "Ctrl-C does not wait for the driver"
     release.set()
 
 
 def test_a_fault_in_the_meter_ends_it_and_is_said_once(meter: GpuMeter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "_driver", SimpleNamespace(looks=lambda: 1 // 0))
-    while meter.at_rest():
+    while meter.at_rest(NOT_ENDED):
         pass
     assert (meter.trouble() or "").startswith("GPU memory is not measured from here on (ZeroDivisionError")
-    assert (meter.trouble(), meter.at_rest()) == (None, None)
+    assert (meter.trouble(), meter.at_rest(NOT_ENDED)) == (None, None)
 
 
 def test_list_shows_what_it_sees(library: Path, tmp_path: Path) -> None:
