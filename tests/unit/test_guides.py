@@ -392,7 +392,7 @@ def test_names_of_the_files_are_those_written(guide: Path, tmp_path: Path) -> No
     log.close()
     written = (jsonl, log.pending, csv, instrument.host_file(csv), instrument.gpu_file(csv), jsonl.with_suffix(".md"))
     patterns = [re.sub(r"\d{8}_\d{6}", "TIME", path.name) for path in written]
-    charts = [f"memory_leak_stress_test_TIME.{name}.svg" for name in ("memory", "concurrency")]
+    charts = [f"memory_leak_stress_test_TIME.{name}.svg" for name in ("memory", "machine", "concurrency")]
     named = [re.sub(r"\d{8}_\d{6}", "TIME", key) for key in section(guide, FILES).keys]
     assert named == patterns + charts
 
@@ -694,7 +694,7 @@ def test_the_examples_show_what_they_are_named_for(language: str, name: str, ver
     assert say(f"verdict_{verdict}") in text.splitlines()[2]
     assert f"| worker | {say('leak_' + leak)} |" in text
     pictures = re.findall(r"!\[.+?\]\((.+?)\)", text)
-    assert len(pictures) == 2
+    assert len(pictures) == 3  # memory, the whole machine, concurrency
     for picture in pictures:
         assert "<svg" in (report.parent / picture).read_text(encoding="utf-8")
     assert "| example |" in text  # the host's name
