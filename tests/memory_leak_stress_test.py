@@ -2993,8 +2993,12 @@ def look_at_machine(watched: Collection[int], own: Collection[int], proc: str = 
     missing: dict[str, str] = {}
     try:
         meminfo = Path(proc, "meminfo").read_bytes()
-        sums |= {"watched": 0.0, "others": 0.0, "shared": kib_in(meminfo, b"Shmem:") / 1024,
-                 "kernel": sum(kib_in(meminfo, name) for name in KERNEL) / 1024}
+        sums |= {"watched": 0.0, "others": 0.0}
+        for what, lines in (("shared", (b"Shmem:",)), ("kernel", KERNEL)):
+            if any(b"\n" + name in meminfo for name in lines):
+                sums[what] = sum(kib_in(meminfo, name) for name in lines) / 1024
+            else:
+                missing[what] = "not in /proc/meminfo"
         for pid, name, held in held_by_each(proc, missing):
             if pid in watched:
                 sums["watched"] += held

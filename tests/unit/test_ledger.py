@@ -160,6 +160,14 @@ def test_a_user_of_many_groups_and_a_place_of_any_name_are_no_fault(tmp_path: Pa
     assert (seen.sums["others"], list(seen.tmpfs)) == (3.0, [str(place)])
 
 
+def test_what_the_systems_table_lacks_is_null_and_not_0(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 1 kB\nKernelStack: 512 kB\n")
+    seen = look_at_machine(set(), set(), str(tmp_path))
+    said = Ledger().record(seen, seen, [])
+    assert (said.shared_mb, said.kernel_mb) == (None, 0.5)
+    assert said.missing == {"shared": "not in /proc/meminfo"}
+
+
 # ----------------------------------------------------------------------------------------------- control groups
 
 VERSION_2 = {"memory.current": 5100 * MIB, "memory.max": "max", "memory.peak": 5200 * MIB,
