@@ -3575,12 +3575,19 @@ class Area:
     def private(self) -> int:
         return self.pages.get(b"Anonymous", 0) + self.pages.get(b"Swap", 0)
 
-    def arenas(self, behind: Area | None) -> int:
-        """How many of glibc's arenas these are: with what is reserved behind them they end at a multiple of 64 MiB."""
+    def arenas(self, behind: Area | None) -> tuple[int, int]:
+        """How many of glibc's arenas these are: with what is reserved behind them they end at a multiple of 64 MiB.
+
+        And the KiB in use there. The kernel joins neighbours: below an arena may lie other blocks of the same mapping.
+        Then only the last arena is known to be one, and all its pages count as private.
+        """
         whole = -(-self.end // ARENA) * ARENA
         reserved = behind and behind.access == b"---p" and behind.begin == self.end and behind.end >= whole
-        fits = self.access == b"rw-p" and self.begin % ARENA == 0 and self.begin >> 32 != GO_HEAP
-        return (whole - self.begin) // ARENA if fits and (reserved or self.end == whole) else 0
+        first = max(self.begin, whole - ARENA) if self.begin % ARENA else self.begin
+        fits = reserved if self.end < whole else first == self.begin
+        if self.access != b"rw-p" or first % ARENA or self.begin >> 32 == GO_HEAP or not fits:
+            return 0, 0
+        return (whole - first) // ARENA, min(self.private, (self.end - first) // 1024)
 
     def is_stack(self, before: Area | None) -> bool:
         """Whether a guard lies directly below it."""
@@ -3608,11 +3615,11 @@ def parse_kinds(smaps: bytes, environ: bytes = b"") -> Kinds:
             files[area.name] += area.pages.get(b"Rss", 0) - area.pages.get(b"Anonymous", 0)
         elif area.name == "[heap]":
             kib["heap"] += area.private
-        elif allocator == "glibc" and (count := area.arenas(behind)):
-            kib["arenas"] += area.private
-            arenas += count
         else:
-            kib["stacks" if area.is_stack(before) else "large"] += area.private
+            count, used = area.arenas(behind) if allocator == "glibc" else (0, 0)
+            arenas += count
+            kib["arenas"] += used
+            kib["stacks" if area.is_stack(before) else "large"] += area.private - used
     kib["mapped"] = files.total()
     go = any(area.begin >> 32 == GO_HEAP or area.name.startswith("[anon: Go") for area in areas)
     tuned = (os.fsdecode(one).partition("=") for one in environ.split(b"\0") if TUNES.match(os.fsdecode(one)))

@@ -218,23 +218,23 @@ def wrapped(command: Sequence[str], wrapper: str | None) -> list[str]:
     return ["bash", "-c", f"while true; do {inner}; sleep 0.2; done"]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def reserved_port(port: int = 0) -> socket.socket:
+    """This port, or any free one, kept from all others until the socket is closed. Raises CannotStart.
 
-
-def check_port(port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            raise CannotStart(
-                f"port {port} cannot be used ({error}); choose another with --port, or leave it out"
-            ) from error
-    return port
+    A server can listen on it all the same, as all do that set SO_REUSEADDR.
+    """
+    holder = socket.socket()
+    if port:  # of a service that has just ended
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        holder.bind((HOST, port))
+    except (OSError, OverflowError) as error:
+        holder.close()
+        raise CannotStart(
+            f"port {port} cannot be used ({error}); choose another with --port, or leave it out"
+        ) from error
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return holder
 
 
 # --------------------------------------------------------------------------------------------- the running service
@@ -253,8 +253,8 @@ class Supervisor:
         )
         uploads = self.folder / "uploads"
         uploads.mkdir()
-        self.port = check_port(options.port) if options.port else free_port()
-        self.redis_port = free_port()
+        self.holders = [reserved_port(options.port), reserved_port()]
+        self.port, self.redis_port = (holder.getsockname()[1] for holder in self.holders)
         redis_url = f"redis://{HOST}:{self.redis_port}"
         self.settings = dataclasses.replace(settings, redis_url=redis_url, upload_dir=str(uploads))
         self.log_path = options.log or self.folder / "service.log"
@@ -348,6 +348,8 @@ class Supervisor:
         """End all processes, redis-server last so that workers can sign off, and remove the folder."""
         end([child.process for child in self.children if child.name != "redis-server"])
         end([child.process for child in self.children if child.name == "redis-server"])
+        for holder in self.holders:
+            holder.close()
         self.cleaner.communicate()
 
 

@@ -19,6 +19,7 @@ import psutil
 import requests
 
 from asr_service.audio import build_clip
+from asr_service.supervisor import reserved_port
 
 TESTS = Path(__file__).resolve().parents[1]
 READY_TIMEOUT_S = 60.0
@@ -124,6 +125,14 @@ def role_of_command(command: list[str]) -> str | None:
     if "/uvicorn asr_service.app:app" in program and "with_parent" not in program:
         return "api"
     return "redis" if program.split(" ")[0].endswith("redis-server") else None
+
+
+def free_port() -> int:
+    """A port that nobody else gets until these tests end; a server of theirs can listen on it."""
+    holder = reserved_port()
+    port: int = holder.getsockname()[1]
+    holder.detach()  # it stays open
+    return port
 
 
 def wait_for(condition: Callable[[], T | None], timeout: float, what: str) -> T:

@@ -7,7 +7,6 @@ import csv
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from redis import Redis, RedisError
 from rq import Queue
 
 import memory_leak_stress_test as instrument
+from e2e.service import free_port
 from memory_leak_stress_test import ProcessTable, ProcessView, Sampler, Watched, parse_command_line
 
 if sys.platform != "linux":
@@ -174,12 +174,6 @@ def until(condition: Callable[[], object], seconds: float = 30.0, what: Callable
     while not condition():
         assert time.monotonic() < deadline, f"not so within {seconds} s: {what()}"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(port: int) -> bool:

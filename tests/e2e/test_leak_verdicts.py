@@ -35,7 +35,7 @@ pytestmark = pytest.mark.alone
 SHORT_S, LONG_S = 1.0, 3.0
 LEAK_MB = 60  # per task, two tasks a cycle: far below what a look at one task's delta would notice
 RUN_TIMEOUT_S = 240.0
-AT_A_TIME = 8  # all: they mostly wait, but for starting and for loading their models, a core of two between them
+AT_A_TIME = 9  # all: they mostly wait, but for starting and for loading their models, a core of two between them
 UNWATCHED = "went unwatched"
 
 

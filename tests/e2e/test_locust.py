@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -23,7 +22,7 @@ import requests
 
 from asr_service.audio import build_clip
 from e2e.api_servers import Server, running_server
-from e2e.service import wait_for
+from e2e.service import free_port, wait_for
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("locust") is None,
                                 reason="Locust is not installed: it needs Python 3.11 or later")
@@ -92,15 +91,10 @@ def finished(process: subprocess.Popen[str], folder: Path, server: Server) -> Re
     jsonl = next(folder.glob("*.jsonl"), None)
     assert jsonl, output
     reader = [sys.executable, str(TESTS / "analyze_stress_test.py"), str(jsonl), "--json"]
-    summary = subprocess.run(reader, capture_output=True, text=True, check=False).stdout
+    judged = subprocess.run(reader, capture_output=True, text=True, check=False)
+    assert judged.stdout, output + judged.stderr
     return Recorded(process.returncode, output, [json.loads(line) for line in jsonl.read_text().splitlines()],
-                    json.loads(summary), [seen["digest"] for seen in server.seen()])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+                    json.loads(judged.stdout), [seen["digest"] for seen in server.seen()])
 
 
 def unfinished(server: Server) -> int:

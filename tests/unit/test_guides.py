@@ -595,6 +595,15 @@ def template(node: ast.AST) -> str:
     return "…"
 
 
+def called(call: ast.Call) -> str:
+    """Only a name, or one with a dot; ast.unparse() takes seconds for all of them."""
+    inner = call.func.value if isinstance(call.func, ast.Attribute) else None
+    outer = f"{inner.id}." if isinstance(inner, ast.Name) else "… "
+    if isinstance(call.func, ast.Attribute):
+        return outer + call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
 def messages() -> Iterator[tuple[int, str]]:
     """(place in the guides, text) of everything that a user may have to look up."""
     places = {"CannotStart": NO_START, "Unreadable": USAGE, "CannotRecord": MEANWHILE, "EndsEarly": MEANWHILE,
@@ -602,7 +611,7 @@ def messages() -> Iterator[tuple[int, str]]:
     for tree in sources():
         pieces = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and (place := places.get(ast.unparse(node.func))) is not None and node.args:
+            if isinstance(node, ast.Call) and (place := places.get(called(node))) is not None and node.args:
                 text = template(node.args[0])  # of the reader, a key of its words
                 yield place, re.sub(r"\{.*?\}", "…", WORDS[text][0]) if text in WORDS else text
             elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "self.failure":

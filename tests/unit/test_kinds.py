@@ -78,6 +78,17 @@ def test_arenas_that_are_full_and_lie_side_by_side_are_counted_by_their_size() -
     assert (full.arenas, full.arenas_mb) == (1, 64.0)
 
 
+def test_an_arena_that_the_kernel_joins_to_the_block_below_it_is_still_one() -> None:
+    joined = anonymous(ARENA - 48 * KIB**2, 53 * KIB), anonymous(ARENA + 5 * KIB**2, 59 * KIB, 0, "---p")
+    found = parse_kinds(smaps(*joined, GLIBC))
+    assert (found.arenas, found.arenas_mb, found.large_mb) == (1, 5.0, 48.0)
+    within = anonymous(ARENA - 48 * KIB**2, 40 * KIB), anonymous(ARENA - 8 * KIB**2, 8 * KIB, 0, "---p")
+    below = parse_kinds(smaps(*within, GLIBC))
+    assert (below.arenas, below.large_mb) == (0, 40.0), "it begins and ends within one region"
+    ends_there = parse_kinds(smaps(anonymous(ARENA - 68 * KIB**2, 68 * KIB), GLIBC))
+    assert (ends_there.arenas, ends_there.large_mb) == (0, 68.0), "a block that only ends where an arena would"
+
+
 @pytest.mark.parametrize(("library", "allocator"), [
     ("/usr/lib/libjemalloc.so.2", "jemalloc"), ("/opt/libmimalloc-secure.so.2.1", "mimalloc"),
     ("/usr/lib/libtcmalloc_minimal.so.4", "tcmalloc"), ("/usr/lib/libcrypto.so.3", "glibc"),

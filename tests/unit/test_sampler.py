@@ -501,7 +501,8 @@ def test_the_end_of_a_serving_process_is_a_death_of_this_window_only(child: Chil
         other.end()
         until(sampler.endings)
         [ending] = sampler.endings()
-        assert (ending.role, ending.pid, ending.name) == ("worker", other.pid, "python")
+        assert (ending.role, ending.pid) == ("worker", other.pid)
+        assert ending.name.startswith("python")
         assert (ending.root, ending.left_work) == (True, False)
         assert clock - 0.25 <= ending.at <= time.monotonic()  # the moment at which the look that missed it began
         death = ending.as_death(2, False, None)
