@@ -31,6 +31,7 @@ import csv
 import ctypes
 import dataclasses
 import email.utils
+import errno
 import functools
 import http.client
 import io
@@ -3941,7 +3942,8 @@ class ResultLog:
     """The JSONL: opened once, only appended to; a line is flushed and fsynced once and never touched again.
 
     The last result of a batch becomes a line when it is complete, that is when memory is at rest and it is known
-    whether the run goes on after it. Until then it is safe in `<same name>.pending.json`. Methods raise CannotRecord.
+    whether the run goes on after it. Until then it is safe in `<same name>.pending.json`. Methods raise CannotRecord,
+    the constructor OSError.
     """
 
     def __init__(self, path: Path, folder: int | None = None) -> None:
@@ -3950,10 +3952,7 @@ class ResultLog:
         self.results: list[TaskResult] = []  # in memory every result of a batch has what its last line has on disk
         self._held: TaskResult | None = None
         self._said: tuple[dict[str, Any], dict[str, Any]] | None = None  # settings and host on the last line
-        try:
-            self._file = LineFile(path, folder)
-        except OSError as error:
-            raise self._cannot(error) from None
+        self._file = LineFile(path, folder)
 
     def append(self, result: TaskResult) -> None:
         """Write the line of a result that is complete."""
@@ -5826,11 +5825,10 @@ def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> in
     warnings = [check_api(client), too_few_cycles(s), not_varied(s, clips)] if loads else []
     table = None if s.no_watch else find_processes(s)
     unused = table.reading() if table else None
-    driver, no_gpu = gpu_driver() if table else (None, "")
-    warnings.append(no_gpu and f"WARNING {no_gpu}")
-    if driver and table and unused:
-        look = look_at_gpus(driver, table, s)
-        unused, warnings = dataclasses.replace(unused, gpu=look.held), [*warnings, *gpus_shown(look)]
+    driver = None
+    if table and unused:
+        driver, held, seen = look_at_gpus(table, s)
+        unused, warnings = dataclasses.replace(unused, gpu=held), [*warnings, *seen]
     os.close(open_folder(s.results_dir))  # a first task may take minutes, and the folder may go meanwhile
     if loads:
         if not s.quiet:
@@ -5841,14 +5839,17 @@ def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> in
     aborted = client.aborted
     if threading.current_thread() is threading.main_thread():  # else the program around it takes the signals
         end_with_signals(aborted)
-    sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table), folder) if table else None
-    gpus = GpuMeter(driver, sampler, gpu_file(resources), folder) if driver and sampler else None
+    try:
+        log = ResultLog(jsonl, folder) if loads else None
+        sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table), folder) if table else None
+        gpus = GpuMeter(driver, sampler, gpu_file(resources), folder) if driver and sampler else None
+    except OSError as error:
+        raise not_writable(s.results_dir, error) from None
     cut_short = False
     nothing = contextlib.nullcontext()
     with sampler or nothing, gpus or nothing, Screen(s.quiet, sampler, gpus) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
-        if loads:
-            log = ResultLog(jsonl, folder)
+        if log:
             test = test_of(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), reserve,
                            unused, gpus=gpus)
             try:
@@ -5922,9 +5923,28 @@ def host_stretch(sampler: Sampler, readings: Sequence[Reading]) -> HostStretch:
         round(seen.longest_gap, 3), round(psutil.virtual_memory().available / MIB, 1), seen.oom_kills, deaths)
 
 
-def look_at_gpus(driver: Nvml, table: ProcessTable, s: Settings) -> GpuReading:
+def look_at_gpus(table: ProcessTable, s: Settings) -> tuple[Nvml | None, Mapping[str, float | None], Iterable[str]]:
+    """The driver of this machine's GPUs, what each role holds there, and what a person should know of it.
+
+    A driver may hang from the first question on: a thread of its own asks.
+    """
+    answers: queue.Queue[tuple[Nvml | None, str, list[GpuLook]]] = queue.Queue()
+
+    def ask() -> None:
+        driver, why = gpu_driver()
+        answers.put((driver, why, driver.looks() if driver else []))
+
+    began = time.monotonic()
+    try:
+        threading.Thread(target=ask, name="first look at GPUs", daemon=True).start()
+        driver, why, looks = answers.get(timeout=GPU_WAIT_S)
+    except (queue.Empty, RuntimeError) as error:  # it hangs; or there is no thread to be had
+        driver, why = None, f"GPU memory is not watched: {str(error) or 'its driver does not answer'}"
+    if driver is None:
+        return None, {}, [f"WARNING {why}"] if why else []
     roles = {pid: watched.role for pid, watched in table.alive.items()}
-    return attribute(time.monotonic(), driver.looks(), roles, role_that_works(s.api, table))
+    seen = attribute(began, looks, roles, role_that_works(s.api, table))
+    return driver, seen.held, gpus_shown(seen)
 
 
 def gpu_file(resources: Path) -> Path:
@@ -6252,11 +6272,9 @@ def list_processes(s: Settings) -> int:
             say(f"  {choice.role:<8}{pid:>8}  {shown_in_full(choice.line)}: {reason(choice)}")
     for warning in warnings_of(table):
         say(warning)
-    driver, no_gpu = gpu_driver()
-    if driver:
-        for line in gpus_shown(look_at_gpus(driver, table, s)):
-            say(line)
-    say(no_gpu or ("" if driver else "GPU: none seen"))
+    driver, _, seen = look_at_gpus(table, s)
+    for line in list(seen) or ["GPU: none seen"]:
+        say(line)
     needed = {must_be_found(s)} if s.phase != "monitor" else set(ROLES)
     if needed & {w.role for w in table.alive.values()}:
         return EXIT_PASS
@@ -6309,8 +6327,13 @@ def open_folder(folder: Path) -> int:
         with tempfile.TemporaryFile(dir=folder):
             return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise CannotStart(f"Results folder {folder} is not writable ({error.strerror}); name another with "
-                          f"--results-dir, or: sudo chown $USER {folder}") from None
+        raise not_writable(folder, error) from None
+
+
+def not_writable(folder: Path, error: OSError) -> CannotStart:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return CannotStart(f"Results folder {folder} is not writable ({error.strerror}); name another with --results-dir, "
+                       f"or{f' make room (see: df -hi {folder})' if full else f': sudo chown $USER {folder}'}")
 
 
 def new_files(folder: Path) -> tuple[Path, Path]:

@@ -112,14 +112,20 @@ def test_the_tasks_of_a_level_reach_a_synchronous_server_together(
     server: Server, clips: list[str], tmp_path: Path
 ) -> None:
     """One that takes them one by one shows it: two at once take twice as long as one."""
-    with server.faults(task_s=0.2):
-        times = {}
-        for api in ("openai", "whisper-cpp"):
+    with server.faults(task_s=0.4):
+        for api, together in (("openai", True), ("whisper-cpp", False)):
             ran = run(server, tmp_path / api, "--api", api, *clips, "--phase", "concurrency", "--max-concurrency", "2")
-            times[api] = [max(line["processing_time"] for line in ran.lines if line["concurrency"] == size)
-                          for size in (1, 2)]
-    assert times["openai"][1] < 1.5 * times["openai"][0]
-    assert times["whisper-cpp"][1] > 1.7 * times["whisper-cpp"][0]
+            one, two = (quickest_run(ran, size) for size in (1, 2))
+            assert (two < 1.5 * one) is together, (one, two)
+
+
+def quickest_run(ran: Run, size: int) -> float:
+    """Seconds of the longest task in the quickest run of a level: a busy machine slows some down."""
+    runs: dict[int, float] = {}
+    for line in ran.lines:
+        if line["concurrency"] == size and line["level_run"]:
+            runs[line["level_run"]] = max(line["processing_time"], runs.get(line["level_run"], 0.0))
+    return min(runs.values())
 
 
 def test_a_synchronous_server_is_watched_as_the_api(server: Server, clips: list[str], tmp_path: Path) -> None:

@@ -459,7 +459,10 @@ def ramp_missing(run: RecordedRun, ramp: Ramp) -> Note | None:
     """Why nothing of the ramp can be measured; None where it can."""
     if ramp.levels:
         return None
-    return Note("no_ramp_lines" if run.asked("concurrency") else "no_ramp_phase")
+    if not run.asked("concurrency"):
+        return Note("no_ramp_phase")
+    return Note("no_ramp_levels", {"stop": Note(f"stop_{ramp.stop_reason}")}) if ramp.stop_reason else (
+        Note("no_ramp_lines"))
 
 
 def min_concurrency(run: RecordedRun, ramp: Ramp) -> Criterion:

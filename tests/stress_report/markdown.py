@@ -374,7 +374,8 @@ def role_table(roles: Mapping[str, RoleFindings], say: Words) -> list[str]:
     rows = [(role, say("leak_" + v.growth.verdict), num(v.growth.mb_per_cycle, 2, sign=True),
              num(v.growth.upper_bound_mb_per_cycle, 2), num(v.first_use_growth_mb), num(v.peak_mb),
              str(v.growth.cycles)) for role, v in roles.items()]
-    return table(columns(say, "role", "verdict", "rate", "bound", "first_use", "peak", "cycles"), rows, 2)
+    peak = "peak_gpu" if any(role.endswith(" GPU") for role in roles) else "peak"
+    return table(columns(say, "role", "verdict", "rate", "bound", "first_use", peak, "cycles"), rows, 2)
 
 
 def task_table(run: RecordedRun, tasks: Sequence[TaskResult], say: Words) -> list[str]:

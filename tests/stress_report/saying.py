@@ -486,7 +486,7 @@ def cut_by(*reasons: str) -> Callable[[Judged], bool]:
 
 def too_few_levels_by(stop: str) -> Callable[[Judged], bool]:
     return lambda judged: (judged.ramp.stop_reason == stop
-                           and criterion(judged, "min_concurrency").status == "inconclusive")
+                           and criterion(judged, "min_concurrency").status in ("inconclusive", "not_measured"))
 
 
 def ramp_left_doubt(judged: Judged) -> bool:

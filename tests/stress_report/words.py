@@ -211,6 +211,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "no_leak_phase": ("the leak phase was not asked for", "本次未选择泄漏测试（--phase）"),
     "no_ramp_phase": ("the concurrency ramp was not asked for", "本次未选择并发测试（--phase）"),
     "no_leak_lines": ("the leak phase left no result", "泄漏测试没有留下结果"),
+    "no_ramp_levels": ("{stop}, before its first level", "{stop}，第一级还没有开始"),
     "no_ramp_lines": ("the concurrency ramp left no result", "并发测试没有留下结果"),
     "memory_not_watched": ("memory was not watched (--no-watch)", "没有监控内存（--no-watch）"),
     "no_long_task": ("no successful task on {clip} after its first use has settled memory readings",
@@ -483,9 +484,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_sampler_gap": ("Next: repeat the run while this machine is less busy.", "下一步：在机器不那么忙的时候重跑。"),
     "next_gap_unknown": ("Next: judge the run with its CSV (--resources).",
         "下一步：连同 CSV 一起判定（--resources）。"),
-    "next_memory_reserve": ("Next: free memory on this machine, or lower --memory-reserve, then repeat with --phase "
-        "concurrency.",
-        "下一步：腾出内存，或调低 --memory-reserve，然后用 --phase concurrency 重跑。"),
+    "next_memory_reserve": ("Next: free memory on this machine, or lower --memory-reserve or --start, then repeat with "
+        "--phase concurrency.",
+        "下一步：腾出内存，或调低 --memory-reserve 或 --start，然后用 --phase concurrency 重跑。"),
     "next_memory": ("Next: free memory on this machine, or lower --memory-reserve, then repeat the run.",
         "下一步：腾出内存，或调低 --memory-reserve，然后重跑。"),
     "next_rtf_limit": ("Next: repeat with --phase concurrency --rtf-limit 0, which goes on until something fails.",
@@ -622,6 +623,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_settled": ("settled", "已稳定"),
     "col_other_after": ("{role} after MB", "{role} 任务后 MB"),
     "col_jobs": ("jobs", "任务数"),
+    "col_peak_gpu": ("peak in the leak phase MB (RSS; of a GPU its memory)", "泄漏测试中的峰值 MB（RSS；GPU 为显存）"),
     "col_peak_pair": ("peak median / max MB", "峰值（中位数/最大）MB"),
     "col_held_pair": ("held at end median / max MB", "结束时仍占用（中位数/最大）MB"),
     "col_process": ("process", "进程"),

@@ -26,12 +26,15 @@ from memory_leak_stress_test import (
     GpuMemory,
     GpuMeter,
     Nvml,
+    ProcessTable,
     ProcessView,
     Reading,
+    Settings,
     TaskResult,
     attribute,
     gpu_driver,
     judge_leak,
+    look_at_gpus,
     used_gpu,
 )
 from stress_report import markdown
@@ -249,6 +252,18 @@ def test_a_driver_that_hangs_is_not_waited_for(meter: GpuMeter, monkeypatch: pyt
     began = time.monotonic()
     assert meter.at_rest(ended) is None
     assert time.monotonic() - began < 10.0, "Ctrl-C does not wait for the driver"
+    release.set()
+
+
+@pytest.mark.parametrize("hangs_in", ["gpu_driver", "looks"])
+def test_a_driver_that_hangs_before_the_test_is_not_waited_for(hangs_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    hang = SimpleNamespace(looks=lambda: release.wait() and [])
+    monkeypatch.setattr(instrument, "gpu_driver",
+                        lambda: (hang, "") if hangs_in == "looks" else (release.wait() and None, ""))
+    monkeypatch.setattr(instrument, "GPU_WAIT_S", 0.2)
+    found = look_at_gpus(ProcessTable({}, {}, 0, set()), Settings())
+    assert found == (None, {}, ["WARNING GPU memory is not watched: its driver does not answer"])
     release.set()
 
 

@@ -92,7 +92,7 @@ def test_settings_and_host_stand_in_the_first_line_and_where_they_change(tmp_pat
 
 def test_a_file_that_exists_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "run.jsonl").write_text("kept\n")
-    with pytest.raises(CannotRecord):
+    with pytest.raises(FileExistsError):
         ResultLog(tmp_path / "run.jsonl")
     assert (tmp_path / "run.jsonl").read_text() == "kept\n"
 

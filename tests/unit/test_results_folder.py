@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -152,6 +153,21 @@ def test_a_folder_that_vanishes_during_the_first_task_is_made_again(tmp_path: Pa
     assert "Traceback" not in told
     [jsonl] = (tmp_path / "results").glob("*.jsonl")
     assert len(jsonl.read_text().splitlines()) == 5, "two warm up, one is sent again, and a cycle of two"
+
+
+@pytest.mark.parametrize(("error", "helps"), [(errno.ENOSPC, "see: df -hi "), (errno.EACCES, "sudo chown $USER ")])
+def test_a_folder_that_takes_no_new_file_is_said_before_the_test(
+    error: int, helps: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(instrument, "create", refuse)
+    status = instrument.main(["--phase", "monitor", "--pid", f"worker={os.getpid()}", "--results-dir", str(folder)])
+    assert status == instrument.EXIT_NO_START
+    told = capsys.readouterr().err
+    assert told.startswith(f"Cannot start: Results folder {folder} is not writable ({os.strerror(error)})")
+    assert helps in told
 
 
 @pytest.mark.parametrize(("what", "said", "status"), [

@@ -32,6 +32,7 @@ from unit.reader_runs import (
     ramp,
     sample_rows,
     with_long_delta,
+    with_settings,
 )
 from unit.test_machine import STEADY, on_machine
 
@@ -155,6 +156,13 @@ def test_advice_where_there_is_no_result_and_for_an_older_tools_record(tmp_path:
     old.write_text(json.dumps({"test_id": "a_c1_1", "timestamp": "2026-03-02T09:00:00", "audio_file": "a.wav",
                                "audio_size_mb": 1.0, "concurrency": 1, "status": "success"}) + "\n")
     assert advice(judge(read_run(old, None))) == "next_old"
+
+
+def test_a_ramp_that_ends_before_its_first_level_says_why_and_what_helps(tmp_path: Path) -> None:
+    run = judged(tmp_path, with_settings(ramp(level(1, 0), stop="memory_reserve"), phase="concurrency"))
+    assert "memory reserve" in ramp_sentence(run, Words("en"))
+    assert "before its first level" in ramp_sentence(run, Words("en"))
+    assert advice(run) == "next_memory_reserve"
 
 
 def test_every_row_of_the_advice_has_a_test() -> None:

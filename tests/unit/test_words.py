@@ -145,6 +145,7 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
     "one after another": lambda: ramp(*(level(n, processing_time=2.0 * n) for n in range(1, 5))),
     "one after another, two levels": lambda: ramp(*(level(n, processing_time=2.0 * n) for n in (1, 2))),
     "beyond the knee": lambda: ramp(*(level(n, processing_time=1.0 * max(2, n)) for n in range(1, 9))),
+    "no level at all": lambda: ramp(level(1, 0), stop="memory_reserve"),
     "no level 1": lambda: ramp(level(2), level(3)),
     "RSS alone": lambda: [dataclasses.replace(r, memory={"worker": dataclasses.replace(
         r.memory["worker"], private_before_mb=None, private_after_mb=None)}) for r in leak_phase()],
