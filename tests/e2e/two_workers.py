@@ -18,11 +18,16 @@ from typing import Any
 TASK_S = 0.3  # of CPU
 
 
-def work(tasks: Connection, keep_mb: int) -> None:
-    """A worker: uses CPU for a while, and keeps what a leak would."""
+def work(tasks: Connection, of_parent: list[Connection], keep_mb: int) -> None:
+    """A worker: uses CPU for a while, and keeps what a leak would. It ends with its parent, whose ends it closes."""
+    for connection in of_parent:
+        connection.close()
     kept = []
     while True:
-        task = tasks.recv()
+        try:
+            task = tasks.recv()
+        except EOFError:
+            return
         end = time.process_time() + TASK_S
         while time.process_time() < end:
             pass
@@ -74,7 +79,8 @@ def main() -> None:
     workers = []
     for keep_mb in (int(sys.argv[1]), 0):
         ours, theirs = multiprocessing.Pipe()
-        worker = multiprocessing.Process(target=work, args=(theirs, keep_mb), daemon=True)
+        of_parent = [ours, *(lane for lane, _ in Api.lanes)]
+        worker = multiprocessing.Process(target=work, args=(theirs, of_parent, keep_mb), daemon=True)
         worker.start()
         workers.append(worker)
         Api.lanes.append((ours, threading.Lock()))
