@@ -18,6 +18,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+import gevent
 from locust import LoadTestShape, User, constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -194,15 +195,24 @@ class AsrUser(User):
         return bool(super().stop(force=True))
 
 
+def interrupt(*_: object) -> None:
+    """Ctrl-C for the greenlet that waits for it.
+
+    Python raises it in whichever runs at the moment: in a task's it would end that task, and the test would go on.
+    """
+    hub = gevent.get_hub()
+    hub.loop.run_callback_threadsafe(hub.parent.throw, KeyboardInterrupt)
+
+
 @events.init.add_listener
 def on_init(environment: Environment, runner: MasterRunner | LocalRunner | WorkerRunner, **_: Any) -> None:
     """Set up this process: it records, or sends tasks, or both."""
     if not isinstance(runner, WorkerRunner):
         usable_streams()
         settings_of(environment)
-        for sign in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, which Locust passes on while a test runs
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which Locust passes on while a test runs
             if signal.getsignal(sign) is not signal.SIG_IGN:
-                signal.signal(sign, signal.default_int_handler)
+                signal.signal(sign, interrupt)
         AsrRamp.master = Master(environment, runner)
     if not isinstance(runner, MasterRunner):
         machine = AsrUser.machine = LoadMachine(

@@ -250,6 +250,35 @@ def test_a_test_that_is_ended_early_keeps_a_line_for_every_task(runs: Runs) -> N
     assert not run.lines[-1]["end"]
 
 
+STRUCK = """
+from gevent import monkey
+monkey.patch_all()
+import os, signal, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+from locustfile import interrupt
+signal.signal(signal.SIGINT, interrupt)
+
+def at_work():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    print("went on", flush=True)
+
+working = threading.Thread(target=at_work)
+try:
+    working.start()
+    time.sleep(30)
+except KeyboardInterrupt:
+    working.join()
+    print("ends", flush=True)
+"""
+
+
+def test_ctrl_c_while_a_task_runs_ends_the_test_and_not_the_task() -> None:
+    ended = subprocess.run([sys.executable, "-c", STRUCK, str(TESTS)], capture_output=True, text=True, timeout=60,
+                           check=False)
+    assert ended.stdout == "went on\nends\n", ended.stderr
+
+
 @pytest.mark.parametrize(("options", "status", "sentence"), [
     (["--step", "x3"], 2, "locust: error: argument --step: 'x3' is not a whole number"),
     (["--short-audio", "missing.wav"], 4, "Cannot start: Audio clip not found: missing.wav"),
