@@ -622,9 +622,9 @@ def messages() -> Iterator[tuple[int, str]]:
 
 def is_warning(text: str) -> bool:
     """Whether a person at the terminal is told of trouble; a whole sentence, not a piece of one."""
-    begins = ("WARNING ", "ramp ends", "after the ramp", "the answer is not confirmed", "Recorded but not judged",
-              "The report cannot be made", "The report was not finished", "This is a fault of this tool",
-              "self-check FAILED")
+    begins = ("WARNING ", "GPU memory is not", "ramp ends", "after the ramp", "the answer is not confirmed",
+              "Recorded but not judged", "The report cannot be made", "The report was not finished",
+              "This is a fault of this tool", "self-check FAILED")
     holds = ("(--memory-reserve)", "kept connections", "is flaky", " ended while ", " phase ends: ")
     return text.startswith(begins) or any(part in text for part in holds)
 
