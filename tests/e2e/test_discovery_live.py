@@ -571,8 +571,8 @@ def test_a_killed_child_of_a_server_is_told_as_a_death(house: House, servers: di
         sampler.open_window()
         [child] = [w.pid for w in sampler.watched() if w.role == "api" and w.serves and not w.root]
         os.kill(child, signal.SIGKILL)
-        until(lambda: [(e.role, e.pid, e.root) for e in sampler.endings()] == [("api", child, False)], 10,
-              lambda: f"{child}: {sampler.endings()}, {sampler.watched()}")
+        # Workers of other tests come and go on this machine, and whose they are is not known here.
+        until(lambda: [(e.pid, e.root) for e in sampler.endings() if e.role == "api"] == [(child, False)], 10)
         until(lambda: sampler.serving("api") == 2, 10)
 
 
