@@ -3,7 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 WORKERS ?= 2
 LEAK_MB ?= 0
 API ?= asr-queue
@@ -46,8 +46,8 @@ audio: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	@# Most tests wait most of their time. The files go out in their order, in which those that take longest stand first.
 	@# What Python compiles is kept, since hundreds of commands are started. Status 5 is "no test was chosen" (ARGS).
-	$(PYTEST) -n 6 -m "not alone" $(ARGS) || test $$? -eq 5
-	$(PYTEST) -n 2 -m alone $(ARGS) || test $$? -eq 5
+	$(PYTEST) -n 6 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? -eq 5
+	$(PYTEST) -m alone $(ARGS) || test $$? -eq 5
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check tests

@@ -12,8 +12,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,9 +84,24 @@ def set_ahead(folder: Path) -> Path:
     return path
 
 
-def test_a_leak_on_one_of_two_hosts_is_found_there_and_at_its_rate(tmp_path: Path) -> None:
-    clip = build_clip(tmp_path / "clip.wav", 2.0)
-    first, second, load = tmp_path / "first", tmp_path / "second", tmp_path / "load"
+@dataclass(frozen=True)
+class Watched:
+    """What the reader makes of a run whose two workers were watched by a monitor each."""
+
+    status: int
+    printed: str
+    summary: dict[str, Any]
+    leaking_pid: int
+
+    @property
+    def leak(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.summary["leak_under_load"]
+        return found
+
+
+def watched_run(folder: Path) -> Watched:
+    clip = build_clip(folder / "clip.wav", 2.0)
+    first, second, load = folder / "first", folder / "second", folder / "load"
     with two_workers() as (url, pids), monitors(dict(zip(pids, (first, second), strict=True))):
         command = [sys.executable, str(INSTRUMENT), "--url", url, "--no-watch", "--phase", "loaded", "--at-once", "2",
                    "--min-cycles", str(CYCLES), "--max-cycles", str(CYCLES), "--short-audio", str(clip), "--long-audio",
@@ -93,15 +110,21 @@ def test_a_leak_on_one_of_two_hosts_is_found_there_and_at_its_rate(tmp_path: Pat
     (run,), (beside,) = load.glob("*.jsonl"), first.glob("*.csv")
     judged = subprocess.run([sys.executable, str(READER), str(run), "--resources", str(beside), str(set_ahead(second)),
                              "--json"], capture_output=True, text=True, timeout=60, check=False)
-    assert judged.returncode == EXIT_FAIL, judged.stdout + judged.stderr
-    content = json.loads(judged.stdout)
-    (name, other), leak = content["hosts"], content["leak_under_load"]
+    return Watched(judged.returncode, judged.stdout + judged.stderr, json.loads(judged.stdout), int(pids[0]))
+
+
+def test_a_leak_on_one_of_two_hosts_is_found_there_and_at_its_rate(tmp_path: Path) -> None:
+    run = watched_run(tmp_path)
+    if run.leak["worker"]["verdict"] == "INCONCLUSIVE":  # this machine was too busy for memory to be seen at rest
+        run = watched_run(tmp_path / "again")
+    assert run.status == EXIT_FAIL, run.printed
+    (name, other), leak = run.summary["hosts"], run.leak
     assert leak[f"worker@{name}"]["verdict"] == leak["worker"]["verdict"] == "LEAK"
     assert leak[f"worker@{name}"]["mb_per_cycle"] == pytest.approx(KEEPS_MB, abs=2.0)
-    assert leak[f"worker@{name}"]["pid"] == int(pids[0])
+    assert leak[f"worker@{name}"]["pid"] == run.leaking_pid
     assert leak[f"worker@{other}"]["verdict"] == "NO LEAK"
     assert abs(leak[f"worker@{other}"]["mb_per_cycle"]) < 2.0
-    clocks = content["hosts"][name], content["hosts"][other]
+    clocks = run.summary["hosts"][name], run.summary["hosts"][other]
     for clock, ahead in zip(clocks, (0.0, AHEAD_S), strict=True):
         if clock["clock_compared_by"] == "work":  # not where NTP keeps this machine's clock
             assert clock["clock_offset_s"] == pytest.approx(ahead, abs=clock["clock_error_s"])

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.alone
 TESTS = Path(__file__).resolve().parents[1]
 RUN_TIMEOUT_S = 150.0
 AT_A_TIME = 6  # scenarios that run beside each other: they mostly wait
-CLIP_S = 3.0  # a task long enough that those released together meet in the queue
+CLIP_S = 1.0
+JOB_S = 0.5  # that a job takes at least: so long that those released together meet in the queue
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,6 @@ class Scenario:
 
     service: dict[str, Any]
     options: list[str]
-    seconds: float = CLIP_S
     during: Callable[[Running], None] | None = None
 
 
@@ -121,12 +121,12 @@ def ramp_from(start: int, to: int, *more: str) -> list[str]:
 
 STALL = ("--stall-timeout", "4")
 SCENARIOS: dict[str, Scenario] = {  # those that take longest first
-    # A job waits, as for an accelerator: how many are done together then depends on the workers alone.
-    "one worker": Scenario({"workers": 1, "job_seconds": 1.5}, ["--max-concurrency", "4", "--rtf-limit", "0"], 1.0),
-    "two workers": Scenario({"workers": 2, "job_seconds": 1.5}, ["--max-concurrency", "4", "--rtf-limit", "0"], 1.0),
+    # A job mostly waits: how many are done together then depends on the workers alone.
+    "one worker": Scenario({"workers": 1, "job_seconds": 1.5}, ["--max-concurrency", "4", "--rtf-limit", "0"]),
+    "two workers": Scenario({"workers": 2, "job_seconds": 1.5}, ["--max-concurrency", "4", "--rtf-limit", "0"]),
     "work-horse killed at 4": Scenario({"kill_horse_at": 3, "worker_class": "rq.Worker"}, ramp_from(3, 5, *STALL)),
     "refuses above 4": Scenario({"refuse_above": 4}, ramp_from(3, 6)),
-    "API killed": Scenario({"api_wrapper": "bash-loop"}, ramp_from(2, 2), seconds=15.0, during=kill_the_api),
+    "API killed": Scenario({"api_wrapper": "bash-loop", "job_seconds": 4.0}, ramp_from(2, 2), during=kill_the_api),
     "hangs at 3": Scenario({"hang_at": 2}, ramp_from(2, 4, *STALL)),
     "worker killed at 4": Scenario({"kill_worker_at": 3}, ramp_from(3, 5, *STALL)),
     "worker restarted at 4": Scenario({"kill_worker_at": 3, "worker_wrapper": "bash-loop"}, ramp_from(3, 5, *STALL)),
@@ -144,10 +144,11 @@ def record(scenario: Scenario) -> Recorded:
 def record_once(scenario: Scenario) -> Recorded:
     with tempfile.TemporaryDirectory(prefix="ramp_test_") as name:
         folder = Path(name)
-        clip = build_clip(folder / "clip.wav", scenario.seconds)
+        clip = build_clip(folder / "clip.wav", CLIP_S)
         # Others run beside this one, whose workers must not be taken for ours. One that is restarted has another pid.
         restarts = "worker_wrapper" in scenario.service
-        with running_service(without_titles(folder) if restarts else None, **scenario.service) as service:
+        options = {"job_seconds": JOB_S, **scenario.service}
+        with running_service(without_titles(folder) if restarts else None, **options) as service:
             workers = [word for pid in service.pids("worker") for word in ("--pid", f"worker={pid}")]
             if restarts:
                 workers = ["--watch", f"worker=rq worker asr-queue .*:{service.redis_port()}"]
