@@ -152,6 +152,7 @@ class Hostile:
     def __init__(self, talks: dict[str, Talk]) -> None:
         self.talks = GOOD | talks
         self.pages: list[str] = []
+        self.closed = threading.Event()  # a connection
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -169,6 +170,7 @@ class Hostile:
                 page = next((page for page in (HEALTH, SUBMIT, RESULT) if page.encode() in line), OTHER)
                 self.pages.append(page)
                 self.talks[page](sock)
+        self.closed.set()
 
 
 @pytest.fixture
@@ -186,11 +188,13 @@ def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(instrument, name, LIMIT_S)
 
 
-def one_task(url: str, clip: Clips, limit_s: float = 2 * LIMIT_S, **more: Any) -> Outcome:
+def one_task(url: str, clip: Clips, limit_s: float = 2 * LIMIT_S, after: threading.Event | None = None) -> Outcome:
+    """Send one task; `after`: and release it only when this is so."""
     client = ApiClient(url, APIS["asr-queue"])
     batch = Batch(client, {0: client.prepare(clip.take())}, limit_s, lambda _: None, client.aborted)
     began = time.monotonic()
     batch.connect()
+    assert after is None or after.wait(10)
     batch.release()
     outcome = batch.outcomes.get(timeout=10)
     assert time.monotonic() - began < limit_s + 2 * LIMIT_S + SPARE_S
@@ -296,7 +300,7 @@ def test_a_kept_connection_that_is_closed_before_the_upload_is_opened_anew_and_t
 ) -> None:
     for _ in range(9):
         server = hostile({HEALTH: ends(http('{"status": "ready"}'))})
-        outcome = one_task(server.url, clip)
+        outcome = one_task(server.url, clip, after=server.closed)
         assert (outcome.status, outcome.error_kind) == ("success", None)
         assert server.pages.count(SUBMIT) == 1
 
