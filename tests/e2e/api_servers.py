@@ -10,25 +10,18 @@ import hashlib
 import io
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import requests
 from fastapi import FastAPI, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-TESTS = Path(__file__).resolve().parents[1]
 TASK_S = 0.05
-START_TIMEOUT_S = 30.0
 
 
 @dataclass
@@ -267,17 +260,7 @@ class Server:
 @contextlib.contextmanager
 def running_server(address: str = "127.0.0.1") -> Iterator[Server]:
     """All shapes at one URL, until the block ends."""
-    environment = os.environ | {"PYTHONPATH": str(TESTS)}
-    command = [sys.executable, "-m", "uvicorn", "e2e.api_servers:app", "--host", address, "--port", "0",
-               "--no-access-log"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            line = next(line for line in process.stderr if "running on" in line)
-            rest = threading.Thread(target=process.stderr.read, daemon=True)  # its pipe must not fill up
-            rest.start()
-            yield Server(line.partition("running on ")[2].split()[0], process.pid)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            rest.join()
+    from e2e.service import uvicorn_app  # the application does without
+
+    with uvicorn_app("e2e.api_servers:app", address) as (url, pid):
+        yield Server(url, pid)

@@ -186,6 +186,25 @@ def ready_url(supervisor: subprocess.Popen[str], output: list[str]) -> str:
     return wait_for(url, READY_TIMEOUT_S, "the service to be ready")
 
 
+@contextlib.contextmanager
+def uvicorn_app(app: str, address: str = "127.0.0.1", **environment: str) -> Iterator[tuple[str, int]]:
+    """An application of these tests under uvicorn, until the block ends: its URL and its pid."""
+    command = [sys.executable, "-m", "uvicorn", app, "--host", address, "--port", "0", "--no-access-log"]
+    search = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": search} | environment, stderr=subprocess.PIPE,
+                          text=True) as process:
+        try:
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if "running on" in line)
+            rest = threading.Thread(target=process.stderr.read, daemon=True)  # its pipe must not fill up
+            rest.start()
+            yield line.partition("running on ")[2].split()[0], process.pid
+        finally:
+            process.kill()
+            process.wait()
+            rest.join()
+
+
 def clip_options(folder: Path, short_seconds: float, long_seconds: float) -> list[str]:
     """Two clips of these lengths, as options of the stress test."""
     clips = (("short", short_seconds), ("long", long_seconds))

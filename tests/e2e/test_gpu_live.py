@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -20,12 +19,13 @@ from typing import Any
 
 import pytest
 
+from e2e.service import TESTS, uvicorn_app
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("pynvml")
 if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
 
-TESTS = Path(__file__).resolve().parents[1]
 INSTRUMENT = TESTS / "memory_leak_stress_test.py"
 OWN_PIDS = ["unshare", "--pid", "--fork", "--mount-proc"]
 CYCLES = 10
@@ -34,19 +34,9 @@ CYCLES = 10
 @contextlib.contextmanager
 def gpu_server(**settings: int) -> Iterator[str]:
     """Its URL."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])} | {
-        name: str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "uvicorn", "e2e.gpu_server:app", "--port", "0", "--no-access-log"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            line = next(line for line in process.stderr if "running on" in line)
-            rest = threading.Thread(target=process.stderr.read, daemon=True)  # its pipe must not fill up
-            rest.start()
-            yield line.partition("running on ")[2].split()[0]
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+    environment = {name: str(value) for name, value in settings.items()}
+    with uvicorn_app("e2e.gpu_server:app", **environment) as (url, _):
+        yield url
 
 
 def clip(path: Path, seconds: float) -> Path:
