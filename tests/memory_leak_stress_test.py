@@ -3580,7 +3580,7 @@ class Area:
         """How many of glibc's arenas these are: with what is reserved behind them they end at a multiple of 64 MiB.
 
         And the KiB in use there. The kernel joins neighbours: below an arena may lie other blocks of the same mapping.
-        Then only the last arena is known to be one, and all its pages count as private.
+        Then only the last arena is known to be one, and it counts as in use up to its end.
         """
         whole = -(-self.end // ARENA) * ARENA
         reserved = behind and behind.access == b"---p" and behind.begin == self.end and behind.end >= whole
@@ -5839,17 +5839,16 @@ def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> in
     aborted = client.aborted
     if threading.current_thread() is threading.main_thread():  # else the program around it takes the signals
         end_with_signals(aborted)
-    try:
-        log = ResultLog(jsonl, folder) if loads else None
+    with writable(s.results_dir):
         sampler = Sampler(table, resources, s.interval, role_that_works(s.api, table), folder) if table else None
         gpus = GpuMeter(driver, sampler, gpu_file(resources), folder) if driver and sampler else None
-    except OSError as error:
-        raise not_writable(s.results_dir, error) from None
     cut_short = False
     nothing = contextlib.nullcontext()
     with sampler or nothing, gpus or nothing, Screen(s.quiet, sampler, gpus) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
-        if log:
+        if loads:
+            with writable(s.results_dir):
+                log = ResultLog(jsonl, folder)
             test = test_of(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), reserve,
                            unused, gpus=gpus)
             try:
@@ -6322,18 +6321,22 @@ def count_of(ours: Sequence[Choice]) -> str:
 
 def open_folder(folder: Path) -> int:
     """The results folder, made if need be and proven writable; its descriptor. Raises CannotStart."""
-    try:
+    with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+@contextlib.contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Raises CannotStart where files in the results folder cannot be made."""
+    try:
+        yield
     except OSError as error:
-        raise not_writable(folder, error) from None
-
-
-def not_writable(folder: Path, error: OSError) -> CannotStart:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return CannotStart(f"Results folder {folder} is not writable ({error.strerror}); name another with --results-dir, "
-                       f"or{f' make room (see: df -hi {folder})' if full else f': sudo chown $USER {folder}'}")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        helps = f" make room (see: df -hi {folder})" if full else f": sudo chown $USER {folder}"
+        raise CannotStart(f"Results folder {folder} is not writable ({error.strerror}); name another with "
+                          f"--results-dir, or{helps}") from None
 
 
 def new_files(folder: Path) -> tuple[Path, Path]:
