@@ -5930,8 +5930,11 @@ def look_at_gpus(table: ProcessTable, s: Settings) -> tuple[Nvml | None, Mapping
     answers: queue.Queue[tuple[Nvml | None, str, list[GpuLook]]] = queue.Queue()
 
     def ask() -> None:
-        driver, why = gpu_driver()
-        answers.put((driver, why, driver.looks() if driver else []))
+        try:
+            driver, why = gpu_driver()
+            answers.put((driver, why, driver.looks() if driver else []))
+        except Exception as error:  # else it would pass for a driver that hangs
+            answers.put((None, f"GPU memory is not watched ({type(error).__name__}: {error})", []))
 
     began = time.monotonic()
     try:

@@ -267,6 +267,12 @@ def test_a_driver_that_hangs_before_the_test_is_not_waited_for(hangs_in: str, mo
     release.set()
 
 
+def test_a_fault_at_the_first_look_does_not_pass_for_a_driver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instrument, "gpu_driver", lambda: (SimpleNamespace(looks=lambda: 1 // 0), ""))
+    _, _, [warning] = look_at_gpus(ProcessTable({}, {}, 0, set()), Settings())
+    assert warning.startswith("WARNING GPU memory is not watched (ZeroDivisionError: ")
+
+
 def test_a_fault_in_the_meter_ends_it_and_is_said_once(meter: GpuMeter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "_driver", SimpleNamespace(looks=lambda: 1 // 0))
     while meter.at_rest(NOT_ENDED):
