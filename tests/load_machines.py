@@ -149,6 +149,7 @@ class LoadMachine:
     def __init__(self, send: Callable[[Message], None], users: Callable[[], int]) -> None:
         self.send, self.users = send, users  # to the machine that records; how many users there are now
         self.waiting: queue.Queue[tuple[Share, int]] = queue.Queue()  # tasks for users to take
+        self.preparing: Plan | None = None
         self.prepared: Prepared | None = None
         self.share: Share | None = None
 
@@ -158,8 +159,9 @@ class LoadMachine:
         if kind == "ping":
             self.send({"kind": "pong", "sent": message["sent"], "here": time.monotonic(), "wall": time.time(),
                        "users": self.users()})
-        elif kind == "plan":
-            threading.Thread(target=self._prepare, args=(Plan.from_message(message),), daemon=True).start()
+        elif kind == "plan" and self.preparing != (plan := Plan.from_message(message)):
+            self.preparing = plan
+            threading.Thread(target=self._prepare, args=(plan,), daemon=True).start()
         elif kind == "share" and self.prepared:
             threading.Thread(target=self._serve, args=(self.prepared, message), daemon=True).start()
         elif kind == "release" and self.share and self.share.batch == message["batch"]:
@@ -183,6 +185,7 @@ class LoadMachine:
             check_reach(client, plan)
         except CannotStart as error:
             trouble = str(error)
+        self.preparing = None
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = -1 if files == resource.RLIM_INFINITY else max(0, files - OWN_FILES)
         self.send({"kind": "ready", "host": socket.gethostname(), "connections": most, "trouble": trouble})
@@ -340,6 +343,7 @@ class Machine:
     clock: Clock | None = None
     trips: list[Trip] = field(default_factory=list)
     heard: float = 0.0  # monotonic
+    told: float = -math.inf  # monotonic: when it was last sent the plan
 
 
 class Fleet:
@@ -400,14 +404,18 @@ class Fleet:
         return {}
 
     def _prepare(self, present: Iterable[str]) -> None:
-        """Tell machines that are new what the test is. Raises EndsEarly where one cannot take part."""
+        """Tell machines that are new what the test is. Raises EndsEarly where one cannot take part.
+
+        One that does not answer is told again: Locust counts a worker as there before it takes such messages.
+        """
         assert self.plan
         for machine in present:
-            if machine not in self.machines:
-                self.machines[machine] = Machine()
+            known = self.machines.setdefault(machine, Machine())
+            if known.trouble:
+                raise EndsEarly(f"the load machine {known.name} cannot take part: {known.trouble}")
+            if not known.name and time.monotonic() > known.told + ASK_AGAIN_S:
+                known.told = time.monotonic()
                 self.send(machine, self.plan.to_message())
-            elif trouble := self.machines[machine].trouble:
-                raise EndsEarly(f"the load machine {self.machines[machine].name} cannot take part: {trouble}")
 
     def measure_clocks(self, machines: Iterable[str], aborted: threading.Event) -> None:
         """Measure every machine's clock by messages there and back, one after another, of all machines together."""
@@ -538,7 +546,7 @@ class FleetTest(StressTest):
     fleet: Fleet
 
     def __post_init__(self) -> None:
-        """Tell the machines what the test is. Raises CannotStart where one cannot take part."""
+        """Tell the machines what the test is. Raises CannotStart where one cannot take part, KeyboardInterrupt."""
         s, clips = self.settings, self.short.clips
         api = {name: value for name, value in dataclasses.asdict(s.api).items() if name != "watch"}
         digests = [(str(clip.path), digest_of(clip)) for clip in clips]
@@ -548,9 +556,13 @@ class FleetTest(StressTest):
         self.fleet.machines.clear()
         try:
             self.fleet.gather(1, self.aborted)
-        except EndsEarly as error:
+            if self.aborted.is_set():
+                raise KeyboardInterrupt
+        except (EndsEarly, KeyboardInterrupt) as error:
             self.log.close()
             self.log.path.unlink()  # nothing is in it
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise CannotStart(str(error).removeprefix("the test ends early: ")) from None
 
     def tasks(self, recordings: Sequence[Recording]) -> Batch:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import gevent
-from locust import LoadTestShape, User, constant, events, task
+from locust import LoadTestShape, User, argument_parser, constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, WorkerRunner
@@ -37,6 +37,10 @@ from memory_leak_stress_test import (
     run_test,
     usable_streams,
 )
+
+# Locust makes these anew for every option of every message that says how many users there shall be: a third of a second
+# in which a load machine does nothing else, and on a busy one seconds, after which it counts as lost.
+argument_parser.default_args_dict = functools.cache(argument_parser.default_args_dict)
 
 TO_MACHINE, TO_MASTER = "asr_to_machine", "asr_to_master"  # messages of Locust's
 # The script's options that have a meaning here; --url is Locust's --host.
@@ -77,7 +81,7 @@ class Run:
 
     def __init__(self, environment: Environment, fleet: Fleet) -> None:
         self.environment, self.fleet = environment, fleet
-        self.test: FleetTest | None = None
+        self.aborted: threading.Event | None = None  # of the test, as soon as there is one
         self.ended = False
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -91,18 +95,17 @@ class Run:
         self.ended = True
 
     def _make(self, *args: Any, **more: Any) -> FleetTest:
-        screen = args[6]
+        screen, self.aborted = args[6:8]
         screen.__exit__()
         screen.live = None  # Locust's table and lines go to the same terminal
-        self.test = FleetTest(*args, **more, fleet=self.fleet)
-        return self.test
+        return FleetTest(*args, **more, fleet=self.fleet)
 
     def stop(self) -> None:
         """End the test before its end; what was recorded is kept and judged."""
         if self.ended:
             return
-        if self.test:
-            self.test.aborted.set()
+        if self.aborted:
+            self.aborted.set()
             self.thread.join()
         else:
             self.environment.process_exit_code = EXIT_INTERRUPTED

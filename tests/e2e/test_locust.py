@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -66,7 +67,7 @@ class Recorded:
         runs = Counter((line["concurrency"], line["level_run"]) for line in self.lines if line["level_run"])
         assert all(count == size for (size, _), count in runs.items()), runs
         assert len({line["test_id"] for line in self.lines}) == len(self.lines)
-        assert self.lines[-1]["end"]
+        assert self.lines[-1]["end"], self.output
 
 
 def locust(*options: str) -> list[str]:
@@ -239,7 +240,7 @@ def test_a_machine_with_other_clocks_begins_with_the_others_and_one_that_is_lost
     assert max(offsets) == pytest.approx(1000 * WALL_SHIFT_S, abs=200)
     said = " ".join(run.output.split())
     assert "was lost at concurrency 2" in said
-    assert "+3.0" in said
+    assert re.search(r"\+(2\.[89]|3\.[0-2])", said)
 
 
 def test_a_test_that_is_ended_early_keeps_a_line_for_every_task(runs: Runs) -> None:
@@ -248,6 +249,24 @@ def test_a_test_that_is_ended_early_keeps_a_line_for_every_task(runs: Runs) -> N
     assert [line["error_kind"] for line in run.level(2, 1)] == ["interrupted"] * 2
     assert run.summary["concurrency"]["stop_reason"] == "interrupted"
     assert not run.lines[-1]["end"]
+
+
+def test_a_test_that_is_ended_before_its_machines_are_there_leaves_no_file(tmp_path: Path) -> None:
+    with running_server() as server, server.faults(task_s=1.0):
+        port = str(free_port())
+        options = ["--host", server.url, "--short-audio", str(build_clip(tmp_path / "clip.wav", 1.0)), *RAMP]
+        with (
+            started(locust("--master", "--master-bind-port", port, "--expect-workers", "1", "--results-dir",
+                           str(tmp_path), *options)) as master,
+            started(locust("--worker", "--master-port", port)) as worker,
+        ):
+            wait_for(server.seen, 60, "the first task, which is sent before machines are gathered")
+            worker.send_signal(signal.SIGSTOP)
+            wait_for(lambda: any(tmp_path.glob("*.jsonl")), 60, "the file of results")
+            master.send_signal(signal.SIGTERM)
+            output, _ = master.communicate(timeout=RUN_TIMEOUT_S)
+    assert (master.returncode, list(tmp_path.glob("*.jsonl"))) == (130, []), output
+    assert "Traceback" not in output
 
 
 STRUCK = """

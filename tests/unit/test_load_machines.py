@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from load_machines import (
     FleetTest,
     LoadMachine,
     Message,
+    Plan,
     Trip,
     clock_from,
     divide,
@@ -132,6 +134,7 @@ class Carrier:
         self.there: dict[str, LoadMachine] = {}
         self.gone: set[str] = set()  # no more among those that are there
         self.silent: set[str] = set()  # nothing comes from them
+        self.deaf = Counter[str]()  # how many messages do not reach them yet
         self.hold: Callable[[Message], None] = lambda message: None
         for name, shift in shifts.items():
             self.join(name, shift, users)
@@ -156,7 +159,9 @@ class Carrier:
         message = simple(message)
         if message["kind"] == "release":
             message["at"] -= self.shifts[name]
-        if name not in self.gone:
+        if self.deaf[name]:
+            self.deaf[name] -= 1
+        elif name not in self.gone:
             self.there[name].receive(message)
 
     def to_master(self, name: str, message: Message) -> None:
@@ -309,6 +314,38 @@ def test_a_machine_that_joins_late_takes_its_share_of_the_next_level(make: Calla
     assert {r.load_host for r in level_of(test, 2)} == {"host#1", "host#2"}
 
 
+def test_a_machine_that_missed_what_the_test_is_is_told_again(
+    make: Callable[..., FleetTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_machines, "ASK_AGAIN_S", 0.05)
+    carrier = Carrier({"a": 0.0})
+    carrier.deaf["a"] = 2  # Locust counts a worker as there before it takes messages
+    assert kinds(level_of(make(carrier), 1)) == ["success"]
+
+
+def test_a_machine_that_is_told_again_prepares_once(
+    make: Callable[..., FleetTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_machines, "ASK_AGAIN_S", 0.02)
+    told: list[Message] = []
+    begun: list[Plan] = []
+
+    def slow(client: ApiClient, plan: Plan) -> None:
+        begun.append(plan)
+        until(lambda: len(told) >= 3)
+
+    def send(name: str, message: Message) -> None:
+        if message["kind"] == "plan":
+            told.append(message)
+        carrier.to_machine(name, message)
+
+    monkeypatch.setattr(load_machines, "check_reach", slow)
+    carrier = Carrier({"a": 0.0})
+    carrier.fleet.send = send
+    make(carrier)
+    assert len(begun) == 1
+
+
 def test_a_clock_that_is_not_known_well_enough_makes_the_level_inconclusive(make: Callable[..., FleetTest]) -> None:
     carrier = Carrier({"a": 0.0})
     carrier.hold = lambda message: time.sleep(0.12)
@@ -363,6 +400,20 @@ def test_a_clip_that_differs_on_a_machine_ends_the_test_before_it_begins(
     with pytest.raises(CannotStart, match=r"host#1 cannot take part: .*clip.wav is another file here"):
         make(Carrier({"a": 0.0}))
     assert list(tmp_path.glob("*.jsonl")) == [], "nothing was recorded"
+
+
+def test_a_test_that_is_ended_while_its_machines_are_gathered_leaves_no_file(
+    make: Callable[..., FleetTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(fleet: Fleet, size: int, aborted: threading.Event) -> dict[str, int]:
+        aborted.set()
+        return gather(fleet, size, aborted)
+
+    gather = Fleet.gather
+    monkeypatch.setattr(Fleet, "gather", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(Carrier({"a": 0.0}))
+    assert list(tmp_path.glob("*.jsonl")) == []
 
 
 def test_a_token_that_differs_on_a_machine_ends_the_test_before_it_begins(
