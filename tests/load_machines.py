@@ -526,11 +526,10 @@ class LevelLoad(Batch):
                 return
             time.sleep(LOOK_S)
 
-    def level_facts(self, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:
-        """A new meter in place of this machine's: it takes no times, so its own load spoils none."""
-        hosts = [self._host(machine, self.fleet.machines[machine].name, len(numbers))
-                 for machine, numbers in self.shares.items()]
-        return merged(ClientMeter().level_facts(outcomes), hosts)
+    def hosts(self) -> list[LoadHost]:
+        """How each machine did."""
+        return [self._host(machine, self.fleet.machines[machine].name, len(numbers))
+                for machine, numbers in self.shares.items()]
 
     def _host(self, machine: str, name: str, tasks: int) -> LoadHost:
         facts, clock = self.facts.get(machine), self.clocks[machine]
@@ -574,7 +573,9 @@ class FleetTest(StressTest):
         return self.fleet.connections()
 
     def _level_facts(self, tasks: Batch, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:
-        level = super()._level_facts(tasks, meter, outcomes)
+        """A new meter in place of this machine's: it takes no times, so its own load spoils none."""
+        assert isinstance(tasks, LevelLoad)
+        level = merged(super()._level_facts(tasks, ClientMeter(), outcomes), tasks.hosts())
         for host in level.load_hosts:
             if host.limit:
                 self.screen.event(f"WARNING the load machine {host.name} was {host.limit}: the level does not count")

@@ -286,8 +286,8 @@ class LevelFacts:
     @property
     def below_reserve(self) -> bool:
         """Whether less memory was free than was to stay so."""
-        return None not in (self.host_available_min_mb, self.reserve_mb) and (
-            self.host_available_min_mb or 0.0) < (self.reserve_mb or 0.0)
+        free, kept = self.host_available_min_mb, self.reserve_mb
+        return free is not None and kept is not None and free < kept
 
 
 @dataclass
@@ -506,16 +506,8 @@ def is_path(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"/\S*", value))
 
 
-def is_place(value: Any) -> bool:
-    return isinstance(value, str) and all(value.split("."))
-
-
 def is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", value, re.ASCII))
-
-
-def is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float))
 
 
 def is_words(value: Any) -> bool:
@@ -525,23 +517,25 @@ def is_words(value: Any) -> bool:
 
 def is_header(value: Any) -> bool:
     """One that HTTP can carry: printable, without a line break."""
-    return isinstance(value, str) and value.isprintable() and value.isascii()
+    return isinstance(value, str) and value.isprintable() and value.isascii() and value == value.strip()
 
 
 def is_pattern(value: Any) -> bool:
     try:
-        return isinstance(value, str) and bool(value) and bool(re.compile(value))
-    except re.error:
+        return isinstance(value, str) and bool(regex(value))
+    except argparse.ArgumentTypeError:
         return False
 
 
-# For each kind of field: what it must be, and how it is kept.
+# For each kind of field, or for one field by its name: what it must be, and how it is kept.
 KINDS: Mapping[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
     "str": (lambda v: isinstance(v, str) and bool(v), "a text", str),
     "UrlPath": (is_path, "a path that begins with /", str),
-    "Where": (is_place, "a place in the answer, names with dots between them like result.text", str),
+    "Where": (lambda v: isinstance(v, str) and all(v.split(".")),
+              "a place in the answer, names with dots between them like result.text", str),
     "Words": (is_words, 'a list of words of the answer ("*": any other), or of HTTP codes from 100 to 599', tuple),
-    "Table": (lambda v: isinstance(v, dict) and all(map(is_scalar, v.values())), "a table of names and values",
+    "Table": (lambda v: isinstance(v, dict) and not any(isinstance(one, (list, dict)) for one in v.values()),
+              "a table of names and values",
               lambda v: {key: one if one is None else spoken(one) for key, one in v.items()}),
     "Headers": (lambda v: isinstance(v, dict) and all(map(is_name, v)) and all(map(is_header, v.values())),
                 "a table of HTTP headers and their text", dict),
@@ -549,8 +543,6 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
         p and all(map(is_pattern, p)) for p in map(as_list, v.values())),
         f"a table of roles ({', '.join(ROLES)}) and regular expressions",
         lambda v: {role: tuple(as_list(patterns)) for role, patterns in v.items()}),
-}
-SPECIAL: Mapping[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
     "method": (lambda v: v in ("POST", "PUT"), "POST or PUT", str),
     "duration_unit": (lambda v: v in ("s", "ms"), "s or ms", str),
     "poll": (lambda v: is_path(v) and "{id}" in v, "a path that begins with / and holds {id}", str),
@@ -576,7 +568,7 @@ def read_description(path: Path) -> ApiDescription:
     for key, value in content.items():
         if key not in kinds:
             raise WrongDescription(f"{path} has an unknown field {shortened(key, 60)!r}; known are {', '.join(kinds)}")
-        check, what, keep = SPECIAL.get(key) or KINDS[kinds[key].removesuffix(" | None")]
+        check, what, keep = KINDS.get(key) or KINDS[kinds[key].removesuffix(" | None")]
         if value is None and kinds[key].endswith(" | None"):
             continue
         if not check(value):
@@ -652,10 +644,10 @@ class Settings:
     def for_record(self) -> dict[str, Any]:
         """What a reader needs to judge or repeat the run, as JSON; it holds no secret."""
         left_out = {"list", "results_dir", "no_report", "lang", "quiet", "self_check"}
-        record = {k: v for k, v in vars(self).items() if k not in left_out}
+        record = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items() if k not in left_out}
         patterns = {role: [without_secrets(each, command=True) for each in them] for role, them in self.watch.items()}
         pids = {role: list(them) for role, them in self.pid.items()}
-        return {k: str(v) if isinstance(v, Path) else v for k, v in record.items()} | {
+        return record | {
             "url": without_secrets(self.url), "watch": patterns, "pid": pids, "api": without_secrets(self.api.name),
             "field": {k: [without_secrets(f"{k}={v}").partition("=")[2]] for k, v in self.field.items()}}
 
@@ -796,7 +788,7 @@ def api_description(text: str) -> ApiDescription:
     """A built-in description by its name, else one from a file."""
     if text in APIS:
         return APIS[text]
-    if "/" not in text and "." not in text and not Path(text).exists():  # surely meant as a name
+    if "/" not in text and "." not in text and not os.path.exists(text):  # surely meant as a name
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(APIS)}, and no file with a description")
     try:
         return read_description(Path(text))
@@ -814,17 +806,15 @@ def key_and_value(text: str) -> tuple[str, str]:
 def certificates(text: str) -> Path:
     """A file (or a folder made by c_rehash) with certificates of authorities."""
     try:
-        if Path(text).is_dir():
-            ssl.create_default_context(capath=text)
-        else:
-            ssl.create_default_context(cafile=text)
+        where = {"capath" if os.path.isdir(text) else "cafile": text}
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**where)
     except OSError as error:  # also what ssl raises of its own
         reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason
         raise argparse.ArgumentTypeError(f"{text!r} cannot be read as certificates in PEM ({reason})") from None
     return Path(text)
 
 
-def number(kind: type, low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], Any]:
+def number(kind: type, low: float, high: float = sys.float_info.max, *, above: bool = False) -> Callable[[str], Any]:
     """An argparse type: a finite number from `low` (or above it) to `high`."""
 
     def parse(text: str) -> Any:
@@ -832,9 +822,9 @@ def number(kind: type, low: float, high: float = math.inf, *, above: bool = Fals
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (low <= value <= high) or math.isinf(value) or (above and value == low):
+        if not low <= value <= high or (above and value == low):
             what = f"a {'whole ' if kind is int else ''}number {'above' if above else 'of at least'} {low:g}"
-            upper = "" if math.isinf(high) else f" and at most {high:g}"
+            upper = f" and at most {high:g}" if high < sys.float_info.max else ""
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}{upper}")
         return value
 
@@ -850,15 +840,15 @@ def seconds(text: str) -> float:
 
 
 def step(text: str) -> int | str:
-    whole: int | str = DOUBLE if text == DOUBLE else number(int, 1)(text)
-    return whole
+    return DOUBLE if text == DOUBLE else int(number(int, 1)(text))
 
 
 def base_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port of 99999, half an IPv6 address
+        requests.Request("GET", text).prepare()
+    except ValueError:  # a port of 99999, half an IPv6 address, a host of *
         usable = False
     if not usable:
         raise argparse.ArgumentTypeError(f"{text!r} is not a URL like http://localhost:8000")
@@ -868,7 +858,7 @@ def base_url(text: str) -> str:
 def regex(text: str) -> str:
     try:
         re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
     return text
 
@@ -1117,10 +1107,10 @@ TAGS: Mapping[str, Callable[[memoryview, int], tuple[Part, ...] | None]] = {
 
 def read_clips(path: Path, vary_percent: float = 0.0, used: Counter[Path] | None = None) -> Clips:
     """A clip, or the clips of a folder in order of their names. Raises CannotStart."""
-    if not path.is_dir():
-        return Clips(path, (read_clip(path),), vary_percent, Counter() if used is None else used)
+    files = [path]
     try:
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_TYPES and file.is_file())
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO_TYPES and file.is_file())
     except OSError as error:
         raise CannotStart(f"{path} cannot be read as audio ({error}). Check it with: file {path}") from None
     if not files:
@@ -1211,7 +1201,7 @@ TRACEBACK_LIMIT = 4000  # characters kept of its end
 LOST_AFTER = 2  # answers "404 unknown" in a row before an accepted task counts as lost
 MORE_THREADS = "raise the limit: ulimit -u, in a container --pids-limit, in a systemd unit TasksMax="
 ENDED = ("done", "failed")  # states
-GPU_OOM = re.compile(r"(?:cuda|cublas|cudnn|hip|rocm|gpu|mps|xpu).{0,80}?(?:out.?of.?memory|alloc_?failed|"
+GPU_OOM = re.compile(r"(?:cuda|cublas|cudnn|rocm|gpu|xpu|\b(?:hip|mps)).{0,80}?(?:out.?of.?memory|alloc_?failed|"
                      r"memory.?allocation)|out.?of.?device.?memory", re.I)
 OUT_OF_MEMORY = re.compile(r"out.?of.?memory|memoryerror|bad_alloc|(?:cannot|can't|failed to|unable to) allocate|"
                            r"not enough memory|\b(?:ENOMEM|OOM)\b", re.I)
@@ -1377,7 +1367,7 @@ class Wire:
     def sendall(self, data: Part) -> None:
         left = memoryview(data)
         while len(left):
-            left = left[self._in_time(lambda now: self.sock.send(now), left[:WIRE_CHUNK]) :]
+            left = left[self._in_time(self.sock.send, left[:WIRE_CHUNK]) :]
             time.sleep(0)  # the others' turn: under Locust all tasks of a process share one thread
 
     def recv_into(self, buffer: Any) -> int:
@@ -1424,8 +1414,8 @@ class WireReader(io.RawIOBase):
 class Punctual(requests.adapters.HTTPAdapter):
     """One connection to the service at a time; all of an exchange, headers and trailers included, ends in its time."""
 
-    def __init__(self, aborted: threading.Event) -> None:
-        self.aborted, self.until = aborted, math.inf  # monotonic
+    def __init__(self, aborted: threading.Event, verify: bool | str) -> None:
+        self.aborted, self.verify, self.until = aborted, verify, math.inf  # monotonic
         self.wire: Wire | None = None
         self.taken: int | None = None  # by the far end, before this exchange; None: its connection is a new one
         self.never_began = False  # the far end had closed a kept connection before any byte of this exchange came
@@ -1485,23 +1475,18 @@ class ApiClient:
         elif token:
             self.headers["Authorization"] = f"Bearer {token}"
 
-    def session(self) -> requests.Session:
+    def session(self) -> contextlib.closing[Punctual]:
         """A connection of its own, past any proxy of the environment (a proxy's queue is not the service's)."""
-        session = requests.Session()
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, Punctual(self.aborted))
-        session.trust_env = False
-        session.verify = str(self.ca_bundle) if self.ca_bundle else True
-        return session
+        return contextlib.closing(Punctual(self.aborted, str(self.ca_bundle) if self.ca_bundle else True))
 
     def get(self, path: str) -> requests.PreparedRequest:
         return requests.Request("GET", self.url + path, headers=self.headers).prepare()
 
-    def open(self, session: requests.Session) -> None:
+    def open(self, session: Punctual) -> None:
         """Open the session's connection; what is answered does not matter. Raises as fetch() does."""
         fetch(session, self.get(self.api.health or self.api.submit), POLL_TIMEOUT_S)
 
-    def health(self, session: requests.Session) -> Health:
+    def health(self, session: Punctual) -> Health:
         """What the health page says, where there is one. Raises requests.RequestException or BadAnswer."""
         if not self.api.health:
             return Health(True)
@@ -1515,7 +1500,7 @@ class ApiClient:
         well = word in self.api.healthy if self.api.healthy else word not in self.api.unhealthy
         return Health(word not in self.api.unhealthy, shortened(word), "" if well else shortened(json.dumps(content)))
 
-    def workers(self, session: requests.Session) -> int | None:
+    def workers(self, session: Punctual) -> int | None:
         """How many workers the service says it has; None where it does not say."""
         if not self.api.queue:
             return None
@@ -1527,7 +1512,7 @@ class ApiClient:
 
     def prepare(self, upload: Recording) -> requests.PreparedRequest:
         """The submission of a recording."""
-        api, name = self.api, upload.clip.path.name
+        api, name = self.api, os.fsencode(upload.clip.path.name).decode("utf-8", "replace")  # on disk any bytes
         form = [(key, value) for key, value in api.fields.items() if value is not None]
         content_type = AUDIO_TYPES.get(upload.clip.path.suffix.lower(), "application/octet-stream")
         around, form_type = urllib3.encode_multipart_formdata(
@@ -1538,7 +1523,7 @@ class ApiClient:
         return requests.Request(api.method, self.url + api.submit, params=query, data=body,
                                 headers={**self.headers, "Content-Type": form_type}).prepare()
 
-    def submit(self, session: requests.Session, upload: requests.PreparedRequest,
+    def submit(self, session: Punctual, upload: requests.PreparedRequest,
                timeout: float) -> tuple[str | None, TaskState]:
         """Send a recording, whole within `timeout` seconds; the service's task id and the task's state.
 
@@ -1555,13 +1540,12 @@ class ApiClient:
         except Interrupted:
             raise TaskError("interrupted", sent=True) from None
         except requests.RequestException as error:
-            words = str(error)
-            late = isinstance(error, requests.Timeout) or "timed out" in words  # the body could not be sent in time
+            late = isinstance(error, requests.Timeout)
             if late and self.api.synchronous:
-                raise TaskError("task_timeout", words, limit_s=timeout) from None
-            refused = "refused" in words.lower() or "NewConnectionError" in words
+                raise TaskError("task_timeout", str(error), limit_s=timeout) from None
+            refused = isinstance(cause_of(error), urllib3.exceptions.NewConnectionError)
             kind = "submit_timeout" if late else "submit_refused" if refused else "submit_reset"
-            raise TaskError(kind, words) from None
+            raise TaskError(kind, str(error)) from None
         except BadAnswer as error:
             raise TaskError("bad_response", error.words, problem=error.problem) from None
         if not isinstance(task_id, (str, int)) or isinstance(task_id, bool) or task_id == "":
@@ -1572,7 +1556,7 @@ class ApiClient:
         """The poll for a task, made once: to make it each time would double what a poll costs."""
         return self.get((self.api.poll or "").replace("{id}", quote(task_id, safe="")))
 
-    def poll(self, session: requests.Session, question: requests.PreparedRequest) -> TaskState | None:
+    def poll(self, session: Punctual, question: requests.PreparedRequest) -> TaskState | None:
         """The task's state, None where the service says it does not know it (404). Raises PollFailed and TaskError."""
         try:
             answer = fetch(session, question, POLL_TIMEOUT_S)
@@ -1608,32 +1592,31 @@ class ApiClient:
                          seconds_in(found(content, api.duration), api.duration_unit), answer)
 
 
-def fetch(session: requests.Session, request: requests.PreparedRequest, timeout: float) -> Answer:
+def fetch(session: Punctual, request: requests.PreparedRequest, timeout: float) -> Answer:
     """One exchange, whole within `timeout` seconds, without following redirects.
 
     Where the service had closed a kept connection before any of the exchange came to it, it is opened anew, once. Past
     `Session.send`, which waits without end for a redirect's body that trickles. Raises requests.RequestException, and
     BadAnswer for what is no HTTP, cannot be decoded or is longer than ANSWER_LIMIT.
     """
-    adapter = typing.cast(Punctual, session.get_adapter(request.url or ""))
-    adapter.begin(timeout)
+    session.begin(timeout)
     try:
-        return read_answer(adapter, request, timeout, session.verify)
+        return read_answer(session, request, timeout)
     except requests.ConnectionError:
-        if not adapter.never_began:
+        if not session.never_began:
             raise
-    adapter.reopened += 1
-    adapter.begin(timeout)
-    return read_answer(adapter, request, timeout, session.verify)
+    session.reopened += 1
+    session.begin(timeout)
+    return read_answer(session, request, timeout)
 
 
-def read_answer(adapter: Punctual, request: requests.PreparedRequest, timeout: float, verify: Any) -> Answer:
+def read_answer(session: Punctual, request: requests.PreparedRequest, timeout: float) -> Answer:
     """Send a request and read its answer whole; raises as fetch() does."""
     body = bytearray()
     try:
         # urllib3 gives the time for connecting to the sending of the body as well: 10 s would cut off a slow upload.
-        response = adapter.send(
-            request, stream=True, timeout=urllib3.Timeout(total=timeout), verify=verify)  # type: ignore[arg-type]
+        response = session.send(request, stream=True, verify=session.verify,
+                                timeout=urllib3.Timeout(total=timeout))  # type: ignore[arg-type]
         with response:
             # One byte more than asked may never come, so take what is there: read1 returns after one receive.
             while chunk := response.raw.read1(65536, decode_content=True):
@@ -1647,9 +1630,9 @@ def read_answer(adapter: Punctual, request: requests.PreparedRequest, timeout: f
     except urllib3.exceptions.DecodeError as error:
         raise BadAnswer("cannot be decoded", str(error)) from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-        if adapter.aborted.is_set():
+        if session.aborted.is_set():
             raise Interrupted("interrupted") from None
-        if time.monotonic() >= adapter.until or isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+        if time.monotonic() >= session.until or isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
             raise requests.Timeout(f"the answer did not end within {timeout:g} s") from None
         cause = cause_of(error)
         if isinstance(cause, (http.client.HTTPException, urllib3.exceptions.InvalidHeader)) and not isinstance(
@@ -1762,10 +1745,6 @@ class Batch:
         return [math.inf if o.processing_time is None else self.release_at + o.processing_time - (o.time_error or 0.0)
                 for o in outcomes]
 
-    def level_facts(self, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:
-        """What is known of this tool itself when all tasks have ended."""
-        return meter.level_facts(outcomes)
-
     def run(self, number: int) -> Outcome:
         """One task in a thread of its own: open its connection, wait for the release, follow it to its end."""
         outcome = self.begun[number] = Outcome(number, "failed")
@@ -1782,8 +1761,8 @@ class Batch:
             except TaskError as error:
                 outcome.failed(error.kind, str(error), error.facts)
             except Exception:  # a fault of this tool: a result of its own kind, not a thread that vanished
-                outcome.failed(TOOL_FAULT, without_secrets(traceback.format_exc()[-TRACEBACK_LIMIT:]))
-            outcome.reopened = typing.cast(Punctual, session.get_adapter(self.client.url)).reopened > 0
+                outcome.failed(TOOL_FAULT, without_secrets(traceback.format_exc())[-TRACEBACK_LIMIT:])
+            outcome.reopened = session.reopened > 0
         self.outcomes.put(outcome)
         return outcome
 
@@ -1811,7 +1790,7 @@ class Observation:
     trouble: str = ""  # why
 
 
-def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
+def run_task(batch: Batch, session: Punctual, outcome: Outcome) -> None:
     """Submit one task and follow it to its end; fills `outcome` as it goes. Raises TaskError.
 
     Times as in the field: turnaround from the common release (the moment the task was due, so a client that is late
@@ -1842,7 +1821,7 @@ def run_task(batch: Batch, session: requests.Session, outcome: Outcome) -> None:
             return
 
 
-def exchange(batch: Batch, session: requests.Session, outcome: Outcome) -> Iterator[Observation]:
+def exchange(batch: Batch, session: Punctual, outcome: Outcome) -> Iterator[Observation]:
     """Submit a task and yield what is seen of it, until whoever asks has seen enough. Raises TaskError.
 
     Of a synchronous service that is its answer, which is seen when it comes: its time_error is 0, as measured. Of
@@ -1856,7 +1835,7 @@ def exchange(batch: Batch, session: requests.Session, outcome: Outcome) -> Itera
         yield from polls(batch, session, outcome.task_id, answered)
 
 
-def polls(batch: Batch, session: requests.Session, task_id: str, unfinished_at: float) -> Iterator[Observation]:
+def polls(batch: Batch, session: Punctual, task_id: str, unfinished_at: float) -> Iterator[Observation]:
     """What each poll for an accepted task saw. Raises TaskError where it is no use to ask on."""
     client, release = batch.client, batch.release_at
     question = client.question(task_id)
@@ -1994,24 +1973,18 @@ STATUS_KIB = re.compile(rb"^(VmRSS|VmHWM|RssAnon|RssShmem|VmSwap):\s*(\d+)", re.
 
 
 def read_memory(process: psutil.Process) -> MemorySample | None:
-    """About 30 us on Linux whatever the size; None when the process has gone or is a zombie."""
+    """About 30 us on Linux whatever the size, elsewhere RSS alone; None when the process has gone or is a zombie."""
     try:
+        if sys.platform != "linux":
+            return MemorySample(process.memory_info().rss / MIB, None, None)
         status = Path(f"/proc/{process.pid}/status").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None if sys.platform == "linux" else read_rss(process)
+    except (FileNotFoundError, ProcessLookupError, psutil.Error):
+        return None
     mb = {key: int(kib) / 1024 for key, kib in STATUS_KIB.findall(status)}
     if b"VmRSS" not in mb:  # a zombie keeps its entry but holds no memory
         return None
     private = mb[b"RssAnon"] + mb.get(b"RssShmem", 0.0) + mb.get(b"VmSwap", 0.0) if b"RssAnon" in mb else None
     return MemorySample(mb[b"VmRSS"], private, mb.get(b"VmHWM"))
-
-
-def read_rss(process: psutil.Process) -> MemorySample | None:
-    """RSS alone, on systems without /proc/PID/status."""
-    try:
-        return MemorySample(process.memory_info().rss / MIB, None, None)
-    except psutil.Error:
-        return None
 
 
 def name_of(process: psutil.Process) -> str:
@@ -2033,17 +2006,11 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 def cpu_seconds(pid: int) -> float | None:
     """CPU a process has used in its life, with that of its children that have ended and been waited for; None: gone."""
     try:
+        if sys.platform != "linux":
+            return sum(psutil.Process(pid).cpu_times()[:4])
         stat = Path(f"/proc/{pid}/stat").read_bytes()
         return sum(map(int, stat.rpartition(b")")[2].split()[CPU_FIELDS])) / CLOCK_TICKS
-    except (FileNotFoundError, ProcessLookupError):
-        return None if sys.platform == "linux" else other_cpu_seconds(pid)
-
-
-def other_cpu_seconds(pid: int) -> float | None:
-    """The same on systems without /proc."""
-    try:
-        return sum(psutil.Process(pid).cpu_times()[:4])
-    except psutil.Error:
+    except (FileNotFoundError, ProcessLookupError, psutil.Error):
         return None
 
 
@@ -2215,13 +2182,10 @@ class Machine:
 def parent_of(pid: int) -> int | None:
     """None where it has ended. A third of the time that psutil takes, which makes sure of the process first."""
     try:
+        if sys.platform != "linux":
+            return psutil.Process(pid).ppid()
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        if sys.platform == "linux":
-            return None
-    try:
-        return psutil.Process(pid).ppid()
-    except psutil.Error:
+    except (FileNotFoundError, ProcessLookupError, psutil.Error):
         return None
 
 
@@ -2246,14 +2210,6 @@ def other_sockets(pid: int) -> list[Socket] | None:
         return None
     return [Socket((c.laddr.ip, c.laddr.port), (c.raddr.ip, c.raddr.port) if c.raddr else None)
             for c in held if c.status in (psutil.CONN_LISTEN, psutil.CONN_ESTABLISHED)]
-
-
-def ancestors(pid: int) -> list[int]:
-    """The process's parents up to the first, nearest first; none where it has ended."""
-    try:
-        return [p.pid for p in psutil.Process(pid).parents()]
-    except psutil.Error:
-        return []
 
 
 BROKER_PORTS = {6379, 5672, 5671, 4222, 9092}  # Redis, AMQP, NATS, Kafka
@@ -2769,7 +2725,7 @@ class ProcessTable:
             below: list[psutil.Process] = []
             if parent is None:  # a match below a watched process (a work-horse, a scheduler) is part of its tree
                 below = process.children(recursive=True)
-                above = (self.alive.get(p) for p in ancestors(pid))
+                above = (self.alive.get(p.pid) for p in process.parents())
                 parent = next((w for w in above if w and w.role == role), None)
         except psutil.Error:
             return None  # ended between the list and the look
@@ -3156,6 +3112,12 @@ class Observed:
     oom_kills: int | None  # processes the kernel killed for lack of memory
     longest_gap: float  # seconds between two looks at the processes
     containers: tuple[Container, ...]
+
+    def deaths(self, ends: Sequence[float] = ()) -> list[Death]:
+        """The endings for the record. `ends`: the last moments (monotonic) at which each task was unfinished."""
+        oom_kill = None if self.oom_kills is None else self.oom_kills > 0
+        return [e.as_death(sum(end > e.at for end in ends), e.role not in self.not_replaced, oom_kill)
+                for e in self.endings]
 
 
 @dataclass(frozen=True)
@@ -3910,16 +3872,25 @@ def place_now(folder: int, path: Path) -> Path | None:
         return path
 
 
+def cannot_record(path: Path, error: OSError) -> CannotRecord:
+    if isinstance(error, FileNotFoundError):
+        return CannotRecord(f"the test ends early: {path} has been deleted, with what was recorded in it")
+    return CannotRecord(f"the test ends early: {path} cannot be written ({error.strerror}). What it holds is kept; "
+                        f"make room (see: df -h {path.parent}) and run it again")
+
+
 class LineFile:
-    """A new file that is only appended to, a whole line at a time, each flushed and fsynced. Raises OSError."""
+    """A new file that is only appended to, a whole line at a time, each flushed and fsynced.
+
+    append() raises CannotRecord, the constructor OSError.
+    """
 
     def __init__(self, path: Path, folder: int | None = None) -> None:
-        self._fd = create(path, folder)
+        self.path, self._fd = path, create(path, folder)
         self._whole = 0  # bytes of whole lines on disk
 
     def append(self, text: str) -> None:
-        """Write a line; where that fails the file is cut back to the lines before. FileNotFoundError: it was deleted.
-        """
+        """Write a line; where that fails the file is cut back to the lines before."""
         line = (text + "\n").encode()
         try:
             written = 0
@@ -3928,10 +3899,10 @@ class LineFile:
             os.fsync(self._fd)
             if not os.fstat(self._fd).st_nlink:
                 raise FileNotFoundError
-        except OSError:
+        except OSError as error:
             with contextlib.suppress(OSError):  # a torn line is skipped when read
                 os.ftruncate(self._fd, self._whole)
-            raise
+            raise cannot_record(self.path, error) from None
         self._whole += len(line)
 
     def close(self) -> None:
@@ -3971,7 +3942,7 @@ class ResultLog:
                 self._reserved = True
             replace(self.pending, (self._line(result) + "\n").encode(), self._folder)
         except OSError as error:
-            raise self._cannot(error) from None
+            raise cannot_record(self.path, error) from None
 
     def release(self, *, end: bool = False) -> None:
         """Write the line of the result that is held, if any; `end` says that the run ends with it as it should."""
@@ -3992,17 +3963,8 @@ class ResultLog:
         return (dataclasses.replace(result, settings={}, host={}) if said == self._said else result).to_json()
 
     def _write(self, result: TaskResult) -> None:
-        try:
-            self._file.append(self._line(result))
-        except OSError as error:
-            raise self._cannot(error) from None
+        self._file.append(self._line(result))
         self._said = (result.settings, result.host)
-
-    def _cannot(self, error: OSError) -> CannotRecord:
-        if isinstance(error, FileNotFoundError):
-            return CannotRecord(f"the test ends early: {self.path} has been deleted, with what was recorded in it")
-        return CannotRecord(f"the test ends early: {self.path} cannot be written ({error.strerror}). What it holds is "
-                            f"kept; make room (see: df -h {self.path.parent}) and run it again")
 
 
 def role_memory(before: Reading, after: Reading, seen: Observed, cpu: Sequence[CpuUsage] = (),
@@ -4086,13 +4048,13 @@ WORTH_SAYING_MB = 0.05  # less growth per cycle would read "grows by 0.0 MB"
 EVERY_LOOK = 60  # a long run is looked at after each cycle up to this one, then every 60th part later
 MOST_READINGS = 10_000  # no more are ever said to be enough
 NORMAL_99, NORMAL_90 = 2.326348, 1.28  # one-sided quantiles: sure to 99 %, and seen in 90 % of runs
+HORSE_SHARE = 0.5  # a child much smaller than its worker (sh, ffmpeg) is a tool of the job, not its work-horse
 HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
 WORK_FACTOR = 3  # a role that works uses so many times what it uses at rest (an idle worker: 0.1-0.2 % of a core)
-GPU_WORK = 0.01  # of the time of all tasks: the driver tells whole percents
 ROLE_CPU_S = 0.05  # ... and at least this over all tasks: an API takes 2-40 ms for each
 TELLING_CPU_S = 0.05  # five of the kernel's clock ticks: a clip that takes less of them cannot show it task by task
 WORK_SHARE = 0.9  # of the others: where a second worker is not watched, half of them do not show it
-HORSE_SHARE = 0.5  # a child much smaller than its worker (sh, ffmpeg) is a tool of the job, not its work-horse
+GPU_WORK = 0.01  # of the time of all tasks: the driver tells whole percents
 
 
 @dataclass(frozen=True)
@@ -4135,9 +4097,8 @@ class RoleVerdict:
     horses: list[HorseSeries]  # empty where jobs run in the worker itself
 
 
-def judge_tasks(
-    readings: Sequence[float], *, workers: int, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES
-) -> GrowthVerdict:
+def judge_tasks(readings: Sequence[float], *, workers: int, tolerance_mb: float = TOLERANCE_MB,
+                min_cycles: int = MIN_CYCLES) -> GrowthVerdict:
     """Judge readings after each task, two tasks a cycle, of a service with so many workers that take turns.
 
     By the readings at the end of each cycle, and where these depend on which worker had the long clip last, by their
@@ -4163,9 +4124,8 @@ def judge_tasks(
     return dataclasses.replace(by_turn, facts={"cycles": len(ends), "more": more}, cycles=len(ends))
 
 
-def judge_history(
-    readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES, turn: int = 1
-) -> GrowthVerdict:
+def judge_history(readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES,
+                  turn: int = 1) -> GrowthVerdict:
     """The verdict on a series that was looked at after every reading: a verdict once reached stays.
 
     More readings are taken only because another role waits, or to be surer; noise in them does not undo a verdict.
@@ -4197,9 +4157,8 @@ def looks(readings: int) -> Iterator[int]:
         yield look
 
 
-def contradicted(
-    earlier: GrowthVerdict, now: GrowthVerdict, readings: Sequence[float], tolerance_mb: float, turn: int
-) -> bool:
+def contradicted(earlier: GrowthVerdict, now: GrowthVerdict, readings: Sequence[float], tolerance_mb: float,
+                 turn: int) -> bool:
     """Whether readings after a verdict speak against it, and do not only leave it open."""
     if earlier.verdict == "LEAK":
         return now.reason == "swings"
@@ -4208,9 +4167,8 @@ def contradicted(
     return bool(later) and cycles_by_size(rises, tolerance_mb) > now.cycles
 
 
-def judge_growth(
-    readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES, turn: int = 1
-) -> GrowthVerdict:
+def judge_growth(readings: Sequence[float], *, tolerance_mb: float = TOLERANCE_MB, min_cycles: int = MIN_CYCLES,
+                 turn: int = 1) -> GrowthVerdict:
     """Judge settled readings y1 … yn, MB, one per cycle: LEAK, NO LEAK, or INCONCLUSIVE (run one more cycle).
 
     It must accuse: growth of a tolerance per cycle or more that goes on, clean or noisy, also on top of a warm-up
@@ -4235,9 +4193,8 @@ def judge_growth(
     return GrowthVerdict(verdict, reason, facts, facts["slope"], facts["high"], cycles)
 
 
-def seek_leak(
-    readings: Sequence[float], tolerance_mb: float, min_cycles: int, turn: int
-) -> tuple[str, str, dict[str, Any]]:
+def seek_leak(readings: Sequence[float], tolerance_mb: float, min_cycles: int,
+              turn: int) -> tuple[str, str, dict[str, Any]]:
     """LEAK, or INCONCLUSIVE and the condition that failed.
 
     LEAK: two windows of n/3 readings, one after the other, both grow, together by a tolerance per cycle or more. The
@@ -4256,7 +4213,7 @@ def seek_leak(
     settled = readings[first_turn(turn) :] or readings
     fall_back = largest_fall(settled)
 
-    surely = late["slope"] > t_quantile(2 * window - 2) * slope_error(whole["sd"], window, turn)
+    surely = late["slope"] > t_quantile(2 * window - 2) * (whole["sd"] * slope_factor(window, turn))
     growing = min(whole["slope"], late["slope"]) >= tolerance_mb and whole["low"] > 0 and surely
     keeps_up = early["slope"] > 0 and late["slope"] >= KEEPS_UP * early["slope"]
     one_jump = rest < 2 or (net - jump) / rest < REST_SHARE * net / len(steps)
@@ -4283,9 +4240,8 @@ def seek_leak(
     return "INCONCLUSIVE", "too_noisy", facts | calm | {"enough": enough}
 
 
-def seek_calm(
-    readings: Sequence[float], tolerance_mb: float, min_cycles: int, turn: int
-) -> tuple[str, str, dict[str, Any]] | None:
+def seek_calm(readings: Sequence[float], tolerance_mb: float, min_cycles: int,
+              turn: int) -> tuple[str, str, dict[str, Any]] | None:
     """NO LEAK; INCONCLUSIVE where memory is calm, but not for long enough; None where it is not surely calm.
 
     Calm: over three fifths of the readings, or since the last rise, growth is surely (upper 99 % bound) below the
@@ -4371,18 +4327,16 @@ def fit(readings: Sequence[float], floor_mb: float = FLOOR_SHARE * TOLERANCE_MB,
         squares = turn**2 / 2 * sum((b - a - step) ** 2 for a, b in itertools.pairwise(readings))
     df = max(1, m - 2)
     sd = max(floor_mb, math.sqrt(squares / df))
-    margin = t_quantile(df) * slope_error(sd, m, turn)
+    margin = t_quantile(df) * (sd * slope_factor(m, turn))
     return {"slope": slope, "low": slope - margin, "high": slope + margin, "sd": sd, "window": m + turn - 1}
-
-
-def slope_error(sd: float, readings: int, turn: int) -> float:
-    """Standard error of a slope over so many means, each over a turn of cycles whose readings vary by `sd`."""
-    return sd * slope_factor(readings, turn)
 
 
 @functools.cache
 def slope_factor(readings: int, turn: int) -> float:
-    """... for an sd of 1: the weights that the slope gives to each cycle's own reading, summed as squares."""
+    """Standard error of a slope over so many means, each over a turn of cycles whose readings have an sd of 1.
+
+    The weights that the slope gives to each cycle's own reading, summed as squares.
+    """
     middle, spread = (readings - 1) / 2, readings * (readings * readings - 1) / 12
     weights = [sum(place - middle for place in range(max(0, cycle - turn + 1), min(readings, cycle + 1))) / turn
                for cycle in range(readings + turn - 1)]
@@ -4427,7 +4381,7 @@ def calm_window(readings: int, turn: int = 1) -> int:
 def enough_cycles(sd: float, tolerance_mb: float, turn: int = 1) -> int:
     """Cycles after which growth by the tolerance shows, in 90 % of runs, in the last part of readings of this sd."""
     def shows(m: int) -> bool:
-        return (t_quantile(m - 2) + NORMAL_90) * slope_error(sd, m, turn) <= tolerance_mb
+        return (t_quantile(m - 2) + NORMAL_90) * (sd * slope_factor(m, turn)) <= tolerance_mb
 
     m = bisect.bisect_left(range(MOST_READINGS), True, fewest_readings(turn), key=shows)
     return math.ceil(m / CALM_SHARE) + turn - 1
@@ -4497,14 +4451,8 @@ class Judge:
         return self.series([each.readings[-1] for each in cycles])
 
 
-def judge_leak(
-    results: Sequence[TaskResult],
-    *,
-    phase: str = "leak",
-    tolerance_mb: float = TOLERANCE_MB,
-    min_cycles: int = MIN_CYCLES,
-    sampler_gap_s: float | None = None,
-) -> dict[str, RoleVerdict]:
+def judge_leak(results: Sequence[TaskResult], *, phase: str = "leak", tolerance_mb: float = TOLERANCE_MB,
+               min_cycles: int = MIN_CYCLES, sampler_gap_s: float | None = None) -> dict[str, RoleVerdict]:
     """Verdict of every watched role, and of the one that works in any case, from the results of a phase of cycles.
 
     What a role holds on GPUs is a series of its own, as "worker GPU".
@@ -4516,10 +4464,10 @@ def judge_leak(
     judge = Judge(tolerance_mb, min_cycles, workers_in_turn(of_phase))
     watched = {working_role(of_phase)}.union(*(result.memory for result in of_phase))
     gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in of_phase if result.cycle)])
-    verdicts = {role: judge_role(role, of_phase, judge, gap_s) for role in ROLES if role in watched}
     on_gpu = {role for result in of_phase for role, memory in result.memory.items()
               if memory.gpu and memory.gpu.peak_mb is not None}  # else nothing of it was ever told
-    return verdicts | {f"{role} GPU": judge_gpu(role, of_phase, judge, gap_s) for role in ROLES if role in on_gpu}
+    judged = [role for role in ROLES if role in watched] + [f"{role} GPU" for role in ROLES if role in on_gpu]
+    return {role: judge_role(role, of_phase, judge, gap_s) for role in judged}
 
 
 def working_role(results: Sequence[TaskResult]) -> str:
@@ -4537,33 +4485,23 @@ def workers_in_turn(results: Sequence[TaskResult]) -> int:
 
 def judge_role(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: float) -> RoleVerdict:
     """Judge the role's readings at rest, and its work-horses; a LEAK in any of them is a LEAK."""
-    measure, around = readings_of(role, results)
-    if all(after is None for _, after in around):
+    (measure, around), process_role = readings_of(role, results), role.removesuffix(" GPU")
+    after = [reading for _, reading in around]
+    if all(reading is None for reading in after):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "not_measured", {}, None, None, 0), [], [], [])
     # A Redis server is known by its sockets, and keeps a result with less CPU than can be distinguished from idling.
-    if role != "redis" and (idle := without_work(role, results)):
+    if process_role != "redis" and (idle := without_work(process_role, results)):
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0), [], [], [])
-    series, breaks = cut_into_series(role, results, [after for _, after in around])
+    series, breaks = cut_into_series(process_role, results, after)
     growth, judged = decide(role, results, series, breaks, judge)
     if growth.verdict == "NO LEAK" and {kind for _, kind in breaks} == {"missing_reading"}:
-        doubt = judge.cycles(without_gaps(results, [after for _, after in around]))
+        doubt = judge.cycles(without_gaps(results, after))
         growth = doubt if doubt.verdict == "INCONCLUSIVE" else growth
     horses = horse_series(results, judge) if role == "worker" else []
     growth = consider_horses(growth, horses, {result.clip for result in results if result.cycle})
-    growth = withhold(growth, breaks, gap_s, count_unsettled(results, judged))
+    growth = withhold(growth, breaks, gap_s, results, judged)
     growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
     return RoleVerdict(role, growth, [(each.cycle, each.readings[-1]) for each in judged], breaks, horses)
-
-
-def judge_gpu(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: float) -> RoleVerdict:
-    """Judge what a role holds on GPUs as any other series; a process that ends takes its memory there along."""
-    measure, around = readings_of(f"{role} GPU", results)
-    series, breaks = cut_into_series(role, results, [after for _, after in around])
-    judged = [(judge.cycles(cycles), cycles) for cycles in series]
-    growth, cycles = next((each for each in judged if each[0].verdict == "LEAK"), judged[-1])
-    growth = withhold(growth, breaks, gap_s, count_unsettled(results, cycles))
-    growth = dataclasses.replace(growth, facts=growth.facts | {"measure": measure})
-    return RoleVerdict(f"{role} GPU", growth, [(each.cycle, each.readings[-1]) for each in cycles], breaks, [])
 
 
 def decide(role: str, results: Sequence[TaskResult], series: Sequence[list[CycleReadings]],
@@ -4578,7 +4516,7 @@ def decide(role: str, results: Sequence[TaskResult], series: Sequence[list[Cycle
     if leaking := next((each for each in judged if each[0].verdict == "LEAK"), None):
         return leaking
     growth, cycles = judged[-1]
-    if any(kind == "replaced" for _, kind in breaks):
+    if role in ROLES and any(kind == "replaced" for _, kind in breaks):  # on GPUs it took its memory along
         return judge_lives(role, results, breaks, judge), cycles
     failed = max((place for place, each in enumerate(cycles) if each.failed), default=None)
     if failed is None:
@@ -4603,34 +4541,35 @@ def judge_lives(role: str, results: Sequence[TaskResult], breaks: Sequence[tuple
 
     What they leak is contained by their end: how often that comes, and how much it keeps within bounds, is said.
     """
-    lives, tasks = lives_of(role, results), tasks_per_cycle(results)
-    growth = judge_steps([life.steps for life in lives], lives, tasks, judge)
+    lives, batches = lives_of(role, results), batches_per_cycle(results)
+    size = max((result.concurrency for result in results if result.cycle), default=1)  # tasks of a batch
+    growth = judge_steps(lives, batches, judge)
     replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
     facts = growth.facts | {
-        "cycle": replaced[-1], "times": len(replaced), "per_task": (growth.mb_per_cycle or 0.0) / tasks,
+        "cycle": replaced[-1], "times": len(replaced), "per_task": (growth.mb_per_cycle or 0.0) / batches / size,
         "tasks": statistics.median([len(life.held) for life in lives]) if lives else 0,
         "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
     reason = {"LEAK": "recycled_leak", "NO LEAK": "recycled_calm"}.get(growth.verdict, "replaced")
     return dataclasses.replace(growth, reason=reason, facts=facts)
 
 
-def judge_steps(steps: Sequence[Mapping[int, float]], lives: Sequence[Life], tasks: int, judge: Judge) -> GrowthVerdict:
-    """The verdict on steps within lives, of which each life has fewer than it had tasks.
+def judge_steps(lives: Sequence[Life], batches: int, judge: Judge) -> GrowthVerdict:
+    """The verdict on the steps within lives, of which each life has fewer than it had batches.
 
-    Where too few are left for so many cycles, growth that goes on in each task accuses, too. And a life's first use
+    Where too few are left for so many cycles, growth that goes on in each batch accuses, too. And a life's first use
     of a further clip, where it did not give back memory, is as good as any other step to show that nothing grows.
     """
-    own = [0.0, *itertools.accumulate(sum(each) for each in steps_within(lives, steps))]
-    growth = judge.series(own[::tasks])
+    own = end_to_end(lives, [life.steps for life in lives])
+    growth = judge.series(own[::batches])
     if growth.verdict != "INCONCLUSIVE":
         return growth
-    by_task = dataclasses.replace(judge, tolerance_mb=judge.tolerance_mb / tasks).series(own)
-    if by_task.verdict == "LEAK":
-        per_cycle = {name: by_task.facts[name] * tasks for name in ("slope", "low", "high")}
-        return dataclasses.replace(by_task, facts=by_task.facts | per_cycle, mb_per_cycle=per_cycle["slope"],
+    by_batch = dataclasses.replace(judge, tolerance_mb=judge.tolerance_mb / batches).series(own)
+    if by_batch.verdict == "LEAK":
+        per_cycle = {name: by_batch.facts[name] * batches for name in ("slope", "low", "high")}
+        return dataclasses.replace(by_batch, facts=by_batch.facts | per_cycle, mb_per_cycle=per_cycle["slope"],
                                    upper_bound_mb_per_cycle=per_cycle["high"])
     more = [life.steps | {place: max(0.0, mb) for place, mb in life.first_uses.items()} for life in lives]
-    calm = judge.series([0.0, *itertools.accumulate(sum(each) for each in steps_within(lives, more))][::tasks])
+    calm = judge.series(end_to_end(lives, more)[::batches])
     return calm if calm.verdict == "NO LEAK" else growth
 
 
@@ -4687,9 +4626,8 @@ def has_forked(result: TaskResult) -> bool:
     return horse is not None and (horse.peak_mb or 0.0) >= HORSE_MB
 
 
-def readings_of(
-    role: str, results: Sequence[TaskResult]
-) -> tuple[str, list[tuple[float | None, float | None]]]:
+def readings_of(role: str,
+                results: Sequence[TaskResult]) -> tuple[str, list[tuple[float | None, float | None]]]:
     """A role's readings before and after each task, MB: private memory where any is known ("private"), else RSS.
 
     Of "worker GPU" memory on GPUs ("gpu"), or all that a GPU holds where it stands in ("whole_gpu"); a role of which
@@ -4706,15 +4644,8 @@ def readings_of(
     return "rss", [(m.before_mb, m.after_mb) if m else (None, None) for m in memories]
 
 
-def count_unsettled(results: Sequence[TaskResult], cycles: Sequence[CycleReadings]) -> int:
-    """Cycles of these in which memory did not come to rest."""
-    restless = {result.cycle for result in results if result.settled is False}
-    return sum(each.cycle in restless for each in cycles)
-
-
-def cut_into_series(
-    role: str, results: Sequence[TaskResult], after: Sequence[float | None]
-) -> tuple[list[list[CycleReadings]], list[tuple[int, str]]]:
+def cut_into_series(role: str, results: Sequence[TaskResult],
+                    after: Sequence[float | None]) -> tuple[list[list[CycleReadings]], list[tuple[int, str]]]:
     """Readings at rest of the judged cycles in unbroken series, and (cycle, kind) of what happened to them.
 
     A lost reading and a replaced process break a series; a failed task does not, since what it kept counts.
@@ -4758,7 +4689,7 @@ def without_gaps(results: Sequence[TaskResult], after: Sequence[float | None]) -
             for cycle, readings in sorted(cycles.items()) if cycle]
 
 
-def tasks_per_cycle(results: Sequence[TaskResult]) -> int:
+def batches_per_cycle(results: Sequence[TaskResult]) -> int:
     """Batches in a judged cycle."""
     batches, cycles = ({getattr(r, name) for r in results if r.cycle} for name in ("batch", "cycle"))
     return max(1, round(len(batches) / max(1, len(cycles))))
@@ -4800,15 +4731,15 @@ def lives_of(role: str, results: Sequence[TaskResult]) -> list[Life]:
     return [life for life in lives.values() if len(life.held) > 1]
 
 
-def steps_within(lives: Sequence[Life], steps: Sequence[Mapping[int, float]]) -> list[list[float]]:
-    """These steps of each life, by the batches in which any had loaded its model, in order."""
+def end_to_end(lives: Sequence[Life], steps: Sequence[Mapping[int, float]]) -> list[float]:
+    """These steps of each life added up from 0, over the batches in which any had loaded its model, in order."""
     places: dict[int, list[float]] = {}
     for life, own in zip(lives, steps, strict=True):
         loaded = max(life.held.values()) / 2
         for place, mb in own.items():
             if life.held[place] - mb >= loaded:
                 places.setdefault(place, []).append(mb)
-    return [places[place] for place in sorted(places)]
+    return [0.0, *itertools.accumulate(sum(places[place]) for place in sorted(places))]
 
 
 def cycles_of_replacement(role: str, results: Sequence[TaskResult]) -> set[int]:
@@ -4826,11 +4757,12 @@ def cycles_of_replacement(role: str, results: Sequence[TaskResult]) -> set[int]:
     return cycles
 
 
-def withhold(
-    growth: GrowthVerdict, breaks: Sequence[tuple[int, str]], gap_s: float, unsettled: int
-) -> GrowthVerdict:
+def withhold(growth: GrowthVerdict, breaks: Sequence[tuple[int, str]], gap_s: float, results: Sequence[TaskResult],
+             judged: Sequence[CycleReadings]) -> GrowthVerdict:
     """Never NO LEAK where memory may have gone unseen; where too little is left to judge, say what broke the series."""
     facts: dict[str, Any]
+    restless = {result.cycle for result in results if result.settled is False}
+    unsettled = sum(each.cycle in restless for each in judged)
     if breaks and growth.reason == "too_few":
         reason, facts = breaks[-1][1], {"cycle": breaks[-1][0]}
     elif growth.verdict == "NO LEAK" and gap_s > GAP_S:
@@ -4856,11 +4788,10 @@ def consider_horses(growth: GrowthVerdict, horses: Sequence[HorseSeries], clips:
 
 
 def horse_series(results: Sequence[TaskResult], judge: Judge) -> list[HorseSeries]:
-    """Work-horses of each clip in order of their jobs, the heaviest of each task."""
+    """Work-horses of each clip in order of their jobs, the heaviest of each batch: all its results hold the same."""
     horses: dict[str, list[ProcessMemory]] = {}
-    for result in results:
-        horse = work_horse(result)
-        if result.cycle and result.status == "success" and horse:
+    for result in {r.batch: r for r in results if r.cycle and r.status == "success"}.values():
+        if horse := work_horse(result):
             horses.setdefault(result.clip, []).append(horse)
     return [HorseSeries(clip, jobs, judge.series([horse.held_mb for horse in jobs if horse.held_mb is not None]))
             for clip, jobs in horses.items()]
@@ -4973,10 +4904,6 @@ class Place:
     cycle: int | None = None  # leak phase: 0 is the warm-up round
     level_run: int | None = None  # ramp: 0 is a warm-up task
 
-    @property
-    def warms_up(self) -> bool:
-        return 0 in (self.cycle, self.level_run)
-
 
 @dataclass
 class StressTest:
@@ -5033,6 +4960,9 @@ class StressTest:
             self.reserve.count_limits(self.sampler.limits(), self.settings.memory_reserve)
         if why := self.reserve.why_not(size):
             raise CannotSend(why, "memory_reserve")
+        if size > (most := self.connections()):
+            raise CannotSend(f"{size} connections need more open files than this shell allows (enough for {most:.0f}); "
+                             f"raise it with: ulimit -n {2 * (size + OWN_FILES)}", "client_limited")
         recordings = [clips.take() for _ in range(size)]
         tasks = self.tasks(recordings)
         tasks.connect()
@@ -5044,7 +4974,7 @@ class StressTest:
             self.gpus.open_window()
         cpu = [self.sampler.cpu_usage()] if self.sampler else []
         meter = ClientMeter()
-        self.reserve.begin(size, loads_models=place.warms_up)
+        self.reserve.begin(size, loads_models=0 in (place.cycle, place.level_run))
         tasks.release()
         results: list[TaskResult] = []
         outcomes: list[Outcome] = []
@@ -5084,7 +5014,7 @@ class StressTest:
     def _level_facts(self, tasks: Batch, meter: ClientMeter, outcomes: Sequence[Outcome]) -> LevelFacts:
         reserve = self.reserve.tightest
         return dataclasses.replace(
-            tasks.level_facts(meter, outcomes), host_available_min_mb=rounded(reserve.lowest),
+            meter.level_facts(outcomes), host_available_min_mb=rounded(reserve.lowest),
             reserve_mb=rounded(reserve.keep))
 
     def stop(self, reason: str) -> None:
@@ -5164,9 +5094,7 @@ class StressTest:
                 level.oom_kills = seen.oom_kills
             rest = self.sampler.machine()
             machine = self.ledger.record(ended, rest, list(seen.containers)) if ended and rest else None
-            oom_kill = None if seen.oom_kills is None else seen.oom_kills > 0
-            deaths = [e.as_death(sum(end > e.at for end in ends), e.role not in seen.not_replaced, oom_kill)
-                      for e in seen.endings]
+            deaths = seen.deaths(ends)
             for result in results:
                 result.settled, result.sample_gap_s = after.settled, rounded(seen.longest_gap)
                 result.memory, result.deaths, result.machine = memory, deaths, machine
@@ -5214,7 +5142,7 @@ def add_worker_rss(result: TaskResult, worker: RoleMemory | None) -> None:
             result.worker_rss_delta_mb = rounded(worker.after_mb - worker.before_mb)
 
 
-def has_ended(client: ApiClient, session: requests.Session, task_id: str) -> bool:
+def has_ended(client: ApiClient, session: Punctual, task_id: str) -> bool:
     try:
         seen = client.poll(session, client.question(task_id))
     except PollFailed:
@@ -5255,7 +5183,8 @@ def unloaded(processes: Iterable[ProcessView], role: str) -> bool:
 def leak_phase(test: StressTest) -> None:
     """Cycles of one short and one long clip until the growth rule has decided for every role, or they are used up."""
     short, long, size = test.short, test.long, test.settings.at_once or 1
-    workers = count_workers(test)
+    with test.client.session() as session:  # on how many tasks it works concurrently, as far as it says or shows
+        workers = max(test.client.workers(session) or 1, test.sampler.serving() if test.sampler else 1)
     test.screen.phase("leak", f"{size} x {short.path.name} and {long.path.name} per cycle", test.settings)
     before = test.at_rest()
     # What a GPU's allocator keeps is the mark of the longest clip, by as many tasks as will be released together.
@@ -5307,12 +5236,6 @@ def run_cycles(test: StressTest, phase: str, before: Reading, clips: Callable[[i
             test.screen.event(f"{phase} phase ends: no task succeeded in {GIVE_UP_CYCLES} cycles")
         if given_up or decided:
             return
-
-
-def count_workers(test: StressTest) -> int:
-    """How many tasks the service works on concurrently, as far as it says so or can be seen."""
-    with test.client.session() as session:
-        return max(test.client.workers(session) or 1, test.sampler.serving() if test.sampler else 1)
 
 
 # ========================================================================================= the concurrency ramp
@@ -5451,14 +5374,13 @@ def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], dea
     """The first of: a dead process, a failed task, a missing line, memory below the reserve, an RTF at its limit."""
     size, oom_kills = results[0].concurrency, level.oom_kills or 0
     victim = next((r for r in failed if r.error_kind == "worker_died"), failed[0] if failed else None)
-    of_victim: dict[str, Any] = {"test_id": victim.test_id, "words": victim.error, "facts": victim.error_facts} if (
-        victim) else {"test_id": None}
-    if deaths:
-        horse = victim is not None and victim.error_kind == "worker_died"
-        what = "worker_died" if horse or any(d.role == "worker" for d in deaths) else "process_died"
-        return Breach(size, what=what, death=deaths[0], oom_kills=oom_kills, **of_victim)
-    if victim:
-        return Breach(size, what=victim.error_kind or victim.status, oom_kills=oom_kills, **of_victim)
+    what = (victim.error_kind or victim.status) if victim else None
+    if deaths and what != "worker_died":
+        what = "worker_died" if any(d.role == "worker" for d in deaths) else "process_died"
+    if what:
+        test_id, words, facts = (victim.test_id, victim.error, victim.error_facts) if victim else (None, None, {})
+        return Breach(size, test_id, what, words=words, facts=facts, death=deaths[0] if deaths else None,
+                      oom_kills=oom_kills)
     if len(results) != size:
         return Breach(size, None, "incomplete", len(results), size)
     if level.below_reserve:
@@ -5472,6 +5394,7 @@ def find_breach(results: Sequence[TaskResult], failed: Sequence[TaskResult], dea
 def ramp(test: StressTest) -> RampProgress:
     """Raise the number of concurrent tasks until something fails or a limit is reached, then confirm the answer."""
     s = test.settings
+    test.screen.end = None  # the leak phase's
     test.screen.event(f"concurrency phase: {test.short.path.name}, level {s.start} to at most {s.max_concurrency}")
     progress = RampProgress(test, test.at_rest())
     progress.warm_up()
@@ -5563,8 +5486,8 @@ class RampProgress:
         """Run a level until it has so many runs. Why the ramp must end with it, None where it need not."""
         limited_runs = 0
         while self.runs.get(size, 0) < wanted:
-            if reason := self.blocked(size):
-                return reason
+            if self.test.aborted.is_set():
+                return "interrupted"
             try:
                 judged = self._run_once(size, rtf_limit)
             except CannotSend as limit:
@@ -5594,17 +5517,6 @@ class RampProgress:
         test.screen.level(self.last, judged)
         test.screen.expect(ramp_seconds_left(time.monotonic() - began, size, judged.rtf_max, test.settings))
         return judged
-
-    def blocked(self, size: int) -> str | None:
-        """Why a level must not start: the user interrupts, or this tool cannot do it."""
-        test = self.test
-        if test.aborted.is_set():
-            return "interrupted"
-        if size > (most := test.connections()):
-            test.screen.event(f"ramp ends: {size} connections need more open files than this shell allows (enough for "
-                             f"{most:.0f}); raise it with: ulimit -n {2 * (size + OWN_FILES)}")
-            return "client_limited"
-        return None
 
     def stop(self, reason: str) -> None:
         """The ramp ends with the last level run."""
@@ -5793,7 +5705,11 @@ FAULT_HINT = ("This is a fault of this tool and says nothing about the service: 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     usable_streams()
-    settings = parse_command_line(argv)
+    try:
+        settings = parse_command_line(argv)
+    except Exception:  # Python's own status for it, 1, would say that the service failed a criterion
+        say_error(f"{traceback.format_exc()}{FAULT_HINT}")
+        return EXIT_INCONCLUSIVE
     if settings.list:
         return exit_status(settings, list_processes)
     return exit_status(settings, (lambda _: self_check()) if settings.self_check else run_test)
@@ -5809,7 +5725,7 @@ def exit_status(settings: Settings, run: Callable[[Settings], int]) -> int:
     except KeyboardInterrupt:  # before or after the phases, which take it themselves
         say_error("interrupted")
         return EXIT_INTERRUPTED
-    except Exception:  # Python's own status for it, 1, would say that the service failed a criterion
+    except Exception:
         say_error(f"{traceback.format_exc()}{FAULT_HINT} It is in {settings.results_dir}; analyze_stress_test.py "
                   "judges it.")
         return EXIT_INCONCLUSIVE
@@ -5846,32 +5762,27 @@ def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> in
     nothing = contextlib.nullcontext()
     with sampler or nothing, gpus or nothing, Screen(s.quiet, sampler, gpus) as screen:
         announce(screen, sampler, [w for w in warnings if w], clips)
-        if loads:
-            with writable(s.results_dir):
-                log = ResultLog(jsonl, folder)
-            test = test_of(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), reserve,
-                           unused, gpus=gpus)
-            try:
-                run_phases(test)
-            except EndsEarly as error:
-                cut_short = True
-                screen.event(f"WARNING {error}")
-            except ToolFault as fault:
-                cut_short = True
-                say_error(f"{fault}\n{FAULT_HINT}")
-        elif sampler:
-            try:
-                cut_short = not monitor(s, sampler, screen, LineFile(host_file(resources), folder), aborted,
-                                        gpus)
-            except OSError as error:
-                cut_short = True
-                screen.event(f"WARNING the test ends early: {host_file(resources)} cannot be written "
-                             f"({error.strerror or 'it has been deleted'})")
+        try:
+            if loads:
+                with writable(s.results_dir):
+                    log = ResultLog(jsonl, folder)
+                run_phases(test_of(s, client, clips[0], clips[1], sampler, log, screen, aborted, host_facts(), reserve,
+                                   unused, gpus=gpus))
+            elif sampler:
+                with writable(s.results_dir):
+                    lines = LineFile(host_file(resources), folder)
+                cut_short = not monitor(s, sampler, screen, lines, aborted, gpus)
+        except EndsEarly as error:
+            cut_short = True
+            screen.event(f"WARNING {error}")
+        except ToolFault as fault:
+            cut_short = True
+            say_error(f"{fault}\n{FAULT_HINT}")
         for late in sampler.warnings() if sampler else ():
             screen.event(late)
         screen.trouble()
         screen.event(own_use(time.monotonic() - screen.began))
-    status = report(s, folder, jsonl if loads else None, resources if sampler else None, aborted)
+    status = report(s, folder, jsonl if loads else resources, resources if sampler else None, aborted)
     if aborted.is_set():
         return EXIT_INTERRUPTED
     return EXIT_INCONCLUSIVE if cut_short and status != EXIT_FAIL else status
@@ -5879,7 +5790,7 @@ def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> in
 
 def monitor(s: Settings, sampler: Sampler, screen: Screen, log: LineFile, aborted: threading.Event,
             gpus: GpuMeter | None = None) -> bool:
-    """Record the host until Ctrl-C or for the duration; False where sampling failed before. Raises OSError."""
+    """Record the host until Ctrl-C or for the duration; False where sampling failed before. Raises CannotRecord."""
     sampler.open_window()
     log.append(one_line({"schema": SCHEMA, "timestamp": datetime.now().isoformat(timespec="milliseconds"),
                          "elapsed_seconds": round(time.monotonic() - sampler.began, 3), "host": host_facts(),
@@ -5913,13 +5824,12 @@ def host_stretch(sampler: Sampler, readings: Sequence[Reading]) -> HostStretch:
     """What was seen since the window was opened; the first reading ended the stretch before."""
     seen, (_, *new) = sampler.observed(), readings
     roles = [role for role in ROLES if any(role in each.rss for each in new)]
-    deaths = [e.as_death(0, e.role not in seen.not_replaced, (seen.oom_kills or 0) > 0) for e in seen.endings]
     return HostStretch(
         datetime.now().isoformat(timespec="milliseconds"), round(new[-1].at - sampler.began, 3),
         role_memory(readings[0], new[-1], seen), [round(each.at - sampler.began, 3) for each in new],
         {role: [rounded(each.rss.get(role)) for each in new] for role in roles},
         {role: [rounded(each.private.get(role)) for each in new] for role in roles},
-        round(seen.longest_gap, 3), round(psutil.virtual_memory().available / MIB, 1), seen.oom_kills, deaths)
+        round(seen.longest_gap, 3), round(psutil.virtual_memory().available / MIB, 1), seen.oom_kills, seen.deaths())
 
 
 def look_at_gpus(table: ProcessTable, s: Settings) -> tuple[Nvml | None, Mapping[str, float | None], Iterable[str]]:
@@ -6028,7 +5938,7 @@ def check_api(client: ApiClient) -> str | None:
         try:
             health = client.health(session)
         except requests.RequestException as error:
-            raise no_answer(client, error) from None
+            raise no_answer(client, str(error), type(error).__name__) from None
         except ValueError as error:
             raise CannotStart(f"API at {client.url} has no health page like this tool's ({error}); "
                               f"{try_it(client)} (for an API of another shape: --api)") from None
@@ -6041,12 +5951,11 @@ def try_it(client: ApiClient) -> str:
     return f"try: curl {client.url}{client.api.health or client.api.submit}"
 
 
-def no_answer(client: ApiClient, error: Exception) -> CannotStart:
-    if isinstance(error, requests.exceptions.SSLError):
+def no_answer(client: ApiClient, words: str, why: str) -> CannotStart:
+    if "certificate verify failed" in words:
         return CannotStart(f"The certificate of {client.url} cannot be verified "
-                           f"({shortened(str(error), 200)}); name its authority's with --ca-bundle FILE")
-    return CannotStart(f"API does not answer at {client.url} ({type(error).__name__}); "
-                       f"{try_it(client)} (or name another with --url)")
+                           f"({shortened(words, 200)}); name its authority's with --ca-bundle FILE")
+    return CannotStart(f"API does not answer at {client.url} ({why}); {try_it(client)} (or name another with --url)")
 
 
 PROBE_S = 2.0  # of the short clip: enough to show whether the description fits
@@ -6088,7 +5997,8 @@ def first_task(client: ApiClient, sent: Recording, timeout: float) -> TaskState:
             if useless == PROBE_POLLS:
                 raise TaskError("bad_response", sight.trouble, field="status" if "unknown" in sight.trouble else "poll")
             if sight.state and sight.state.state == "failed":
-                raise TaskError("task_failed", sight.state.words or answered(sight.state))
+                raise TaskError(kind_by_words("task_failed", sight.state.words),
+                                sight.state.words or answered(sight.state))
             if sight.state and sight.state.state == "done":
                 return sight.state
     raise AssertionError("a service that is asked again and again ends with an error")
@@ -6099,7 +6009,7 @@ def misfit(client: ApiClient, sent: Recording, failure: TaskError) -> CannotStar
     api, code = client.api, failure.kind.removeprefix("submit_http_")
     where, problem = client.url, str(failure.facts.get("problem", ""))
     if failure.kind in ("submit_refused", "submit_reset"):
-        return CannotStart(f"API does not answer at {where} ({failure}); {try_it(client)} (or name another with --url)")
+        return no_answer(client, str(failure), str(failure))
     if failure.kind in TIMEOUTS:
         known = [f"last seen {state}"] if (state := failure.facts.get("last_seen")) else []
         about = ", ".join([*known, *filter(None, [str(failure)])]) or failure.kind
@@ -6165,7 +6075,7 @@ SCAN_AGAIN_S = 0.25  # while a young worker is about to connect to its broker
 def find_processes(s: Settings) -> ProcessTable:
     """Find what to watch. Raises CannotStart where what does the work or a process asked for is missing."""
     table = look_around(s)
-    needed = {*s.watch, *s.pid} if s.phase == "monitor" else {must_be_found(s), *s.watch, *s.pid}
+    needed = {*s.watch, *s.pid} if s.phase == "monitor" else {role_that_works(s.api), *s.watch, *s.pid}
     found = {w.role for w in table.alive.values()}
     for role in (r for r in ROLES if r in needed - found):
         why = f" ({untold_api(table)})" if role == "api" and table.finder.untold else passed_over(table, role)
@@ -6177,15 +6087,10 @@ def find_processes(s: Settings) -> ProcessTable:
     return table
 
 
-def role_that_works(api: ApiDescription, table: ProcessTable) -> str:
-    """Where the answer is the result the API does the tasks itself, unless there are workers behind it."""
-    workers = any(watched.role == "worker" for watched in table.alive.values())
+def role_that_works(api: ApiDescription, table: ProcessTable | None = None) -> str:
+    """Where the answer is the result the API does the tasks itself, unless workers are found behind it."""
+    workers = table and any(watched.role == "worker" for watched in table.alive.values())
     return "api" if api.synchronous and not workers else "worker"
-
-
-def must_be_found(s: Settings) -> str:
-    """The role that does the work: where the answer is the result, the API itself."""
-    return "api" if s.api.synchronous else "worker"
 
 
 def look_around(s: Settings) -> ProcessTable:
@@ -6277,7 +6182,7 @@ def list_processes(s: Settings) -> int:
     driver, _, seen = look_at_gpus(table, s)
     for line in list(seen) or ["GPU: none seen"]:
         say(line)
-    needed = {must_be_found(s)} if s.phase != "monitor" else set(ROLES)
+    needed = {role_that_works(s.api)} if s.phase != "monitor" else set(ROLES)
     if needed & {w.role for w in table.alive.values()}:
         return EXIT_PASS
     say_error(f"nothing found that a test needs: {' or '.join(r for r in ROLES if r in needed)}")
@@ -6346,10 +6251,9 @@ def new_files(folder: Path) -> tuple[Path, Path]:
     """Names of this run's JSONL and CSV in the results folder."""
     while True:
         stem = datetime.now().strftime("%Y%m%d_%H%M%S")
-        jsonl, resources = (folder / f"{name}_{stem}" for name in ("memory_leak_stress_test", "system_resources"))
-        files = jsonl.with_suffix(".jsonl"), resources.with_suffix(".csv")
-        if not any(map(os.path.lexists, (*files, host_file(files[1]), gpu_file(files[1])))):
-            return files
+        jsonl, resources = folder / f"memory_leak_stress_test_{stem}.jsonl", folder / f"system_resources_{stem}.csv"
+        if not any(map(os.path.lexists, (jsonl, resources, host_file(resources), gpu_file(resources)))):
+            return jsonl, resources
         time.sleep(0.1)  # another run began in this second
 
 
@@ -6369,25 +6273,23 @@ def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], c
         screen.event(f"watching {w.role} {w.pid} ({program_shown(w.line)}): RSS {w.rss:.0f} MB")
     if below := sum(not w.root for w in watched):
         screen.event(f"watching {below} processes below them")
-    if not sampler:
-        screen.event("WARNING --no-watch: load only, memory is not judged")
-        return
-    for warning in sampler.warnings():
+    for warning in sampler.warnings() if sampler else ["WARNING --no-watch: load only, memory is not judged"]:
         screen.event(warning)
 
 
-def report(s: Settings, folder: int, jsonl: Path | None, resources: Path | None, aborted: threading.Event) -> int:
+def report(s: Settings, folder: int, recorded: Path, resources: Path | None, aborted: threading.Event) -> int:
     """Start the reader on the new files; its summary goes to the terminal, its exit status is ours."""
     before = aborted.is_set()
-    if not os.path.lexists(jsonl or resources or s.results_dir):  # moved, with all that is in it, or deleted
-        jsonl, resources = (path and place_now(folder, path) for path in (jsonl, resources))
-        if not any(path and path.exists() for path in (jsonl, resources)):
+    if not os.path.lexists(recorded):
+        now = place_now(folder, recorded)
+        if not now or not now.exists():
             say(f"WARNING what was recorded in {s.results_dir} was deleted while the test ran: there is no result")
             return EXIT_INCONCLUSIVE
         say(f"WARNING {s.results_dir} was moved while the test ran")
-    say(f"results:   {jsonl or (resources and host_file(resources))}")
+        recorded, resources = now, resources and now.with_name(resources.name)
+    say(f"results:   {host_file(recorded) if recorded == resources else recorded}")
     say(f"resources: {resources or 'not recorded (--no-watch)'}")
-    reader, recorded = Path(__file__).resolve().with_name("analyze_stress_test.py"), jsonl or resources
+    reader = Path(__file__).resolve().with_name("analyze_stress_test.py")
     if not reader.exists():
         say(f"Recorded but not judged: {reader.name} is not beside this script. Judge it where it is: "
             f"python3 tests/{reader.name} {recorded}")
@@ -6411,7 +6313,9 @@ def report(s: Settings, folder: int, jsonl: Path | None, resources: Path | None,
             if not finished:
                 reading.kill()
                 say(f"The report was not finished. The results are whole; make it with: {shlex.join(command)}")
-    return reading.returncode
+    if reading.returncode < 0 and finished:  # it was killed, as for lack of memory
+        say(f"The report was not finished. The results are whole; make it with: {shlex.join(command)}")
+    return reading.returncode if reading.returncode >= 0 else EXIT_INCONCLUSIVE
 
 
 def say(line: str, print_line: Callable[[str], None] = print) -> None:

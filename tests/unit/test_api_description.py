@@ -79,6 +79,7 @@ def test_values_of_fields_are_sent_as_json_writes_them(tmp_path: Path) -> None:
         ({"submit": "/asr", "fields": {"a": {}}}, "the field fields must be a table of names and values"),
         ({"submit": "/asr", "headers": {"A": 1}}, "the field headers must be a table of HTTP headers"),
         ({"submit": "/asr", "headers": {"A": "x\r\nB: y"}}, "the field headers must be a table of HTTP headers"),
+        ({"submit": "/asr", "headers": {"A": " x"}}, "the field headers must be a table of HTTP headers"),
         ({"submit": "/asr", "headers": {"A b": "x"}}, "the field headers must be a table of HTTP headers"),
         ({"submit": "/asr", "token_header": "X Key"}, "the field token_header must be the name of an HTTP header"),
         ({"submit": "/asr", "text": "result..text"}, "the field text must be a place in the answer"),

@@ -216,6 +216,11 @@ def test_a_port_where_nobody_listens_refuses(service: Service, clip: Clips) -> N
     assert outcomes_of(batch_of("http://127.0.0.1:9", clip))[0].error_kind == "submit_refused"
 
 
+def test_a_host_whose_name_cannot_be_looked_up_was_sent_nothing(clip: Clips) -> None:
+    """As where nobody listens; a broken connection might have been accepted."""
+    assert outcomes_of(batch_of("http://no-such-host.invalid:9", clip))[0].error_kind == "submit_refused"
+
+
 def test_every_task_sends_another_recording_over_a_connection_opened_before(service: Service, clip: Clips) -> None:
     gone = threading.Barrier(8)
     service.submit = lambda handler: (gone.wait(WAIT_S), ACCEPTED(handler))[1]  # only 8 together get through
@@ -357,7 +362,8 @@ def test_two_seconds_go_out_first_and_the_whole_clip_where_they_do_not_do(servic
     ([answer({"status": "odd"})], 'bad_response: unknown status: {"status": "odd"}. Look at the field status'),
     ([answer(b"<html>", 502)], "bad_response: HTTP 502: <html>. Look at the field poll"),
     ([answer({}, 404)], "came to task_lost. Look at the field poll"),
-    ([answer({"status": "failed"})], 'task_failed: {"status": "failed"}. Look at the field file_field')])
+    ([answer({"status": "failed"})], 'task_failed: {"status": "failed"}. Look at the field file_field'),
+    ([answer({"status": "failed", "error": "CUDA out of memory"})], "out of memory")])
 def test_a_first_task_that_does_not_end_well_says_what_to_look_at(
     polls: Sequence[Reply], sentence: str, service: Service, clip: Clips
 ) -> None:
@@ -488,7 +494,15 @@ def test_a_certificate_that_cannot_be_verified_is_refused_with_the_option_that_h
     client = ApiClient(private.url, APIS["asr-queue"])
     with pytest.raises(CannotStart, match=r"certificate of https://127.* cannot be verified .*--ca-bundle FILE"):
         check_api(client)
+    without_health = ApiClient(private.url, APIS["openai"])
+    with pytest.raises(CannotStart, match=r"certificate of https://127.* cannot be verified .*--ca-bundle FILE"):
+        probe(without_health, clip.clips[0], WAIT_S)
     assert private.seen == []
+
+
+def test_https_at_a_port_without_it_is_no_trouble_with_certificates(service: Service) -> None:
+    with pytest.raises(CannotStart, match="API does not answer at https://127"):
+        check_api(ApiClient(service.url.replace("http:", "https:"), APIS["asr-queue"]))
 
 
 @pytest.mark.parametrize(("name", "why"), [("none.pem", "No such file or directory"), ("notes.pem", "NO_CERTIFICATE")])

@@ -55,7 +55,9 @@ def refusal(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("--url ftp://localhost", "is not a URL like"),
         ("--url http://localhost:99999", "is not a URL like"),
         ("--url http://[::1", "is not a URL like"),
+        ("--url http://*:8000", "is not a URL like"),
         ("--url http://me:secret@localhost:x", "'http://***@localhost:x' is not a URL like"),
+        (f"--min-cycles 1{'0' * 400}", "is not a whole number of at least 1"),
         ("--max-cycles 0", "'0' is not a whole number of at least 1"),
         ("--max-cycles 2.5", "'2.5' is not a whole number"),
         ("--tolerance-mb 0", "'0' is not a number above 0"),
@@ -68,6 +70,10 @@ def refusal(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("--watch worker", "'worker' is not ROLE=VALUE with a role of worker, api, backend, redis"),
         ("--watch cache=redis-server", "is not ROLE=VALUE with a role of worker, api, backend, redis"),
         ("--watch worker=(", "'(' is not a regular expression"),
+        ("--watch worker=a{99999999999999999999}", "is not a regular expression: the repetition number is too large"),
+        (f"--watch worker={'(' * 3000}{')' * 3000}", "is not a regular expression"),
+        (f"--api {'x' * 300}", "is none of asr-queue, "),
+        ("--ca-bundle=", "certificates"),
         ("--pid worker=x", "'x' is not a whole number of at least 1"),
         ("--no-watch --pid worker=1", "--no-watch does not go with --watch, --pid, --list or --phase monitor"),
         ("--no-watch --phase monitor", "--no-watch does not go with --watch, --pid, --list or --phase monitor"),
@@ -153,7 +159,7 @@ def test_the_recorded_settings_can_repeat_the_run_and_hold_no_secret(monkeypatch
 def test_a_fault_of_the_tool_is_never_a_failed_criterion(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def broken(_: Settings) -> int:
+    def broken(_: object) -> int:
         raise ZeroDivisionError
 
     monkeypatch.setattr(instrument, "run_test", broken)
@@ -161,6 +167,9 @@ def test_a_fault_of_the_tool_is_never_a_failed_criterion(
     said = capsys.readouterr().err
     assert "ZeroDivisionError" in said
     assert f"What was recorded is kept. It is in {tmp_path}" in said
+    monkeypatch.setattr(instrument, "parse_command_line", broken)
+    assert main([]) == 3
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_the_report_can_repeat_a_run_of_another_api(tmp_path: Path) -> None:

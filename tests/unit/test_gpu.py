@@ -410,6 +410,15 @@ def test_a_replaced_process_takes_its_memory_there_along(tmp_path: Path) -> None
     assert judge_leak(results)["worker GPU"].growth.verdict == "INCONCLUSIVE"
 
 
+def test_failed_tasks_prove_nothing_of_memory_there_either() -> None:
+    results = on_gpu(leak_phase(FLAT), rises(0.0))
+    assert judge_leak(results)["worker GPU"].growth.verdict == "NO LEAK"
+    for result in results:
+        if result.cycle:
+            result.status, result.error_kind = "failed", "task_failed"
+    assert judge_leak(results)["worker GPU"].growth.verdict == "INCONCLUSIVE"
+
+
 def leaking_gpu(folder: Path, whole: bool = False) -> Judged:
     about = "2026-03-02T09:00:00.000,{},0,T4,"
     rows = [f"{about.format(n)},,{2000 + n}.0,16000.0,{n % 60}.0\n{about.format(n)}100,rq,900.0,,\n" for n in range(61)]

@@ -801,6 +801,12 @@ def test_growth_within_lives_is_put_end_to_end_without_first_use(workers: int) -
     assert (calm.verdict, calm.reason) == ("NO LEAK", "recycled_calm")
 
 
+def test_growth_within_lives_is_said_per_task_of_those_at_once() -> None:
+    found = worker(at_once(recycled(50.0, life=6, cycles=20), 4)).growth
+    assert found.mb_per_cycle == pytest.approx(100, rel=0.05)
+    assert found.facts["per_task"] == pytest.approx(50 / 4, rel=0.05)
+
+
 @pytest.mark.parametrize("life", [4, 5])
 def test_short_lives_are_judged_by_their_tasks(life: int) -> None:
     """Of 4 or 5 tasks a life has one or two steps past first use: too few for a cycle's, enough for a task's growth."""
@@ -895,6 +901,20 @@ def test_jobs_that_each_hold_more_than_the_one_before_are_a_leak() -> None:
     assert (found.growth.verdict, found.growth.reason) == ("LEAK", "horses_leak")
     assert found.growth.mb_per_cycle == pytest.approx(25)
     assert "each job on long.wav held 25.0 MB more" in reason_sentence(found.growth)
+
+
+def at_once(results: list[TaskResult], size: int) -> list[TaskResult]:
+    """So many tasks in place of each, released together: all lines of a batch have its memory."""
+    return [dataclasses.replace(result, test_id=f"{result.test_id}_{n}", concurrency=size)
+            for result in results for n in range(size)]
+
+
+def test_jobs_at_once_that_hold_more_than_those_before_are_a_leak_too() -> None:
+    """Each batch has one heaviest job, however many lines say so."""
+    found = worker(at_once(leak_run([30.0] * 15, first=30, make=forking(lambda cycle: 600.0 + 25 * cycle)), 4))
+    assert (found.growth.verdict, found.growth.reason) == ("LEAK", "horses_leak")
+    assert found.growth.mb_per_cycle == pytest.approx(25)
+    assert [len(series.horses) for series in found.horses] == [15, 15]
 
 
 def test_jobs_that_hold_more_each_time_are_not_cleared_before_it_is_sure() -> None:

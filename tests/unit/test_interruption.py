@@ -117,6 +117,21 @@ def test_ctrl_c_while_the_report_is_written_leaves_the_results_and_says_how_to_m
     assert lines[-1]["end"] is True
 
 
+@pytest.mark.parametrize(("reader", "status", "said"), [
+    ("os.kill(os.getpid(), signal.SIGKILL)", 3, "The report was not finished. The results are whole; make it with: "),
+    ("sys.exit(1)", 1, "")])
+def test_a_reader_that_is_killed_is_inconclusive_and_said(reader: str, status: int, said: str, tmp_path: Path) -> None:
+    """As for lack of memory after a stress test."""
+    shutil.copy(TESTS / "memory_leak_stress_test.py", tmp_path / "memory_leak_stress_test.py")
+    (tmp_path / "analyze_stress_test.py").write_text(f"import os, signal, sys\n{reader}\n")
+    with stress_test(tmp_path, {}, "--min-cycles", "1", "--max-cycles", "1",
+                     script=tmp_path / "memory_leak_stress_test.py") as (process, _):
+        told = process.communicate(timeout=60)[0]
+    assert process.returncode == status, told
+    assert said in told
+    assert bool(said) == ("The report was not finished" in told)
+
+
 INSIDE_A_WAIT = """
 import signal, threading
 from memory_leak_stress_test import end_with_signals

@@ -428,6 +428,7 @@ def test_a_gpu_without_memory_is_a_kind_of_its_own(words: str) -> None:
 @pytest.mark.parametrize("words", [
     "MemoryError", "std::bad_alloc", "[Errno 12] Cannot allocate memory", "worker was OOM killed", "Out of memory",
     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes", "java.lang.OutOfMemoryError",
+    "cannot compute word timestamps: out of memory",
     "OOM command not allowed when used memory > 'maxmemory'.", "Failed to allocate memory for requested buffer"])
 def test_a_service_without_memory_is_a_kind_of_its_own(words: str) -> None:
     assert kind_by_words("submit_http_500", words) == "out_of_memory"
@@ -435,6 +436,7 @@ def test_a_service_without_memory_is_a_kind_of_its_own(words: str) -> None:
 
 @pytest.mark.parametrize("words", [
     "CUDA error: device-side assert triggered", "no CUDA-capable device is detected", "room 12: zoom failed", "",
+    "word timestamps: relationship memory allocation",
     "memory of the task is gone", "CUBLAS_STATUS_NOT_INITIALIZED", "file does not exist"])
 def test_other_failures_keep_their_kind(words: str) -> None:
     assert kind_by_words("task_failed", words) == "task_failed"

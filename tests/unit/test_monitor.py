@@ -13,15 +13,17 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 import memory_leak_stress_test as instrument
 from memory_leak_stress_test import (
+    CannotRecord,
+    Ending,
     HostStretch,
     LineFile,
+    Observed,
     ProcessMemory,
     ProcessTable,
     Reading,
@@ -118,7 +120,7 @@ def test_a_line_that_cannot_be_written_leaves_the_others_whole(tmp_path: Path, m
         return real(fd, data)
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(CannotRecord, match=r"host_1.jsonl cannot be written \(No space left on device\)"):
         file.append("more")
     file.append("again")
     assert path.read_text() == "whole\nagain\n"
@@ -146,11 +148,10 @@ class NightSampler:
     def open_window(self) -> None:
         self.window += 1
 
-    def observed(self) -> Any:
+    def observed(self) -> Observed:
         process = ProcessMemory(1, "2026-03-02T08:00:00.000", "rq", 730.0, False, True, True, 700.0)
-        return SimpleNamespace(processes={"worker": (process, dataclasses.replace(process, pid=2))},
-                               peaks={"worker": 740.0}, endings=(), not_replaced=frozenset(), oom_kills=0,
-                               longest_gap=0.2, containers=())
+        return Observed({"worker": (process, dataclasses.replace(process, pid=2))}, {"worker": 740.0}, (), frozenset(),
+                        0, 0.2, ())
 
     def trouble(self) -> None:
         return None
@@ -184,6 +185,13 @@ def test_hours_in_miniature_cost_a_steady_trickle_and_no_memory(
     assert max(growth) < 1.05 * min(growth)
     assert sizes[-1] < 1_000_000  # a night of two processes: 4 MB
     assert len(path.read_text().splitlines()) == pytest.approx(seconds / 10, abs=2)
+
+
+@pytest.mark.parametrize(("kills", "known"), [(None, None), (0, False), (2, True)])
+def test_whether_the_kernel_killed_is_not_known_where_it_does_not_say(kills: int | None, known: bool | None) -> None:
+    ending = Ending(time.monotonic(), "worker", 7, "rq", root=True, left_work=False)
+    [death] = Observed({}, {}, (ending,), frozenset(), kills, 0.1, ()).deaths()
+    assert (death.oom_kill, death.unfinished, death.replaced) == (known, 0, True)
 
 
 def test_the_memory_of_a_stretch_has_the_fields_of_a_result() -> None:

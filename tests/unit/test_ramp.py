@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -425,13 +424,6 @@ def test_a_level_between_that_fails_in_its_confirmation_is_not_the_answer() -> N
     run = climber(from_level(7, flaky=[(6, 2)]), step="x2", max_concurrency=8)
     progress = ramp(run)
     assert (progress.good, progress.confirmed) == ([1, 2, 4], True)
-
-
-def test_a_level_that_needs_more_open_files_than_allowed_is_the_tools_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (instrument.OWN_FILES + 3, 4096))
-    run, judged = climbed(level_run, start=2)
-    assert (judged.max_stable, judged.stop_reason) == (3, "client_limited")
-    assert any("ulimit -n" in event for event in events(run))
 
 
 def test_a_dead_api_is_waited_for_before_anything_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import time
 import wave
 from collections.abc import Callable, Iterator
@@ -166,6 +167,29 @@ def test_tasks_that_would_take_the_reserve_are_not_sent(machine: MakeMachine, tm
     assert "3 concurrent tasks would leave about 500 MB" in said
     assert run.cut_short is not None
     assert run.cut_short.key == "cut_memory_reserve"
+
+
+def test_a_level_that_needs_more_open_files_than_allowed_is_the_tools_limit(
+    machine: MakeMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (instrument.OWN_FILES + 3, 4096))
+    said, run = run_on(tmp_path, machine(lambda *_: 0.0), phase="concurrency", start=2)
+    assert (run.ramp.max_stable, run.ramp.stop_reason, run.ramp.confirmed) == (3, "client_limited", True)
+    assert "4 connections need more open files than this shell allows (enough for 3)" in said
+
+
+@pytest.mark.parametrize("phase", ["leak", "loaded"])
+def test_more_tasks_at_once_than_files_can_be_open_are_not_sent(
+    phase: str, machine: MakeMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else those beyond would be refused by this tool, and told as the service's failure."""
+    on = machine(lambda *_: 0.0)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (instrument.OWN_FILES + (3 if on.ended else 99), 4096))
+    said, run = run_on(tmp_path, on, phase=phase, at_once=4)
+    assert on.ended < 8, "a first batch of 4, perhaps one task more alone"
+    assert "4 connections need more open files than this shell allows (enough for 3); raise it with: ulimit -n" in said
+    assert run.verdict == "inconclusive"
+    assert {result.status for result in run.run.results} == {"success"}
 
 
 def test_nothing_is_sent_where_too_little_is_free_already(machine: MakeMachine) -> None:

@@ -155,6 +155,21 @@ def test_a_folder_that_vanishes_during_the_first_task_is_made_again(tmp_path: Pa
     assert len(jsonl.read_text().splitlines()) == 5, "two warm up, one is sent again, and a cycle of two"
 
 
+def test_results_that_are_deleted_alone_are_said_to_be(tmp_path: Path) -> None:
+    def submit(sock: Any) -> None:
+        for path in (tmp_path / "results").glob("*.jsonl"):
+            path.unlink()
+        GOOD[SUBMIT](sock)
+
+    cycles = ("--max-cycles", "1", "--min-cycles", "1")
+    with stress_test(tmp_path, {SUBMIT: submit, RESULT: DONE}, *cycles) as (process, _):
+        told = process.communicate(timeout=60)[0]
+    assert "has been deleted, with what was recorded in it" in told
+    assert "was deleted while the test ran: there is no result" in told
+    assert "was moved" not in told
+    assert process.returncode == 3
+
+
 @pytest.mark.parametrize(("error", "helps"), [(errno.ENOSPC, "see: df -hi "), (errno.EACCES, "sudo chown $USER ")])
 def test_a_folder_that_takes_no_new_file_is_said_before_the_test(
     error: int, helps: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -45,6 +45,11 @@ def sent(upload: Recording) -> bytes:
     return content
 
 
+def test_a_clip_in_a_folder_that_cannot_be_looked_into_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match="cannot be read as audio .*too long"):
+        read_clips(tmp_path / ("x" * 300) / "a.wav")
+
+
 def wav(seconds: float, channels: int = 1, width: int = 2) -> bytes:
     noise = np.random.default_rng(1).bytes(round(seconds * RATE) * channels * width)
     made = io.BytesIO()
