@@ -79,7 +79,7 @@ __all__ = [  # what the reader, the bench and the tests take from here
     # the record
     "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "GpuMemory", "MachineMemory",
     "OtherProcesses", "Container", "Busy", "Death", "LevelFacts", "LoadHost", "Settings", "SCHEMA", "CSV_COLUMNS",
-    "GPU_CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "median",
+    "GPU_CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT",
     "host_facts", "HostStretch",
     # the rules
     "GAP_S", "SETTLE_S", "SETTLE_MB", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR",
@@ -1999,24 +1999,10 @@ def reset_high_water(pid: int) -> None:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-CPU_FIELDS = slice(11, 15)  # of /proc/PID/stat behind the name: utime, stime, and those of children that have ended
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_seconds(pid: int) -> float | None:
-    """CPU a process has used in its life, with that of its children that have ended and been waited for; None: gone."""
-    try:
-        if sys.platform != "linux":
-            return sum(psutil.Process(pid).cpu_times()[:4])
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-        return sum(map(int, stat.rpartition(b")")[2].split()[CPU_FIELDS])) / CLOCK_TICKS
-    except (FileNotFoundError, ProcessLookupError, psutil.Error):
-        return None
-
-
 Endpoint = tuple[str, int]  # address and TCP port; path and 0 of a unix socket
 LISTEN, ESTABLISHED = "0A", "01"  # states in /proc/net/tcp
 LOOPBACK = re.compile(r"127\.|::1$")
+ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a connection to "any address" ends: uvicorn shows such a URL
 
 
 @dataclass(frozen=True)
@@ -2126,8 +2112,8 @@ class Machine:
             return other_sockets(pid)
         try:
             inodes, space = socket_inodes(pid), os.readlink(f"/proc/{pid}/ns/net")
-            table = self._table(pid, space)
             own = space == os.readlink("/proc/self/ns/net")
+            table = self._table("self" if own else pid, space)  # it may end before its own is read
         except (FileNotFoundError, ProcessLookupError):
             return []
         except OSError:
@@ -2180,12 +2166,12 @@ class Machine:
 
 
 def parent_of(pid: int) -> int | None:
-    """None where it has ended. A third of the time that psutil takes, which makes sure of the process first."""
+    """None where it has ended or is hidden. Half the time that psutil takes, which makes sure of the process first."""
     try:
         if sys.platform != "linux":
             return psutil.Process(pid).ppid()
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError, psutil.Error):
+    except (FileNotFoundError, ProcessLookupError, PermissionError, psutil.Error):  # hidden: by hidepid=1 of /proc
         return None
 
 
@@ -2301,9 +2287,10 @@ def choose(candidates: Sequence[Candidate], by_queue: bool, by_broker: bool) -> 
             why = ("both" if c.named else "broker") if c.broker == "same" else "queue" if c.named else "untold"
         elif c.broker == "other":
             why = "other_broker"
+        elif by_queue and not c.named:
+            why = "other_queue"
         else:
-            why = "no_connection" if c.broker == "none" and (c.named or not by_queue) else \
-                "other_queue" if by_queue and not c.named else "broker_untold"
+            why = "no_connection" if c.broker == "none" else "broker_untold"
         theirs = [p for p in c.peers if p.is_broker] or c.peers
         about = ", ".join(sorted({f"{p.address}:{p.port}" if p.port else p.address for p in theirs}))
         choices.append(Choice("worker", c.pid, c.line, watched, why, about))
@@ -2364,21 +2351,18 @@ class Finder:
             return roots
         self._inodes = set(inodes)
         holders = machine.holders(programs.keys(), inodes) if inodes else set()
-        between = {pid: name for pid in holders for name in (program_name(programs[pid].line),)
-                   if name in PROXIES or name in HANDS_ON or GATEWAY.search(programs[pid].line)}
-        servers = holders - between.keys()
+        names = {pid: program_name(programs[pid].line) for pid in holders}
+        front = {pid: Choice("api", pid, programs[pid].line, False, "hands_on" if name in HANDS_ON else "proxy", name)
+                 for pid, name in names.items() if name in PROXIES | HANDS_ON or GATEWAY.search(programs[pid].line)}
+        servers = holders - front.keys()
         roots = {started_by_itself(machine, programs, pid) for pid in servers
                  if not servers & set(machine.ancestors(pid))}
         self._servers = len(roots) or self._servers
         about = f"{self.host}:{self.port}"
-        front = {pid: Choice("api", pid, programs[pid].line, False, "hands_on" if name in HANDS_ON else "proxy", name)
-                 for pid, name in between.items()}
         self.api = {pid: Choice("api", pid, programs[pid].line, True, "listens", about) for pid in roots} | front
-        if not self._servers:
-            proxy = sorted(front.values(), key=lambda choice: choice.why != "proxy")
-            self.untold = proxy[0] if proxy else Choice("api", 0, "", False, why or "hidden", about)
-        else:
-            self.untold = None
+        reasons = sorted(front.values(), key=lambda choice: choice.why != "proxy")
+        reasons.append(Choice("api", 0, "", False, why or "hidden", about))
+        self.untold = None if self._servers else reasons[0]
         return roots
 
     def _reached(self, machine: Machine) -> tuple[dict[int, Socket], str]:
@@ -2402,7 +2386,8 @@ class Finder:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except OSError:
             return []  # it does not answer either: check_api() says so
-        return list(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
+        addresses = (str(each[4][0]).partition("%")[0] for each in found)
+        return list(dict.fromkeys(ANY.get(address, address) for address in addresses))
 
     def due(self, programs: Mapping[int, Program], api: Collection[int], watched_redis: Collection[int]) -> bool:
         """Whether the sockets of workers are worth a look: after a change soon, later seldom, at last no more."""
@@ -2437,7 +2422,8 @@ class Finder:
         else:
             trees = {pid for root in given for pid in machine.tree(root)}
             used = {p for pid in trees for p in self._peers_of(machine, pid, servers) or ()}
-        of_api, of_workers = ({p.server for p in peers if p.server} for peers in (self.peers, used))
+        # What was told earlier may name one that has been restarted since, as another process.
+        of_api, of_workers = ({p.server for p in peers if p.server in servers} for peers in (self.peers, used))
         redis = (of_api & of_workers) or of_api or of_workers  # where only one side is seen, that side's
         self.redis = {pid: Choice("redis", pid, programs[pid].line, pid in redis,
                                   "far_end" if pid in redis else "unused") for pid in servers}
@@ -2448,12 +2434,13 @@ class Finder:
 
     def _find_backends(self, machine: Machine, programs: Mapping[int, Program],
                        servers: Mapping[int, Sequence[Endpoint]]) -> None:
-        """The gateways by their name, and programs called `server` that talk to the API or to its broker."""
-        self.backends = {}
+        """The gateways by their name, and programs called `server` that have talked to the API or to its broker."""
+        before, self.backends = self.backends, {}
         for pid, line in ((pid, p.line) for pid, p in programs.items() if "backend" in p.likes):
             named = bool(GATEWAY.search(line))
             peers = set() if named else self._peers_of(machine, pid, servers) or set()
-            talks = any(p.here and p.port == self.port for p in peers) or same_broker(self.peers, peers) == "same"
+            talks = any(p.here and p.port == self.port for p in peers) or same_broker(self.peers, peers) == "same" or (
+                pid in before and before[pid].watched)  # at rest it may have no connection
             self.backends[pid] = Choice("backend", pid, line, named or talks,
                                         "pattern" if named else "talks" if talks else "talks_not")
 
@@ -2593,7 +2580,6 @@ class ProcessTable:
 
     patterns: Mapping[str, Sequence[str]]
     pids: Mapping[str, Sequence[int]]
-    port: int  # of the API
     narrowed: set[str]  # roles found by default pattern where other services' processes can be told from ours
     alive: dict[int, Watched] = field(default_factory=dict)
     seen: dict[int, Program] = field(default_factory=dict)
@@ -2606,15 +2592,14 @@ class ProcessTable:
     @classmethod
     def for_settings(cls, s: Settings) -> ProcessTable:
         """A synchronous API does the work itself: then no worker is looked for that is not asked for."""
-        default = [role for role in ROLES if role not in s.watch and role not in s.pid]
-        if s.api.synchronous and "worker" in default:
-            default.remove("worker")
+        default = {role for role in ROLES if role not in s.watch and role not in s.pid}
+        if s.api.synchronous:
+            default.discard("worker")
         patterns = {role: s.watch.get(role, PATTERNS[role]) for role in ROLES if role in s.watch or role in default}
         url = urlsplit(s.url)
-        port = url.port or {"http": 80, "https": 443}[url.scheme]
+        finder = Finder(url.hostname or "", url.port or {"http": 80, "https": 443}[url.scheme])
         own = frozenset(p.pid for p in (psutil.Process(), *psutil.Process().parents()))
-        return cls(patterns, s.pid, port, set(default), own=own,
-                   finder=Finder(url.hostname or "", port))
+        return cls(patterns, s.pid, default, own=own, finder=finder)
 
     def scan(self) -> None:
         """Look for new roots on the whole machine; reads only command lines not read before, or that may change."""
@@ -2706,10 +2691,7 @@ class ProcessTable:
             new.difference_update(born)
 
     def _adopt(self, pid: int) -> Watched | None:
-        try:
-            parent = self.alive.get(psutil.Process(pid).ppid())
-        except psutil.Error:
-            return None  # ended immediately
+        parent = self.alive.get(parent_of(pid) or 0)
         # The children of a Redis server save its data: they share its memory, which counts once.
         return self._add(parent.role, pid, parent) if parent and parent.role != "redis" else None
 
@@ -2722,23 +2704,24 @@ class ProcessTable:
         try:
             process = psutil.Process(pid)
             argv, started, name = process.cmdline(), process.create_time(), name_of(process)
-            below: list[psutil.Process] = []
-            if parent is None:  # a match below a watched process (a work-horse, a scheduler) is part of its tree
-                below = process.children(recursive=True)
-                above = (self.alive.get(p.pid) for p in process.parents())
-                parent = next((w for w in above if w and w.role == role), None)
         except psutil.Error:
             return None  # ended between the list and the look
         sample = read_memory(process)
         if sample is None:
             return None
+        below: list[int] = []
+        if parent is None:  # a match below a watched process (a work-horse, a scheduler) is part of its tree
+            machine = Machine()
+            below = machine.tree(pid)[1:]
+            above = (self.alive.get(p) for p in machine.ancestors(pid))
+            parent = next((w for w in above if w and w.role == role), None)
         serves = parent is None or self._serves(role, pid, argv, parent)
         peak = max(sample.rss, sample.high_water or 0.0)  # new since the last look, so is its peak
         self.alive[pid] = watched = Watched(process, role, name, started, program_line(argv), parent is None, serves,
                                             sample, peak, 0.0, peak, parent.process.pid if parent else None)
         for child in below:
-            if child.pid not in self.own:
-                self._adopt(child.pid)
+            if child not in self.own:
+                self._adopt(child)
         return watched
 
     def _serves(self, role: str, pid: int, argv: Sequence[str], parent: Watched) -> bool:
@@ -2918,7 +2901,7 @@ class Limits:
         for folder, group in self.last.items():
             now, before = self._killed(folder), self.kills.get(folder)
             found.append(Container(
-                shortened(f"/{folder.relative_to(CGROUPS)}"), sorted(self.roles[folder]), round(group.limit, 3),
+                shortened(str("/" / folder.relative_to(CGROUPS))), sorted(self.roles[folder]), round(group.limit, 3),
                 round(group.working_set, 3), round(self.most[folder], 3), rounded(group.peak),
                 None if now is None or before is None or now < before else now - before))
         return found
@@ -2965,7 +2948,7 @@ def look_at_machine(watched: Collection[int], own: Collection[int], proc: str = 
                 names[name] = (total + held, count + 1, *max((most, of), (held, pid)))
     except OSError as error:  # not Linux
         missing["processes"] = str(error.strerror)
-    return MachineLook(at, host.total / MIB, sums, names, used_tmpfs(watched, proc), missing)
+    return MachineLook(at, host.total / MIB, sums, names, used_tmpfs(watched), missing)
 
 
 def held_by_each(proc: str, missing: dict[str, str]) -> Iterator[tuple[int, bytes, float]]:
@@ -2989,21 +2972,17 @@ def kib_in(table: bytes, name: bytes) -> int:
     return int(table[at + 1 + len(name) : table.find(b"kB", at)]) if at >= 0 else 0
 
 
-def used_tmpfs(watched: Collection[int], proc: str) -> dict[str, float]:
+def used_tmpfs(watched: Collection[int]) -> dict[str, float]:
     """MiB in each tmpfs by the place where it is mounted, here or for a watched process in a container."""
-    mounts = ""
-    with contextlib.suppress(OSError):  # not Linux
-        mounts = Path(proc, "self/mounts").read_text(errors="replace")
-    places = [re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), place)
-              for _, place, kind, *_ in (line.split(" ") for line in mounts.split("\n") if line) if kind == "tmpfs"]
+    places = [disk.mountpoint for disk in psutil.disk_partitions(all=True) if disk.fstype == "tmpfs"]
     used: dict[str, float] = {}
     seen = set()
-    for place, path in [(p, p) for p in places] + [("/dev/shm", f"{proc}/{pid}/root/dev/shm") for pid in watched]:
+    for place, path in [(p, p) for p in places] + [("/dev/shm", f"/proc/{pid}/root/dev/shm") for pid in watched]:
         with contextlib.suppress(OSError):  # unmounted since, or another user's
-            number, space = os.stat(path).st_dev, os.statvfs(path)
+            number, mb = os.stat(path).st_dev, psutil.disk_usage(path).used / MIB
             if number not in seen:
                 seen.add(number)
-                used[place] = used.get(place, 0.0) + (space.f_blocks - space.f_bfree) * space.f_frsize / MIB
+                used[place] = used.get(place, 0.0) + mb
     return used
 
 
@@ -3125,7 +3104,7 @@ class CpuUsage:
     """CPU seconds used so far, at one moment: who works while tasks run?"""
 
     at: float  # monotonic
-    roles: Mapping[str, float]  # role -> its processes and their ended children
+    roles: Mapping[str, float]  # role -> its processes and those of their children that ended and were waited for
     others: Mapping[int, float]  # pid -> CPU seconds, of every process that is not watched
 
 
@@ -3205,12 +3184,11 @@ class Sampler:
         self.table = table
         self.works = works  # the role that does the tasks
         self.interval = interval
-        self.failure: str | None = None
+        self.failure: str | None = None  # why memory or the CSV is recorded no more
         self.began = time.monotonic()  # elapsed seconds of the CSV count from here
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._latest: Reading | None = None
-        self._told: set[str] = set()
         self._last_busy = time.monotonic()
         self._csv = os.fdopen(create(csv_path, folder), "w", newline="", encoding="utf-8") if csv_path else None
         self._rows = csv.writer(self._csv) if self._csv else None
@@ -3283,12 +3261,9 @@ class Sampler:
         """Whether any worker or work-horse used CPU since the last scan: a horse that sleeps has hung like a worker."""
         busy = False
         for w in workers:
-            try:
-                times = w.process.cpu_times()
-            except psutil.Error:
-                continue  # it has just ended; the next look says so
-            used, w.cpu_seconds = times.user + times.system - w.cpu_seconds, times.user + times.system
-            busy = busy or used > IDLE_CPU * SCAN_S
+            with contextlib.suppress(psutil.Error):  # it has just ended; the next look says so
+                before, w.cpu_seconds = w.cpu_seconds, sum(w.process.cpu_times()[:2])
+                busy = busy or w.cpu_seconds - before > IDLE_CPU * SCAN_S
         return busy
 
     def _write_rows(self, now: float, elapsed: float, stamp: datetime) -> None:
@@ -3314,24 +3289,10 @@ class Sampler:
             return [ProcessView(w.role, w.process.pid, w.name, w.line, w.root, w.serves, w.sample.rss, w.sample.private)
                     for w in ordered]
 
-    def trouble(self) -> str | None:
-        """Why memory or the CSV is recorded no more, if not said before."""
-        if not self.failure or self.failure in self._told:
-            return None
-        self._told.add(self.failure)
-        return self.failure
-
-    @property
-    def looks(self) -> bool:
-        """Whether it still looks at the processes."""
-        return self._thread.is_alive()
-
     def warnings(self) -> list[str]:
-        """What a person should know of how the processes were chosen, not said before."""
+        """What a person should know of how the processes were chosen."""
         with self._changed:
-            said = [warning for warning in warnings_of(self.table) if warning not in self._told]
-        self._told.update(said)
-        return said
+            return warnings_of(self.table)
 
     def latest(self) -> Reading | None:
         """The newest reading, None before the first."""
@@ -3354,19 +3315,17 @@ class Sampler:
             return tuple(self._window.endings)
 
     def cpu_usage(self) -> CpuUsage:
-        """Look at every process of the machine: about 15 us each, so only where no task is running."""
-        with self._changed:
-            watched = {pid: w.role for pid, w in self.table.alive.items()}
+        """Look at every process of the machine: about 20 us each, so only where no task is running."""
         roles: dict[str, float] = {}
         others: dict[int, float] = {}
-        for pid in psutil.pids():
-            used = cpu_seconds(pid)
-            if used is None or pid in self.table.own:
-                continue
-            if pid in watched:
-                roles[watched[pid]] = roles.get(watched[pid], 0.0) + used
-            else:
-                others[pid] = used
+        with self._changed:  # the scan walks through psutil's table of processes, too
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.Error):  # it has just ended, or may not be looked at
+                    used, ours = sum(process.cpu_times()[:4]), self.table.alive.get(process.pid)
+                    if ours:
+                        roles[ours.role] = roles.get(ours.role, 0.0) + used
+                    elif process.pid not in self.table.own:
+                        others[process.pid] = used
         return CpuUsage(time.monotonic(), roles, others)
 
     def limits(self) -> dict[Path, frozenset[str]]:
@@ -3381,7 +3340,7 @@ class Sampler:
         """
         with self._changed:
             watched = set(self.table.alive)
-        return look_at_machine(watched, self.table.own) if self.looks else None
+        return look_at_machine(watched, self.table.own) if self._thread.is_alive() else None
 
     def at_rest(self, timeout: float, aborted: threading.Event) -> Reading:
         """Wait until private memory of every role kept within SETTLE_MB for SETTLE_S and no process came or went.
@@ -3477,8 +3436,7 @@ def cell(name: str) -> str:
 
 def cpu_percent(watched: Watched, now: float) -> float:
     """CPU since the last call, percent of one core; of a process asked for the first time, over its whole age."""
-    times = watched.process.cpu_times()
-    used = times.user + times.system
+    used = sum(watched.process.cpu_times()[:2])
     since, before = watched.last_row or (now - max(0.01, time.time() - watched.started), 0.0)
     watched.last_row = (now, used)
     return 100 * (used - before) / max(0.001, now - since)
@@ -3736,8 +3694,7 @@ class GpuMeter:
 
     def __init__(self, driver: Nvml, sampler: Sampler, path: Path, folder: int | None = None) -> None:
         self._driver, self._sampler = driver, sampler
-        self._failure: str | None = None
-        self._told = False
+        self.failure: str | None = None  # why GPU memory is recorded no more
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._window: list[GpuReading] = []  # since the window opened
@@ -3767,7 +3724,7 @@ class GpuMeter:
                     self._look(tick.at - plan.start)
         except Exception as error:  # nothing may pass for a measurement that is none
             with self._changed:
-                self._failure = f"GPU memory is not measured from here on ({type(error).__name__}: {error})"
+                self.failure = f"GPU memory is not measured from here on ({type(error).__name__}: {error})"
                 self._latest = None
                 self._changed.notify_all()
 
@@ -3796,16 +3753,11 @@ class GpuMeter:
         """A look begun from now on; None where the driver hangs or is asked no more, or the user ends the test."""
         now = time.monotonic()
         with self._changed:
-            while not (self._failure or (self._latest and self._latest.at >= now)):
+            while not (self.failure or (self._latest and self._latest.at >= now)):
                 if aborted.is_set() or time.monotonic() - now > GPU_WAIT_S:
                     return None
                 self._changed.wait(SCAN_S / 2)
             return self._latest
-
-    def trouble(self) -> str | None:
-        """Why GPU memory is recorded no more, if not said before."""
-        told, self._told = self._told, self._failure is not None
-        return None if told else self._failure
 
     def observed(self, before: Reading, after: Reading, released: float, ended: float) -> dict[str, GpuMemory]:
         """What each role that ever held memory on a GPU did since the window opened, between these moments.
@@ -3817,16 +3769,13 @@ class GpuMeter:
         works = set() if after.gpu else {self._sampler.works}
         for role in works | {role for reading in window for role, mb in reading.held.items() if mb != 0.0}:
             known = [mb for reading in window if (mb := reading.held.get(role)) is not None]
-            busy, idle = (mean([r.busy[role] for r in window if role in r.busy and begin <= r.at <= end])
-                          for begin, end in ((released, ended), (ended, math.inf)))
+            shares = ([r.busy[role] for r in window if role in r.busy and begin <= r.at <= end]
+                      for begin, end in ((released, ended), (ended, math.inf)))
+            busy, idle = (statistics.mean(each) if each else None for each in shares)
             roles[role] = GpuMemory(
                 rounded(before.gpu.get(role)), rounded(after.gpu.get(role)), rounded(max(known, default=None)),
                 any(role in reading.whole for reading in window), rounded(busy, 1), rounded(idle, 1))
         return roles
-
-
-def mean(values: Sequence[float]) -> float | None:
-    return statistics.mean(values) if values else None
 
 
 # ============================================================================================== the result log
@@ -3950,9 +3899,10 @@ class ResultLog:
             held, self._held = self._held, None
             held.end = end
             self._write(held)
-            self._reserved = False
-            with contextlib.suppress(OSError):  # both whole: the line counts
-                os.unlink(self.pending if self._folder is None else self.pending.name, dir_fd=self._folder)
+            if self._reserved:
+                self._reserved = False
+                with contextlib.suppress(OSError):  # both whole: the line counts
+                    os.unlink(self.pending if self._folder is None else self.pending.name, dir_fd=self._folder)
 
     def close(self) -> None:
         self._file.close()
@@ -3982,17 +3932,13 @@ def role_memory(before: Reading, after: Reading, seen: Observed, cpu: Sequence[C
 
 def cpu_use(role: str, looks: Sequence[CpuUsage]) -> tuple[float | None, float | None]:
     """CPU seconds of a role while the batch ran, and percent of a core at rest; None where a death hides them."""
-    used = [look.roles.get(role) for look in looks]
-    if len(used) < 3 or None in used:
+    used = [look.roles[role] for look in looks if role in look.roles]
+    if len(used) < 3:
         return None, None
-    release, ended, rest = typing.cast("list[float]", used)
+    release, ended, rest = used
     at_rest = 100 * (rest - ended) / max(0.1, looks[2].at - looks[1].at)
     # A process that died meanwhile took its count along: what is left may be less than before.
     return (round(ended - release, 2) if ended >= release else None, round(at_rest, 1) if rest >= ended else None)
-
-
-def median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
 
 
 def rounded(value: float | None, digits: int = 3) -> float | None:
@@ -4004,7 +3950,7 @@ def host_facts() -> dict[str, Any]:
     return {"name": socket.gethostname(), "cpus": os.cpu_count(), "tool_version": VERSION,
             "memory_mb": round(psutil.virtual_memory().total / MIB), "python": platform.python_version(),
             "system": f"{platform.system()} {platform.release()}", "clock": clock_facts(),
-             "tools": [tool for tool in DIAGNOSTIC_TOOLS if shutil.which(tool, path=programs)]}
+            "tools": [tool for tool in DIAGNOSTIC_TOOLS if shutil.which(tool, path=programs)]}
 
 
 def clock_facts() -> dict[str, Any]:
@@ -5586,6 +5532,7 @@ class Screen:
         self.quiet, self.sampler, self.gpus = quiet, sampler, gpus
         self.began = time.monotonic()
         self.where = self.doing = self.done = ""
+        self.said: set[str] = set()  # by once()
         self.end: float | None = None  # expected, on the monotonic clock
         self.live = None if quiet or not sys.stdout.isatty() else live_display(self._live_line)
 
@@ -5615,11 +5562,17 @@ class Screen:
         else:
             say(line)
 
+    def once(self, text: str) -> None:
+        """An event that is asked for again and again, shown the first time."""
+        if text not in self.said:
+            self.said.add(text)
+            self.event(text)
+
     def trouble(self) -> None:
         """Say once, and when it happens, that memory or the CSV is recorded no more."""
         for source in (self.sampler, self.gpus):
-            if source and (trouble := source.trouble()):
-                self.event(f"WARNING {trouble}")
+            if source and source.failure:
+                self.once(f"WARNING {source.failure}")
 
     def status(self, *, where: str | None = None, doing: str | None = None, done: str = "") -> None:
         """What is going on now, for the live line."""
@@ -5779,7 +5732,7 @@ def run_test(s: Settings, test_of: Callable[..., StressTest] = StressTest) -> in
             cut_short = True
             say_error(f"{fault}\n{FAULT_HINT}")
         for late in sampler.warnings() if sampler else ():
-            screen.event(late)
+            screen.once(late)
         screen.trouble()
         screen.event(own_use(time.monotonic() - screen.began))
     status = report(s, folder, jsonl if loads else resources, resources if sampler else None, aborted)
@@ -5917,10 +5870,8 @@ def run_phases(test: StressTest) -> None:
 
 def own_use(seconds: float) -> str:
     """What this tool took of the machine it measures, over the seconds of the test."""
-    me = psutil.Process()
-    times = me.cpu_times()
-    share = 100 * (times.user + times.system) / max(1.0, seconds)
-    return f"this tool itself used {share:.1f} % of a core and {me.memory_info().rss / MIB:.0f} MB"
+    share, rss = 100 * time.process_time() / max(1.0, seconds), psutil.Process().memory_info().rss / MIB
+    return f"this tool itself used {share:.1f} % of a core and {rss:.0f} MB"
 
 
 def checked_token() -> str | None:
@@ -6274,7 +6225,7 @@ def announce(screen: Screen, sampler: Sampler | None, warnings: Sequence[str], c
     if below := sum(not w.root for w in watched):
         screen.event(f"watching {below} processes below them")
     for warning in sampler.warnings() if sampler else ["WARNING --no-watch: load only, memory is not judged"]:
-        screen.event(warning)
+        screen.once(warning)
 
 
 def report(s: Settings, folder: int, recorded: Path, resources: Path | None, aborted: threading.Event) -> int:
@@ -6375,7 +6326,7 @@ def self_check() -> int:
     with contextlib.ExitStack() as stack:
         children = {role: stack.enter_context(subprocess.Popen([sys.executable, "-c", PLANTED], stdin=subprocess.PIPE,
                                                                stdout=subprocess.PIPE, text=True)) for role in commands}
-        table = ProcessTable({}, {role: (child.pid,) for role, child in children.items()}, 0, set())
+        table = ProcessTable({}, {role: (child.pid,) for role, child in children.items()}, set())
         sampler = stack.enter_context(Sampler(table, None, 1.0))
         say(f"{PLANTED_CYCLES} cycles: one process leaks {PLANTED_MB} MB in each, the other none")
         results: list[TaskResult] = []

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from memory_leak_stress_test import ROLES, TaskResult, median
+from memory_leak_stress_test import ROLES, TaskResult
 from stress_report.diagnosis import SAME_SHARE, allocator_settings
-from stress_report.findings import Note
+from stress_report.findings import Note, median
 from stress_report.judging import Judged
 from stress_report.memory import RoleFindings
 from stress_report.recording import RecordedRun, began_at

@@ -18,10 +18,9 @@ from memory_leak_stress_test import (
     TaskResult,
     crashes_and_recycled,
     judge_level_run,
-    median,
     poll_wait,
 )
-from stress_report.findings import MOST_WORDS, Failure, Knee, Level, Note, Ramp, plain
+from stress_report.findings import MOST_WORDS, Failure, Knee, Level, Note, Ramp, median, plain
 from stress_report.recording import RecordedRun
 
 REAL_TIME = 1.0  # RTF from which a task takes longer than its recording

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,3 +108,7 @@ class Ramp:
     poll_error: float | None  # of the turnaround at the lowest level: how coarsely the polls show when a task was done
     slow_page_s: float | None  # how long the result page took to answer, where that is what makes the polls coarse
     load: list[Note] = field(default_factory=list)  # of the machines that made the load, where there were several
+
+
+def median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None

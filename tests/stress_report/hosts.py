@@ -26,9 +26,8 @@ from memory_leak_stress_test import (
     ProcessMemory,
     RoleMemory,
     TaskResult,
-    median,
 )
-from stress_report.findings import Note, plain
+from stress_report.findings import Note, median, plain
 from stress_report.memory import (
     RoleFindings,
     RoleSeries,

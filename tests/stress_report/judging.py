@@ -20,11 +20,10 @@ from memory_leak_stress_test import (
     ProcessMemory,
     TaskResult,
     crashes_and_recycled,
-    median,
 )
 from stress_report.concurrency import REAL_TIME, judge_ramp
 from stress_report.diagnosis import Diagnosis, diagnose
-from stress_report.findings import OF_RECORDING, Criterion, Failure, Note, Ramp
+from stress_report.findings import OF_RECORDING, Criterion, Failure, Note, Ramp, median
 from stress_report.hosts import Host, join_hosts, leaks_in_ramp, recorded_alone, roles_of_hosts, unjudged_gpus
 from stress_report.hourly import TOLERANCE_MB_PER_DAY, Hourly, judge_hours, overall_status, track_of, why
 from stress_report.machine import MachineFindings, judge_machine, withheld

@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
-from memory_leak_stress_test import ROLES, Settings, TaskResult, median
+from memory_leak_stress_test import ROLES, Settings, TaskResult
 from stress_report.comparison import Change, compare, host_memory
 from stress_report.concurrency import COARSE, KNEE_LEVELS, REAL_TIME, failure_kinds
 from stress_report.diagnosis import COUNTS, PRIVATE, SHOWN_MB, Kept, of_kind
-from stress_report.findings import MOST_WORDS, Level, Note, Ramp, plain
+from stress_report.findings import MOST_WORDS, Level, Note, Ramp, median, plain
 from stress_report.hosts import Host
 from stress_report.judging import Judged
 from stress_report.machine import Part

@@ -27,9 +27,9 @@ from memory_leak_stress_test import (
     RoleVerdict,
     TaskResult,
     judge_leak,
-    median,
     readings_of,
 )
+from stress_report.findings import median
 from stress_report.recording import SAME_RUN_S, Process, RecordedRun, Samples, names_of_clips, task_window, wall_seconds
 
 CACHED_SHARE = 0.3  # of the usual time: a repeat that is so much faster was not recognised again

@@ -30,10 +30,9 @@ from memory_leak_stress_test import (
     ProcessMemory,
     Settings,
     TaskResult,
-    median,
     working_role,
 )
-from stress_report.findings import Note, plain
+from stress_report.findings import Note, median, plain
 from stress_report.foreign import as_rows, is_foreign
 from stress_report.legacy import (
     deaths_of_processes,

@@ -131,11 +131,10 @@ def test_a_good_description_with_odd_fields_is_usable_or_one_sentence(changes: d
 
 @quick
 @given(st.binary(max_size=15), st.lists(st.integers(0, 2**40), min_size=4, max_size=4), st.integers(0, 2**22))
-def test_a_process_of_any_name_has_its_parent_and_its_cpu_time(name: bytes, ticks: list[int], parent: int) -> None:
+def test_a_process_of_any_name_has_its_parent(name: bytes, ticks: list[int], parent: int) -> None:
     stat = b"7 (" + name + b") S %d 7 7 0 -1 4194560 1 2 3 4 %d %d %d %d 20 0 1 0" % (parent, *ticks)
     with patch.object(Path, "read_bytes", lambda _: stat):
         assert instrument.parent_of(7) == parent
-        assert instrument.cpu_seconds(7) == pytest.approx(sum(ticks) / instrument.CLOCK_TICKS)
 
 
 @quick

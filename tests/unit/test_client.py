@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import queue
+import shutil
 import ssl
 import threading
 import time
@@ -363,7 +365,7 @@ def test_two_seconds_go_out_first_and_the_whole_clip_where_they_do_not_do(servic
     ([answer(b"<html>", 502)], "bad_response: HTTP 502: <html>. Look at the field poll"),
     ([answer({}, 404)], "came to task_lost. Look at the field poll"),
     ([answer({"status": "failed"})], 'task_failed: {"status": "failed"}. Look at the field file_field'),
-    ([answer({"status": "failed", "error": "CUDA out of memory"})], "out of memory")])
+    ([answer({"status": "failed", "error": "CUDA out of memory"})], "ran out of memory on a first task of 0.5 s")])
 def test_a_first_task_that_does_not_end_well_says_what_to_look_at(
     polls: Sequence[Reply], sentence: str, service: Service, clip: Clips
 ) -> None:
@@ -638,6 +640,28 @@ def test_a_fault_of_the_tool_is_a_result_of_its_own_kind_with_its_traceback(
     assert (outcome.status, outcome.error_kind) == ("failed", "tool_fault")
     assert str(outcome.error).startswith("Traceback")
     assert "KeyError: '***'" in str(outcome.error)
+
+
+def test_no_end_of_a_secret_is_left_where_a_traceback_is_cut(
+    service: Service, clip: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise KeyError("s3cr3t" + "x" * (instrument.TRACEBACK_LIMIT - len("r3t'\n")))
+
+    batch = batch_of(service.url, clip)
+    monkeypatch.setenv("ASR_API_TOKEN", "s3cr3t")
+    monkeypatch.setattr(batch.client, "submit", broken)
+    assert "3t" not in str(outcomes_of(batch)[0].error)
+
+
+def test_a_clip_whose_name_is_no_text_is_sent_under_one_that_is(service: Service, clip: Clips) -> None:
+    """A folder of clips named in GBK."""
+    path = clip.path.with_name(os.fsdecode(b"\xbb\xe1\xd2\xe9.wav"))
+    shutil.copy(clip.path, path)
+    for api in ("asr-queue", "openai"):
+        outcome = outcomes_of(batch_of(service.url, read_clips(path), api=api))[0]
+        assert outcome.error_kind != "tool_fault", outcome.error
+    assert any("\ufffd.wav".encode() in body for _, _, _, body in service.seen)
 
 
 def test_an_interruption_ends_tasks_that_wait(service: Service, clip: Clips) -> None:

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -357,6 +358,29 @@ def test_a_gateway_of_a_common_name_is_known_by_whom_it_talks_to(peer: int, watc
     assert finder.backends[8].watched
 
 
+def test_a_gateway_that_has_talked_stays_one_at_rest() -> None:
+    """Without a connection between tasks; the Redis is on another machine, so looks never end."""
+    held: dict[int, list[Socket] | None] = {7: [calling(8000)], 3: [calling(6379, "10.0.0.9")]}
+    finder, programs = Finder("127.0.0.1", 8000), programs_of({7: "/srv/bin/server"})
+    finder.find_workers(FakeMachine({}, held), programs, [3])
+    held[7] = []
+    finder.find_workers(FakeMachine({}, held), programs, [3])
+    assert finder.backends[7].watched
+    finder.find_workers(FakeMachine({}, held), programs_of({8: "/srv/bin/server"}), [3])
+    assert not finder.backends[8].watched
+
+
+def test_a_redis_that_is_restarted_is_found_again() -> None:
+    held: dict[int, list[Socket] | None] = {1: [calling(6379)], 3: [calling(6379)], 5: [listening("::", 6379)]}
+    lines = {1: "rq worker asr-queue", 5: "redis-server *:6379"}
+    finder = Finder("127.0.0.1", 8000)
+    finder.find_workers(FakeMachine({}, held), programs_of(lines), [3])
+    assert finder.redis[5].watched
+    held[6], lines[6] = held.pop(5), lines.pop(5)
+    finder.find_workers(FakeMachine({}, held), programs_of(lines), [3])
+    assert finder.redis[6].watched
+
+
 # ------------------------------------------------------------------------------------- who listens on the port
 
 
@@ -368,6 +392,8 @@ def test_a_gateway_of_a_common_name_is_known_by_whom_it_talks_to(peer: int, watc
     ("192.168.1.5", {1: "192.168.1.5", 2: "127.0.0.1"}, {1}),
     ("::1", {1: "127.0.0.1", 2: "::1"}, {2}),
     ("203.0.113.7", {1: "0.0.0.0"}, set()),  # another machine's address
+    ("0.0.0.0", {1: "0.0.0.0", 2: "192.168.1.5"}, {1}),  # as uvicorn shows its own: a connection goes to 127.0.0.1
+    ("::", {1: "::"}, {1}),
 ])
 def test_the_api_is_who_listens_where_the_url_leads(url_host: str, listeners: dict[int, str], ours: set[int]) -> None:
     held: dict[int, list[Socket] | None] = {pid: [listening(a, 8000)] for pid, a in listeners.items()}
@@ -486,7 +512,7 @@ def table_for(*arguments: str) -> ProcessTable:
 
 @pytest.mark.parametrize(("url", "port"), [("http://localhost:9000", 9000), ("http://asr", 80), ("https://asr", 443)])
 def test_the_port_of_the_api_is_that_of_its_url(url: str, port: int) -> None:
-    assert table_for("--url", url).port == port
+    assert table_for("--url", url).finder.port == port
 
 
 # --------------------------------------------------------------------------------------- scanning this machine
@@ -508,6 +534,35 @@ def test_an_ended_process_has_no_sockets_but_they_are_not_hidden(sleeper: subpro
     assert Machine().sockets(sleeper.pid) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_that_ends_during_the_look_hides_no_sockets_of_others(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.readlink
+
+    def ends(path: str) -> str:
+        space = link(path)
+        if path == f"/proc/{sleeper.pid}/ns/net":
+            sleeper.kill()
+            sleeper.wait()
+        return space
+
+    machine = Machine()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(os, "readlink", ends)
+        machine.sockets(sleeper.pid)
+        assert listening(*listener.getsockname()) in (machine.sockets(os.getpid()) or [])
+
+
+def test_a_process_that_may_not_be_looked_at_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with /proc mounted with hidepid=1."""
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert instrument.parent_of(os.getpid()) is None
+
+
 def test_the_tool_and_its_ancestors_are_never_watched(sleeper: subprocess.Popen[bytes]) -> None:
     table = table_for("--watch", "worker=.*")
     table.scan()
@@ -517,7 +572,7 @@ def test_the_tool_and_its_ancestors_are_never_watched(sleeper: subprocess.Popen[
 
 
 def test_a_tool_below_a_watched_process_is_not_followed_into(sleeper: subprocess.Popen[bytes]) -> None:
-    table = ProcessTable({}, {"worker": (os.getpid(),)}, 0, set(), own=frozenset({sleeper.pid}))
+    table = ProcessTable({}, {"worker": (os.getpid(),)}, set(), own=frozenset({sleeper.pid}))
     table.scan()
     assert os.getpid() in table.alive
     assert sleeper.pid not in table.alive
@@ -551,7 +606,7 @@ def test_command_lines_are_read_once_and_of_young_or_changing_processes_again(mo
 
 def test_a_pid_given_is_looked_for_once_only(sleeper: subprocess.Popen[bytes]) -> None:
     """Later the same number may be another program's."""
-    table = ProcessTable({}, {"worker": (sleeper.pid,)}, 0, set())
+    table = ProcessTable({}, {"worker": (sleeper.pid,)}, set())
     table.scan()
     assert set(table.alive) == {sleeper.pid}
     table.alive.clear()
@@ -561,14 +616,14 @@ def test_a_pid_given_is_looked_for_once_only(sleeper: subprocess.Popen[bytes]) -
 
 def test_a_pid_given_has_the_role_given_whatever_pattern_it_meets(sleeper: subprocess.Popen[bytes]) -> None:
     """A service that transcribes in its uvicorn process is watched with --pid worker=PID."""
-    table = ProcessTable({"api": ("^sleep 60$",)}, {"worker": (sleeper.pid,)}, 0, set())
+    table = ProcessTable({"api": ("^sleep 60$",)}, {"worker": (sleeper.pid,)}, set())
     table.scan()
     assert table.alive[sleeper.pid].role == "worker"
 
 
 def test_a_reused_pid_is_not_taken_for_the_process_watched(sleeper: subprocess.Popen[bytes],
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
-    table = ProcessTable({}, {"worker": (sleeper.pid,)}, 0, set())
+    table = ProcessTable({}, {"worker": (sleeper.pid,)}, set())
     table.scan()
     monkeypatch.setattr(table.alive[sleeper.pid].process, "is_running", lambda: False)
     assert [w.process.pid for w in table.read()] == [sleeper.pid]
@@ -593,7 +648,7 @@ def test_a_role_asked_for_and_not_found_is_named(role: str, sleeper: subprocess.
 
 
 def test_an_api_not_found_is_a_warning(sleeper: subprocess.Popen[bytes]) -> None:
-    table = ProcessTable({}, {"worker": (sleeper.pid,)}, 0, set())
+    table = ProcessTable({}, {"worker": (sleeper.pid,)}, set())
     table.scan()
     words = announced(table)
     assert "WARNING API process not found" in words
@@ -621,7 +676,7 @@ def announced(table: ProcessTable) -> str:
 def test_no_password_of_a_command_line_is_announced(secret: str) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", secret]) as child:
         try:
-            table = ProcessTable({}, {"worker": (child.pid,)}, 0, set())
+            table = ProcessTable({}, {"worker": (child.pid,)}, set())
             table.scan()
             watched = table.alive[child.pid]
             watched.line = f"rq worker {secret} asr-queue"  # among the words that are shown
@@ -649,7 +704,7 @@ def test_what_is_announced_counts_the_processes_below(sleeper: subprocess.Popen[
 
 
 def announced_for(worker: int, api: int) -> str:
-    table = ProcessTable({}, {"worker": (worker,), "api": (api,)}, 0, set())
+    table = ProcessTable({}, {"worker": (worker,), "api": (api,)}, set())
     table.scan()
     return announced(table)
 

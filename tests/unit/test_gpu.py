@@ -235,7 +235,7 @@ def test_a_role_that_never_was_on_a_gpu_has_no_record_of_it(meter: GpuMeter, say
 def test_a_driver_that_goes_away_is_no_measurement_of_0(meter: GpuMeter, says: Says) -> None:
     says(f"fail DeviceGetCount {NOT_LOADED}")
     assert held(meter) == {"worker": None}
-    assert meter.trouble() is None
+    assert meter.failure is None
 
 
 def test_a_driver_that_hangs_is_not_waited_for(meter: GpuMeter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,23 +262,27 @@ def test_a_driver_that_hangs_before_the_test_is_not_waited_for(hangs_in: str, mo
     monkeypatch.setattr(instrument, "gpu_driver",
                         lambda: (hang, "") if hangs_in == "looks" else (release.wait() and None, ""))
     monkeypatch.setattr(instrument, "GPU_WAIT_S", 0.2)
-    found = look_at_gpus(ProcessTable({}, {}, 0, set()), Settings())
+    found = look_at_gpus(ProcessTable({}, {}, set()), Settings())
     assert found == (None, {}, ["WARNING GPU memory is not watched: its driver does not answer"])
     release.set()
 
 
 def test_a_fault_at_the_first_look_does_not_pass_for_a_driver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instrument, "gpu_driver", lambda: (SimpleNamespace(looks=lambda: 1 // 0), ""))
-    _, _, [warning] = look_at_gpus(ProcessTable({}, {}, 0, set()), Settings())
+    _, _, [warning] = look_at_gpus(ProcessTable({}, {}, set()), Settings())
     assert warning.startswith("WARNING GPU memory is not watched (ZeroDivisionError: ")
 
 
-def test_a_fault_in_the_meter_ends_it_and_is_said_once(meter: GpuMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_the_meter_ends_it_and_is_said_once(meter: GpuMeter, monkeypatch: pytest.MonkeyPatch,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(meter, "_driver", SimpleNamespace(looks=lambda: 1 // 0))
     while meter.at_rest(NOT_ENDED):
         pass
-    assert (meter.trouble() or "").startswith("GPU memory is not measured from here on (ZeroDivisionError")
-    assert (meter.trouble(), meter.at_rest(NOT_ENDED)) == (None, None)
+    screen = instrument.Screen(False, None, meter)
+    screen.trouble()
+    screen.trouble()
+    assert capsys.readouterr().out.count("WARNING GPU memory is not measured from here on (ZeroDivisionError") == 1
+    assert meter.at_rest(NOT_ENDED) is None
 
 
 def test_list_shows_what_it_sees(library: Path, tmp_path: Path) -> None:

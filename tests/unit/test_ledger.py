@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 import memory_leak_stress_test as instrument
@@ -148,7 +149,9 @@ def test_a_process_that_may_not_be_read_is_said_and_one_that_has_ended_is_not(tm
     assert seen.missing == {"others": "Is a directory"}
 
 
-def test_a_user_of_many_groups_and_a_place_of_any_name_are_no_fault(tmp_path: Path) -> None:
+def test_a_user_of_many_groups_and_a_place_of_any_name_are_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 1 kB\n")
     (tmp_path / "11").mkdir()
     (tmp_path / "self").mkdir()
@@ -156,8 +159,9 @@ def test_a_user_of_many_groups_and_a_place_of_any_name_are_no_fault(tmp_path: Pa
     place = tmp_path / "a\x85b\u2028c\u3000d"  # ends of lines and a space to Python, not to the kernel
     place.mkdir()
     (tmp_path / "self" / "mounts").write_text(f"none {place} tmpfs rw 0 0\n", encoding="utf-8")
-    seen = look_at_machine(set(), set(), str(tmp_path))
-    assert (seen.sums["others"], list(seen.tmpfs)) == (3.0, [str(place)])
+    assert look_at_machine(set(), set(), str(tmp_path)).sums["others"] == 3.0
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert list(instrument.used_tmpfs(set())) == [str(place)]
 
 
 def test_what_the_systems_table_lacks_is_null_and_not_0(tmp_path: Path) -> None:
@@ -268,9 +272,19 @@ def test_the_limit_up_the_path_that_leaves_least_room_counts(container: Path) ->
     assert (found.limit_mb, found.working_set_mb) == (2000.0, 1800.0)
 
 
+def test_a_container_s_own_group_is_shown_as_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside of it, its group is all that is seen."""
+    monkeypatch.setattr(instrument, "CGROUPS", group(tmp_path / "cgroup", limited(2000)))
+    monkeypatch.setattr(instrument, "group_folders", lambda _: (tmp_path / "cgroup",))
+    limits = Limits()
+    limits.find([(1, "worker")])
+    limits.read()
+    assert [found.path for found in limits.containers()] == ["/"]
+
+
 def test_limits_are_known_before_the_first_look(container: Path) -> None:
     """The monitor's first line names them."""
-    sampler = Sampler(ProcessTable({}, {"worker": (os.getpid(),)}, 0, set()), None, 1.0)
+    sampler = Sampler(ProcessTable({}, {"worker": (os.getpid(),)}, set()), None, 1.0)
     sampler.open_window()
     assert [found.path for found in sampler.observed().containers] == ["/pod"]
 

@@ -85,7 +85,7 @@ def test_a_start_that_gets_no_thread_is_no_traceback(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("threading.Thread.start", refused)
     with pytest.raises(instrument.CannotStart, match="no thread to watch"), Sampler(
-            ProcessTable({}, {}, 0, set()), None, 1.0):
+            ProcessTable({}, {}, set()), None, 1.0):
         pass
     nothing: Any = None
     with pytest.raises(instrument.CannotStart, match="no thread to watch GPUs"), GpuMeter(

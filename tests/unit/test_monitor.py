@@ -39,7 +39,14 @@ from memory_leak_stress_test import (
 from stress_report.hosts import read_readings
 from stress_report.recording import read_samples, record_of
 
-KEEPS = "import sys, time\nkept = []\nwhile True: kept.append(b'x' * (8 << 20)); time.sleep(0.5)"
+KEEPS = """
+import time
+kept, began = [], time.monotonic()
+while True:
+    while 8 * len(kept) < 16 * (time.monotonic() - began):  # MB: 16 in every second, however busy this machine is
+        kept.append(b"x" * (8 << 20))
+    time.sleep(0.1)
+"""
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("30m", 1800.0), ("8h", 28800.0), ("1.5h", 5400.0),
@@ -60,7 +67,7 @@ def test_the_lines_beside_the_csv_say_what_it_cannot(
 ) -> None:
     monkeypatch.setattr(instrument, "STRETCH_S", 2.0)
     settings, resources = Settings(phase="monitor", duration=5.0), tmp_path / "system_resources_1.csv"
-    table, path = ProcessTable({}, {"worker": [leaking]}, 0, set()), host_file(resources)
+    table, path = ProcessTable({}, {"worker": [leaking]}, set()), host_file(resources)
     with Sampler(table, resources, 0.5) as sampler:
         begun = time.monotonic()
         assert monitor(settings, sampler, Screen(True, sampler), LineFile(path), threading.Event())
@@ -86,7 +93,7 @@ def test_the_lines_beside_the_csv_say_what_it_cannot(
 
 def test_an_interruption_keeps_what_was_read_since_the_last_line(leaking: int, tmp_path: Path) -> None:
     aborted, path = threading.Event(), tmp_path / "host_1.jsonl"
-    with Sampler(ProcessTable({}, {"worker": [leaking]}, 0, set()), None, 0.5) as sampler:
+    with Sampler(ProcessTable({}, {"worker": [leaking]}, set()), None, 0.5) as sampler:
         threading.Timer(3.5, aborted.set).start()
         assert monitor(Settings(phase="monitor"), sampler, Screen(True, sampler), LineFile(path), aborted)
     lines = path.read_text().splitlines()
@@ -152,9 +159,6 @@ class NightSampler:
         process = ProcessMemory(1, "2026-03-02T08:00:00.000", "rq", 730.0, False, True, True, 700.0)
         return Observed({"worker": (process, dataclasses.replace(process, pid=2))}, {"worker": 740.0}, (), frozenset(),
                         0, 0.2, ())
-
-    def trouble(self) -> None:
-        return None
 
 
 def test_hours_in_miniature_cost_a_steady_trickle_and_no_memory(

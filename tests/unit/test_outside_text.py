@@ -119,9 +119,9 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
 @pytest.mark.parametrize("name", ["识别服务进程".encode()[:14], b"=1+1,\x1b[2J", b"\xff\xfe"])
 def test_a_process_of_any_name_is_recorded(name: bytes, tmp_path: Path) -> None:
     path = tmp_path / "system_resources_1.csv"
-    with named(name) as process, Sampler(ProcessTable({}, {"worker": (process.pid,)}, 0, set()), path, 0.2) as sampler:
+    with named(name) as process, Sampler(ProcessTable({}, {"worker": (process.pid,)}, set()), path, 0.2) as sampler:
         until(lambda: read_samples(path).rows > 2)
-        assert (sampler.failure, sampler.looks) == (None, True)
+        assert sampler.failure is None
         assert {p.pid for p in read_samples(path).processes} == {process.pid}
         assert not any(p.name.startswith(("=", "+", "-", "@")) for p in read_samples(path).processes)
         assert all(p.name.isprintable() for m in sampler.observed().processes.values() for p in m)
@@ -132,15 +132,14 @@ def test_a_name_that_is_a_novel_is_cut() -> None:
 
 
 def test_an_exception_of_any_kind_in_the_sampler_is_told_and_nothing_counts_as_measured(tmp_path: Path) -> None:
-    table = ProcessTable({}, {"worker": (os.getpid(),)}, 0, set())
+    table = ProcessTable({}, {"worker": (os.getpid(),)}, set())
     with Sampler(table, tmp_path / "r.csv", 0.2) as sampler:
         until(lambda: bool(sampler.latest() and cast(Any, sampler.latest()).rss))
         broken: dict[str, Any] = {}
         vars(table)["follow"] = vars(table)["scan"] = lambda: broken["gone"]
-        until(lambda: not sampler.looks)
-        assert sampler.trouble() == ("sampling stopped (a fault of this tool: KeyError: 'gone'): memory is not "
-                                     "measured from here on")
-        assert sampler.trouble() is None, "told once"
+        until(lambda: sampler.failure is not None)
+        assert sampler.failure == ("sampling stopped (a fault of this tool: KeyError: 'gone'): memory is not "
+                                   "measured from here on")
         assert cast(Any, sampler.latest()).rss == {}
         assert sampler.at_rest(5, threading.Event()).settled is False
 

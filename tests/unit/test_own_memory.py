@@ -116,7 +116,7 @@ def test_nothing_is_kept_of_a_sample(busy_parent: int, tmp_path: Path, monkeypat
     """At a hundred times the usual rate, and as --phase monitor does, which may go on for a night."""
     for name in ("TICK_S", "SCAN_S"):
         monkeypatch.setattr(instrument, name, getattr(instrument, name) / 100)
-    table = ProcessTable({}, {"worker": (busy_parent,)}, 0, set())
+    table = ProcessTable({}, {"worker": (busy_parent,)}, set())
     looks = [0]
     with Sampler(table, tmp_path / "r.csv", 0.01) as sampler:
         see = sampler._look

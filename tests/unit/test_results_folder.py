@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def hold_result(folder: Path) -> None:
 
 
 def start_sampler(folder: Path) -> None:
-    Sampler(ProcessTable({}, {}, 0, set()), folder / "run.csv", 1.0)
+    Sampler(ProcessTable({}, {}, set()), folder / "run.csv", 1.0)
 
 
 @pytest.mark.parametrize(("name", "write"), [
@@ -72,6 +73,16 @@ def test_what_is_planted_is_neither_followed_nor_written_over(
     assert victim.read_text() == "precious"
     assert not victim.with_name("new").exists()
     assert planted != "file" or (folder / name).read_text() == "precious"
+
+
+def test_a_planted_pending_file_outlives_the_end_of_the_run(folder: Path) -> None:
+    log = ResultLog(folder / "run.jsonl")
+    (folder / "run.pending.json").write_text("precious")
+    with pytest.raises(CannotRecord):
+        log.hold(result())
+    log.release()
+    assert (folder / "run.pending.json").read_text() == "precious"
+    assert len((folder / "run.jsonl").read_text().splitlines()) == 1, "what was held is no less recorded"
 
 
 def charted(folder: Path) -> None:
@@ -155,19 +166,14 @@ def test_a_folder_that_vanishes_during_the_first_task_is_made_again(tmp_path: Pa
     assert len(jsonl.read_text().splitlines()) == 5, "two warm up, one is sent again, and a cycle of two"
 
 
-def test_results_that_are_deleted_alone_are_said_to_be(tmp_path: Path) -> None:
-    def submit(sock: Any) -> None:
-        for path in (tmp_path / "results").glob("*.jsonl"):
-            path.unlink()
-        GOOD[SUBMIT](sock)
-
-    cycles = ("--max-cycles", "1", "--min-cycles", "1")
-    with stress_test(tmp_path, {SUBMIT: submit, RESULT: DONE}, *cycles) as (process, _):
-        told = process.communicate(timeout=60)[0]
-    assert "has been deleted, with what was recorded in it" in told
-    assert "was deleted while the test ran: there is no result" in told
-    assert "was moved" not in told
-    assert process.returncode == 3
+def test_results_that_are_deleted_alone_are_said_to_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    resources, opened = folder / "system_resources_1.csv", os.open(folder, os.O_RDONLY)
+    resources.touch()
+    status = instrument.report(instrument.Settings(results_dir=folder), opened, folder / "run.jsonl", resources,
+                               threading.Event())
+    assert status == 3
+    assert capsys.readouterr().out == (
+        f"WARNING what was recorded in {folder} was deleted while the test ran: there is no result\n")
 
 
 @pytest.mark.parametrize(("error", "helps"), [(errno.ENOSPC, "see: df -hi "), (errno.EACCES, "sudo chown $USER ")])

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -128,7 +127,7 @@ def child() -> Iterator[Child]:
 
 
 def table_of(**pids: int) -> ProcessTable:
-    table = ProcessTable({}, {role: (pid,) for role, pid in pids.items()}, 0, set())
+    table = ProcessTable({}, {role: (pid,) for role, pid in pids.items()}, set())
     table.scan()
     return table
 
@@ -312,7 +311,7 @@ def test_grandchildren_are_taken_in_whatever_the_order_of_pids(child: Child, mon
         return parent
 
     monkeypatch.setattr(psutil, "pids", lambda: [*table.known, *parents])
-    monkeypatch.setattr(psutil, "Process", lambda pid: SimpleNamespace(ppid=lambda: parents[pid]))
+    monkeypatch.setattr(instrument, "parent_of", parents.get)
     monkeypatch.setattr(table, "_add", add)
     table.follow()
     assert taken == [7003, 7002, 7001]
