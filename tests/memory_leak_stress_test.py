@@ -4752,12 +4752,21 @@ def work_horse(result: TaskResult) -> ProcessMemory | None:
     return heaviest if heaviest and (heaviest.peak_mb or 0.0) >= HORSE_SHARE * worker_peak else None
 
 
-# =============================================================================================== the leak phase
+# ==================================================================================== what all phases work with
 
-GIVE_UP_CYCLES = 3  # so many cycles in a row without a success: the service is broken, more of them show nothing new
 UNSEEN_REST_S = SETTLE_S + 1.5 * SCAN_S  # with --no-watch: monitors on the service's hosts read once a second
-MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it had had no task
-MOST_WARM_UP = 16  # concurrent tasks in the warm-up round, however many workers the service says it has
+OWN_FILES = 64  # open files of this tool beside one connection per task
+RESTART_WAIT_S = 2.0  # a supervisor brings a dead worker back within this time, or waits are taken for pointless
+OVERTIME_S = 30.0  # a thread that has not come back so long after its task's time-out never will
+PERHAPS_ACCEPTED = ("submit_timeout", "submit_reset", "bad_response", "task_timeout")
+NAMELESS_IDLE_S = 3.0  # ... has ended when the workers were idle for so long: a few of the sampler's scans
+ABORT_GRACE_S = 1.0
+CLIENT_SPREAD = 0.10  # submit offsets beyond this share of the median turnaround: the tasks were not together
+SPREAD_FLOOR_S = 0.05  # ... unless below what a busy host's scheduler makes of any two threads
+CLIENT_CPU = 80.0  # percent of a core: this tool itself is near its limit
+TICKER_S = 0.02
+TICKER_LATE_S = 0.1
+TICKER_LATE_SHARE = 0.01  # of the ticks: a single hiccup of a virtual machine does not make a level the client's
 
 
 def memory_available() -> tuple[float, float]:
@@ -4836,6 +4845,39 @@ class Reserve:
             return inside
         return (f"only {now:,.0f} MB of memory are free{self.where}, less than the reserve of {self.keep:,.0f} MB "
                 "(--memory-reserve): as many tasks are not sent again")
+
+
+class ClientMeter:
+    """Watches this tool itself during a level: was it the limit?"""
+
+    def __init__(self) -> None:
+        self.began, self.cpu = time.monotonic(), time.process_time()
+        self.ticks = self.late = 0
+        self.latest_s = 0.0
+
+    def wait_for(self, outcomes: queue.Queue[Outcome]) -> Outcome | None:
+        """One tick of the wait for outcomes; how much it oversleeps shows how starved this process is."""
+        begin = time.monotonic()
+        try:
+            return outcomes.get(timeout=TICKER_S)
+        except queue.Empty:
+            overslept = time.monotonic() - begin - TICKER_S
+            self.ticks += 1
+            self.late += overslept > TICKER_LATE_S
+            self.latest_s = max(self.latest_s, overslept)
+            return None
+
+    def level_facts(self, outcomes: Sequence[Outcome]) -> LevelFacts:
+        """The instrument's own figures over one level; `client_limited` says whether they spoil it."""
+        offsets = [o.submit_offset for o in outcomes if o.submit_offset is not None]
+        times = [o.processing_time for o in outcomes if o.processing_time is not None]
+        spread = max(offsets) - min(offsets) if offsets else None
+        cpu = 100 * (time.process_time() - self.cpu) / max(0.001, time.monotonic() - self.began)
+        limited = (spread is not None and bool(times)
+                   and spread > max(SPREAD_FLOOR_S, CLIENT_SPREAD * statistics.median(times)))
+        limited = limited or (cpu > CLIENT_CPU and time.monotonic() - self.began > 1)
+        limited = limited or (self.late > 1 and self.late > TICKER_LATE_SHARE * self.ticks)
+        return LevelFacts(rounded(spread, 4), round(cpu, 1), round(1000 * self.latest_s, 1), limited)
 
 
 class ToolFault(Exception):
@@ -5098,6 +5140,13 @@ def has_ended(client: ApiClient, session: Punctual, task_id: str) -> bool:
     return seen is None or seen.state in ENDED
 
 
+# =============================================================================================== the leak phase
+
+GIVE_UP_CYCLES = 3  # so many cycles in a row without a success: the service is broken, more of them show nothing new
+MORE_WARM_UPS = 2  # rounds added at most where a worker still looks as if it had had no task
+MOST_WARM_UP = 16  # concurrent tasks in the warm-up round, however many workers the service says it has
+
+
 def warm_up(test: StressTest, before: Reading, clips: Sequence[Clips], size: int, more: int,
             place: Place) -> tuple[list[TaskResult], Reading]:
     """Tasks that are not judged, so that every worker has loaded its model: `size` concurrent ones of each clip.
@@ -5191,53 +5240,8 @@ CONFIRM_RUNS = 3  # n tasks without failure prove a failure rate below 1 - 0.05^
 STOP_REASONS = {"worker_died": "worker_died", "process_died": "worker_died", "rtf_limit": "rtf_limit",
                 "memory_reserve": "memory_reserve"}  # by breach
 FAILURES = ("failure", "worker_died")
-CLIENT_SPREAD = 0.10  # submit offsets beyond this share of the median turnaround: the tasks were not together
-SPREAD_FLOOR_S = 0.05  # ... unless below what a busy host's scheduler makes of any two threads
-CLIENT_CPU = 80.0  # percent of a core: this tool itself is near its limit
-TICKER_S = 0.02
-TICKER_LATE_S = 0.1
-TICKER_LATE_SHARE = 0.01  # of the ticks: a single hiccup of a virtual machine does not make a level the client's
 CLIENT_TRIES = 2  # runs in which this tool was the limit before its limit, and not a passing hiccup, ends the ramp
-OWN_FILES = 64  # open files of this tool beside one connection per task
-RESTART_WAIT_S = 2.0  # a supervisor brings a dead worker back within this time, or waits are taken for pointless
 RECOVERY_S = 15.0  # longest wait for a service to be well again before a confirmation run
-OVERTIME_S = 30.0  # a thread that has not come back so long after its task's time-out never will
-PERHAPS_ACCEPTED = ("submit_timeout", "submit_reset", "bad_response", "task_timeout")
-NAMELESS_IDLE_S = 3.0  # ... has ended when the workers were idle for so long: a few of the sampler's scans
-ABORT_GRACE_S = 1.0
-
-
-class ClientMeter:
-    """Watches this tool itself during a level: was it the limit?"""
-
-    def __init__(self) -> None:
-        self.began, self.cpu = time.monotonic(), time.process_time()
-        self.ticks = self.late = 0
-        self.latest_s = 0.0
-
-    def wait_for(self, outcomes: queue.Queue[Outcome]) -> Outcome | None:
-        """One tick of the wait for outcomes; how much it oversleeps shows how starved this process is."""
-        begin = time.monotonic()
-        try:
-            return outcomes.get(timeout=TICKER_S)
-        except queue.Empty:
-            overslept = time.monotonic() - begin - TICKER_S
-            self.ticks += 1
-            self.late += overslept > TICKER_LATE_S
-            self.latest_s = max(self.latest_s, overslept)
-            return None
-
-    def level_facts(self, outcomes: Sequence[Outcome]) -> LevelFacts:
-        """The instrument's own figures over one level; `client_limited` says whether they spoil it."""
-        offsets = [o.submit_offset for o in outcomes if o.submit_offset is not None]
-        times = [o.processing_time for o in outcomes if o.processing_time is not None]
-        spread = max(offsets) - min(offsets) if offsets else None
-        cpu = 100 * (time.process_time() - self.cpu) / max(0.001, time.monotonic() - self.began)
-        limited = (spread is not None and bool(times)
-                   and spread > max(SPREAD_FLOOR_S, CLIENT_SPREAD * statistics.median(times)))
-        limited = limited or (cpu > CLIENT_CPU and time.monotonic() - self.began > 1)
-        limited = limited or (self.late > 1 and self.late > TICKER_LATE_SHARE * self.ticks)
-        return LevelFacts(rounded(spread, 4), round(cpu, 1), round(1000 * self.latest_s, 1), limited)
 
 
 @dataclass(frozen=True)
