@@ -24,6 +24,7 @@ from stress_report.hosts import Host
 from stress_report.judging import Judged, gave_up, memory_missing, ramp_missing
 from stress_report.machine import Killed, Reached
 from stress_report.memory import RoleFindings, growth_over_ramp
+from stress_report.recording import RecordedRun
 from stress_report.words import LANGUAGES, WORDS
 
 SHORT_WORDS = 120  # characters of what was seen of a breach, where it is only mentioned
@@ -450,8 +451,15 @@ def advice_facts(judged: Judged) -> dict[str, Any]:
                 run.clip_names[longest.clip] if longest else ""),
             "level": judged.ramp.first_breach.concurrency if judged.ramp.first_breach else None,
             "slow_level": criterion(judged, "rtf_under_load").text.facts.get("level"),
-            "cycles": max(cycles, needed), "most": max(2 * cycles, needed),
+            "phase": phase_of_cycles(run), "cycles": max(cycles, needed), "most": max(2 * cycles, needed),
             "what": tuple(Note(c.id) for c in wanting)}
+
+
+def phase_of_cycles(run: RecordedRun) -> str:
+    """The phase of cycles that was asked for, as on the command line, with how many tasks were released together."""
+    phase = "leak" if run.asked("leak") else "loaded"
+    size = max((result.concurrency for result in run.phase(phase)), default=1)
+    return f"{phase} --at-once {size}" if size > 1 else phase
 
 
 def criterion(judged: Judged, name: str) -> Criterion:

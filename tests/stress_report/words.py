@@ -505,9 +505,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_slow": ("Next: add workers or faster recognition: with {slow_level} concurrent {slow_level:|task|tasks} "
         "recognition is slower than real time.",
         "下一步：增加 worker 或提高识别速度：并发 {slow_level} 时处理已慢于实时。"),
-    "next_cycles": ("Next: run on without restarting the service: --phase leak --min-cycles {cycles} --max-cycles "
-        "{most}.",
-        "下一步：不要重启服务，继续运行：--phase leak --min-cycles {cycles} --max-cycles {most}。"),
+    "next_cycles": ("Next: run on without restarting the service: --phase {phase} --min-cycles {cycles} "
+        "--max-cycles {most}.",
+        "下一步：不要重启服务，继续运行：--phase {phase} --min-cycles {cycles} --max-cycles {most}。"),
     "next_again": ("Next: repeat the run so that nothing is missing ({what}).",
         "下一步：重新运行，补齐缺失的部分（{what}）。"),
     "next_results": ("Next: for a verdict per task, read the .jsonl of the load with these samples as --resources.",

@@ -165,6 +165,15 @@ def test_a_ramp_that_ends_before_its_first_level_says_why_and_what_helps(tmp_pat
     assert advice(run) == "next_memory_reserve"
 
 
+@pytest.mark.parametrize(("results", "phase"), [
+    (with_settings(leak_phase(FLAT[:7]), phase="leak"), "leak"),
+    (with_settings(loaded_phase(FLAT[:7], 4), phase="loaded", at_once=4), "loaded --at-once 4")])
+def test_the_cycles_to_run_on_with_are_those_of_the_run(tmp_path: Path, results: list[TaskResult], phase: str) -> None:
+    run = judged(tmp_path, results)
+    for language in LANGUAGES:
+        assert f"--phase {phase} --min-cycles " in next_sentence(run, Words(language))
+
+
 def test_every_row_of_the_advice_has_a_test() -> None:
     assert [key for _, key in ADVICE] == ["next_recording_grew", "next_results", *(key for key, _ in ADVISED[:3]),
                                           "next_old", *(key for key, _ in ADVISED[3:])]
