@@ -119,7 +119,7 @@ def write_charts(judged: Judged, folder: Path, stem: str, say: Words) -> tuple[d
 
 def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
     """RSS of every watched process over time, tasks shaded, settled readings of the worker marked."""
-    axes, say, first = figure.add_subplot(), pen.say, judged.run.samples[0]
+    axes, say, first = figure.add_subplot(), pen.say, min(judged.run.samples, key=lambda s: s.clock[0][0])
     end = max(s.elapsed[-1] + s.clock[0][0] - first.clock[0][0] for s in judged.run.samples)
     unit, scale = time_unit(end)
     shade_tasks(axes, judged, first, end, scale, say)
@@ -141,7 +141,7 @@ def draw_memory(judged: Judged, figure: Figure, pen: Pen) -> None:
     if settled and len(judged.hosts) < 2:  # of several hosts they are sums, which no line shows
         x, y = thinned([t / scale for t, _ in settled], [mb for _, mb in settled], 400)
         axes.plot(x, y, "o", markersize=4, markerfacecolor=PAPER, markeredgecolor=INK, zorder=5,
-                  label=say("key_settled"))
+                  label=say("key_settled", role=judged.run.works))
     axes.set_xlabel(say(f"axis_{unit}"))
     axes.set_ylabel(say("axis_memory"))
     axes.set_ylim(bottom=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 from memory_leak_stress_test import ROLES, TaskResult
 from stress_report.diagnosis import SAME_SHARE, allocator_settings
 from stress_report.findings import Note, median
-from stress_report.judging import Judged
+from stress_report.judging import Judged, leaks, without_work_shown
 from stress_report.memory import RoleFindings
 from stress_report.recording import RecordedRun, began_at
 
@@ -35,8 +36,28 @@ ROLE_FIGURES: Mapping[str, Callable[[RoleFindings], float | None]] = {
 
 def compare(before: Judged, after: Judged) -> tuple[Note, list[Change], list[Note]]:
     """Whether the fix is shown, the figures side by side, and what makes the two runs hard to compare."""
+    if not any(leaks(side.roles) for side in (before, after)) and any(leaks(side.loaded) for side in (before, after)):
+        before, after = (dataclasses.replace(side, roles=side.loaded) for side in (before, after))
     role = compared_role(before, after)
-    return judge_fix(before, after, role), side_by_side(before, after, role), differences(before.run, after.run)
+    unlike = [*unlike_cycles(before, after), *differences(before.run, after.run)]
+    return judge_fix(before, after, role), side_by_side(before, after, role), unlike
+
+
+def unlike_cycles(before: Judged, after: Judged) -> list[Note]:
+    """That growth per cycle is that of other cycles, or of other hosts, so that it cannot be compared."""
+    if not before.roles or not after.roles:
+        return []
+    pairs = ((Note("phase"), cycles_of(before), cycles_of(after)),
+             (Note("part_hosts"), tuple(host.name for host in before.hosts), tuple(host.name for host in after.hosts)))
+    return [Note("differs", {"what": what, "before": old or "–", "after": new or "–"})
+            for what, old, new in pairs if old != new]
+
+
+def cycles_of(side: Judged) -> str:
+    """By which tasks the growth of the roles is judged, as on the command line."""
+    if not side.run.cycles_asked:
+        return "--phase concurrency"
+    return f"--phase {side.run.cycles_of('loaded' if side.roles is side.loaded else 'leak')}"
 
 
 def side_by_side(before: Judged, after: Judged, role: str) -> list[Change]:
@@ -49,6 +70,8 @@ def side_by_side(before: Judged, after: Judged, role: str) -> list[Change]:
                for name in ("long_audio_delta", "return_to_baseline")]
     changes += [change(Note(key, {"role": role}), functools.partial(of_role, role=role, pick=pick))
                 for key, pick in ROLE_FIGURES.items()]
+    changes += [change(Note("rate_per_hour", {"role": each}), functools.partial(per_hour, role=each))
+                for each in dict.fromkeys(found.role for side in (before, after) for found in side.hourly)]
     changes.append(change(Note("rtf_median"), leak_rtf, digits=3))
     changes.append(change(Note("max_stable"), lambda side: side.ramp.max_stable, digits=0))
     changes.append(change(Note("max_real_time"), lambda side: side.ramp.max_real_time, digits=0))
@@ -63,6 +86,10 @@ def of_role(side: Judged, role: str, pick: Callable[[RoleFindings], float | None
     return pick(side.roles[role]) if role in side.roles else None
 
 
+def per_hour(side: Judged, role: str) -> float | None:
+    return next((each.mb_per_hour for each in side.hourly if each.role == role), None)
+
+
 def observed(side: Judged, criterion: str) -> float | None:
     return next(c.observed for c in side.criteria if c.id == criterion)
 
@@ -74,9 +101,11 @@ def leak_rtf(side: Judged) -> float | None:
 
 def judge_fix(before: Judged, after: Judged, role: str) -> Note:
     """Whether the fix is shown, with the figures that say so."""
+    if before.hourly and after.hourly:
+        return Note("fix_hours", {"before": before.criteria[0].text, "after": after.criteria[0].text})
     old, new = before.roles.get(role), after.roles.get(role)
     others = tuple(each for each, v in after.roles.items() if each != role and v.growth.verdict == "LEAK")
-    doubt = fix_doubt(old, new, after)
+    doubt = fix_doubt(old, new, before, after)
     key = fix_key(leak_of(old), leak_of(new), bool(doubt), bool(others))
     was_tuned, tuned = (allocator_settings(side.run, role) for side in (before, after))
     tried = was_tuned is not None and tuned and tuned != was_tuned and key in ("fix_shown", "fix_not_shown")
@@ -86,7 +115,14 @@ def judge_fix(before: Judged, after: Judged, role: str) -> Note:
         "others": others, "why": doubt or "", "old": leak_word(before, role),
         "new": leak_word(after, role), "before": old.growth.mb_per_cycle if old else None,
         "after": new.growth.upper_bound_mb_per_cycle if new else None, "rate": new.growth.mb_per_cycle if new else None,
-        "delta_before": observed(before, "long_audio_delta"), "delta_after": observed(after, "long_audio_delta")})
+        "delta": delta_note(before, after) or ""})
+
+
+def delta_note(before: Judged, after: Judged) -> Note | None:
+    """What a long task left; None where one of the runs does not tell."""
+    deltas = [observed(side, "long_audio_delta") for side in (before, after)]
+    return None if None in deltas else Note("fix_delta", {
+        "before": deltas[0], "after": deltas[1], "role": after.run.works})
 
 
 def allocator_key(old: RoleFindings | None, new: RoleFindings | None) -> str | None:
@@ -112,13 +148,22 @@ def fix_key(old: str, new: str, doubt: bool, other_leaks: bool) -> str:
     return {"LEAK": "fix_shown", "NO LEAK": "fix_both_clean"}.get(old, "fix_unproven")
 
 
-def fix_doubt(old: RoleFindings | None, new: RoleFindings | None, after: Judged) -> Note | None:
+NO_PROOF = ("cut_host", "cut_lost", "cut_settings")  # why a run is no evidence of what its cycles show
+
+
+def fix_doubt(old: RoleFindings | None, new: RoleFindings | None, before: Judged, after: Judged) -> Note | None:
     """Why a fix is not shown though the role leaked before and has NO LEAK now; None where nothing is in doubt."""
     if (leak_of(old), leak_of(new)) != ("LEAK", "NO LEAK"):
         return None
     left = next(c for c in after.criteria if c.id == "return_to_baseline")
     if left.status in ("fail", "inconclusive"):
         return left.text
+    if without_work_shown(after.run) or (after.cut_short and after.cut_short.key in NO_PROOF):
+        return Note("fix_no_proof")
+    if cycles_of(before) != cycles_of(after):
+        return Note("fix_other_cycles", {"before": cycles_of(before), "after": cycles_of(after)})
+    if len(before.hosts) > len(after.hosts) > 0:
+        return Note("fix_fewer_hosts", {"before": len(before.hosts), "after": len(after.hosts)})
     rate = old.growth.mb_per_cycle if old else None
     bound = new.growth.upper_bound_mb_per_cycle if new else None
     if rate is not None and bound is not None and bound >= rate:
@@ -148,7 +193,7 @@ def differences(before: RecordedRun, after: RecordedRun) -> list[Note]:
         if old and new and old != new and not {"None", "[]"} & {*old, *new}:
             found.append(Note("differs", {"what": Note(key), "before": tuple(old), "after": tuple(new)}))
     for name in JUDGED_BY:
-        limits = [f"{run.setting(name):g}" for run in (before, after)]
+        limits = [value if isinstance(value := run.setting(name), str) else f"{value:g}" for run in (before, after)]
         if limits[0] != limits[1]:
             option = f"--{name.replace('_', '-')}"
             found.append(Note("differs", {"what": option, "before": limits[0], "after": limits[1]}))

@@ -135,7 +135,8 @@ def highest_stable(levels: Sequence[Level], good: Sequence[Level]) -> int | None
     if good:
         return good[-1].concurrency
     first = levels[0] if levels else None
-    tried = first and first.concurrency == 1 and first.complete and not (first.client_limited or first.interrupted)
+    tried = first and first.concurrency == 1 and first.complete and not (
+        first.client_limited or first.interrupted or first.stable)  # stable, but with less memory free than the reserve
     return 0 if tried else None
 
 
@@ -244,7 +245,7 @@ def judge_level(size: int, judged: LevelRuns) -> Level:
         stable=all(stable),
         complete=all(level_run.complete for level_run, _ in judged),
         flaky=not stable[0] and any(stable),
-        interrupted=any(r.error_kind in NOT_THE_SERVICES for _, results in judged for r in results),
+        interrupted=any(level_run.interrupted for level_run, _ in judged),
         rtf_known=sum(r.rtf is not None for _, results in judged for r in results if r.status == "success"),
         below_reserve=any(level_run.below_reserve for level_run, _ in judged),
     )

@@ -464,6 +464,8 @@ def join_hosts(run: RecordedRun) -> tuple[RecordedRun, list[Host]]:
         elif readings.rss:
             readings = in_time_of_load(readings, clock)
             found.append(Host(name, known, readings, clock, with_memory(run, known, readings)))
+        else:
+            notes.append(Note("host_no_roles", {"file": samples.path.name}))
     notes += unjudged_gpus(elsewhere)
     if not found:
         return dataclasses.replace(run, notes=notes), []

@@ -41,6 +41,7 @@ from stress_report.memory import (
 from stress_report.recording import CYCLES, RecordedRun, Samples
 
 DELTA_BAD_MB = 500.0  # a long task that leaves more is bad; between the limit (200) and this, poor
+HOST_LEFT_OUT, CSV_LEFT_OUT = ("host_other_run", "host_no_roles"), ("csv_empty", "csv_other_run")
 NEEDED_LEVEL, GOOD_LEVEL = 3, 5  # concurrent tasks that a service must handle, and that are good
 
 
@@ -106,8 +107,10 @@ def judge_recording(run: RecordedRun) -> Judged:
                 rtf_under_load(run, ramp)]
     run = dataclasses.replace(run, samples=[samples for samples, _ in usage],
                               notes=[*run.notes, *unjudged_gpus(run.samples)])
-    return Judged(run, overall_status(hourly), criteria, {}, {}, ramp, None, None, [], [], None, usage, [], hourly,
-                  diagnose(run, {}, "leak"))
+    cut_short = Note("cut_host") if any(note.key in CSV_LEFT_OUT for note in run.notes) else None
+    verdict = overall_status(hourly)
+    return Judged(run, "inconclusive" if cut_short and verdict == "pass" else verdict, criteria, {}, {}, ramp, None,
+                  None, [], [], cut_short, usage, [], hourly, diagnose(run, {}, "leak"))
 
 
 def growth_per_hour(hourly: Sequence[Hourly]) -> Criterion:
@@ -144,7 +147,7 @@ def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
         return Note("cut_lost", {"count": run.lost})
     if run.ended is False:
         return Note("cut_end")
-    if any(note.key == "host_other_run" for note in run.notes):
+    if any(note.key in HOST_LEFT_OUT or (note.key in CSV_LEFT_OUT and run.setting("no_watch")) for note in run.notes):
         return Note("cut_host")
     if run.odd_settings:
         return Note("cut_settings", {"names": tuple(f"--{name.replace('_', '-')}" for name in run.odd_settings)})
@@ -263,8 +266,8 @@ def deltas_of(run: RecordedRun, tasks: Sequence[TaskResult]) -> list[Delta]:
         memory, rss = r.memory.get(run.works), run.rss(r)
         if counts and rss.delta is not None:
             own = None if memory is None or None in (memory.private_before_mb, memory.private_after_mb) else (
-                (memory.private_after_mb or 0.0) - (memory.private_before_mb or 0.0))
-            deltas.append(Delta(rss.delta, own))
+                (memory.private_after_mb or 0.0) - (memory.private_before_mb or 0.0)) / r.concurrency
+            deltas.append(Delta(rss.delta / r.concurrency, own))  # tasks released together share what they left
     return deltas
 
 
@@ -370,7 +373,9 @@ def held_under_load(criterion: Criterion, run: RecordedRun, loaded: Mapping[str,
     """Nothing passes while loaded cycles leak, or leave it open: what a ramp left may be gone with its process."""
     found = next((v for verdict in ("LEAK", "INCONCLUSIVE") for v in loaded.values() if v.growth.verdict == verdict),
                  None)
-    if criterion.status != "pass" or found is None:
+    if found is None or criterion.status == "fail" or not criterion.asked:
+        return criterion
+    if found.growth.verdict != "LEAK" and criterion.status != "pass":
         return criterion
     facts = {**criterion.text.facts, "size": max(r.concurrency for r in run.phase("loaded")), "grows": found.role,
              "rate": found.growth.mb_per_cycle, "cycles": found.growth.cycles}

@@ -57,6 +57,7 @@ def md(text: str) -> str:
     Letters that could mean something to a renderer become entities, which are always shown as text.
     """
     line = "".join(ENTITIES.get(c, c) for c in plain(text, 4 * MOST_WORDS))
+    line = re.sub(r"^[-+=#](?=[-=# ]|$)|(?<=^\d)[.)](?= )", lambda mark: f"&#{ord(mark[0])};", line)
     line = re.sub(r"(?<![^\W_])_|_(?![^\W_])", "&#95;", line)  # inside a word it is harmless and reads better
     line = re.sub(r"(?i)\b(https?|ftp|mailto|xmpp):", r"\1&#58;", line)
     return re.sub(r"(?i)\bwww\.", "www&#46;", line)
@@ -229,7 +230,7 @@ def old_part(judged: Judged, say: Words) -> list[str]:
         rows = [(h.name, str(h.pid), f"{h.first_s:,.0f} – {h.last_s:,.0f} s", num(h.peak_mb), num(h.held_mb),
                  h.test_id or "–") for h in hidden]
         lines += [f"**{md(finding)}**", ""]
-        lines += shortened_table(columns(say, "process", "pid", "seen", "peak", "held", "task"), rows, say)
+        lines += shortened_table(columns(say, "process", "pid", "seen", "task_peak", "held", "task"), rows, say)
         lines += sentences([say("first_sample")])
     elif evidence.recorded:
         recorded = say("old_recorded", name=evidence.recorded.name, pid=evidence.recorded.pid)
@@ -257,9 +258,9 @@ def hosts_part(hosts: Sequence[Host], say: Words) -> list[str]:
 
 def memory_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str]:
     """Leak verdict of each role, the cycles, work-horses, the chart."""
-    roles, tasks, lines = judged.roles, judged.run.phase("leak"), []
+    roles, tasks, lines = judged.roles, last_of_batches(judged.run.phase("leak")), []
     if roles:
-        lines += role_table(roles, say)
+        lines += role_table(roles, "loaded" if roles is judged.loaded else "leak", say)
         said = [text for v in roles.values() for text in role_lines(v, say)]
         unwatched = [role for role in ROLES if role not in roles and (role != "redis" or judged.run.schema > 1)]
         said += [say("memory_unwatched", roles=say.join(unwatched))] if unwatched else []
@@ -364,18 +365,23 @@ def loaded_part(judged: Judged, say: Words) -> list[str]:
     if not judged.loaded:
         return []
     rounds = judged.run.phase("loaded")
-    last_of_batches = list({r.batch: r for r in rounds}.values())
     said = [text for v in judged.loaded.values() for text in role_lines(v, say)]
-    return [*sentences([say("loaded_head", size=rounds[-1].concurrency)]), *role_table(judged.loaded, say),
-            *bullets(said), *task_table(judged.run, last_of_batches, say)]
+    return [*sentences([say("loaded_head", size=rounds[-1].concurrency)]), *role_table(judged.loaded, "loaded", say),
+            *bullets(said), *task_table(judged.run, last_of_batches(rounds), say)]
 
 
-def role_table(roles: Mapping[str, RoleFindings], say: Words) -> list[str]:
+def last_of_batches(results: Iterable[TaskResult]) -> list[TaskResult]:
+    """One of the tasks that were released together, which share what is known of memory."""
+    return [*{r.batch or r.test_id: r for r in results}.values()]
+
+
+def role_table(roles: Mapping[str, RoleFindings], phase: str, say: Words) -> list[str]:
     rows = [(role, say("leak_" + v.growth.verdict), num(v.growth.mb_per_cycle, 2, sign=True),
              num(v.growth.upper_bound_mb_per_cycle, 2), num(v.first_use_growth_mb), num(v.peak_mb),
              str(v.growth.cycles)) for role, v in roles.items()]
     peak = "peak_gpu" if any(role.endswith(" GPU") for role in roles) else "peak"
-    return table(columns(say, "role", "verdict", "rate", "bound", "first_use", peak, "cycles"), rows, 2)
+    headers = columns(say, "role", "verdict", "rate", "bound", "first_use", "cycles")
+    return table([*headers[:-1], say(f"col_{peak}", phase=Note(f"phase_{phase}")), headers[-1]], rows, 2)
 
 
 def task_table(run: RecordedRun, tasks: Sequence[TaskResult], say: Words) -> list[str]:
@@ -458,7 +464,8 @@ def ramp_part(judged: Judged, charts: Mapping[str, str], say: Words) -> list[str
         rows = [(str(v.concurrency), state_text(v, say), f"{v.succeeded} / {v.submitted}{'' if v.complete else '?'}",
                  num(v.turnaround_median_s, 2), num(v.turnaround_max_s, 2), pair(v.rtf_median, v.rtf_max, 3),
                  num(v.audio_seconds_per_second, 2), num(v.worker_peak_mb), str(v.runs)) for v in ramp.levels]
-        headers = columns(say, "level", "state", "ok", "median", "max", "rtf_pair", "speed", "memory", "runs")
+        headers = [*columns(say, "level", "state", "ok", "median", "max", "rtf_pair", "speed"),
+                   say("col_memory", role=judged.run.works), say("col_runs")]
         lines += shortened_table(headers, rows, say, 2)
         lines += bullets(ramp_lines(ramp, say))
         if "concurrency" in charts:

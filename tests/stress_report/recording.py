@@ -206,6 +206,8 @@ class RecordedRun:
         """The run's setting if it has the type of the default, else the default."""
         default = getattr(Settings(), name)
         value = self.results[0].settings.get(name) if self.results else None
+        if name == "step" and value == DOUBLE:
+            return value
         number = isinstance(default, (int, float)) and not isinstance(default, bool)
         if number and isinstance(value, (int, float)) and not isinstance(value, bool):
             return value if 0 <= value <= SANE else default
@@ -286,8 +288,17 @@ class RecordedRun:
         return sum(count for count in ids.values() if count > 1)
 
     @property
-    def failed_leak_tasks(self) -> list[TaskResult]:
-        return [r for r in self.phase("leak") if r.status != "success" and r.error_kind not in NOT_THE_SERVICES]
+    def failed_in_cycles(self) -> list[TaskResult]:
+        return [r for r in self.results if r.phase in CYCLES and r.status != "success"
+                and r.error_kind not in NOT_THE_SERVICES]
+
+    def cycles_of(self, phase: str) -> str:
+        """A phase of cycles as on the command line, with how many tasks were released together.
+
+        The warm-up round, cycle 0, has as many as there are workers.
+        """
+        size = max((r.concurrency for r in self.phase(phase) if r.cycle), default=1)
+        return f"{phase} --at-once {size}" if size > 1 else phase
 
     @property
     def lost(self) -> int:
@@ -315,7 +326,9 @@ def read_run(path: Path, resources: Sequence[Path] | None) -> RecordedRun:
     """Read a run's JSONL and its CSVs. Raises Unreadable where there is nothing to judge."""
     run = RecordedRun(path)
     if is_recording(path):
-        run.samples = [s for s in (read_samples(p) for p in (path, *(resources or ()))) if s.rows]
+        recorded = [read_samples(p) for p in (path, *(resources or ()))]
+        run.samples = [s for s in recorded if s.rows]
+        run.notes = [Note("csv_empty", {"file": s.path.name, "skipped": s.skipped}) for s in recorded if not s.rows]
         if not run.samples:
             raise Unreadable("no_samples", file=path, columns=",".join(CSV_COLUMNS))
         return run

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memory_leak_stress_test import Breach, Death, GrowthVerdict
+from memory_leak_stress_test import Breach, Death, GrowthVerdict, TaskResult
 from stress_report.concurrency import failure_kinds, work_together
 from stress_report.diagnosis import Rising
 from stress_report.findings import (
@@ -24,7 +24,6 @@ from stress_report.hosts import Host
 from stress_report.judging import Judged, gave_up, memory_missing, ramp_missing
 from stress_report.machine import Killed, Reached
 from stress_report.memory import RoleFindings, growth_over_ramp
-from stress_report.recording import RecordedRun
 from stress_report.words import LANGUAGES, WORDS
 
 SHORT_WORDS = 120  # characters of what was seen of a breach, where it is only mentioned
@@ -185,12 +184,18 @@ def headline(judged: Judged, say: Words) -> str:
     said = [lead(judged, say), head(judged, missing, untested, say)]
     if judged.cut_short:
         said.append(say.note(judged.cut_short))
-    if failed := judged.run.failed_leak_tasks:
+    if failed := judged.run.failed_in_cycles:
         named = say.join(say.kind(kind) for kind, _, _ in failure_kinds(failed)[:3])
-        said.append(say("head_tasks", failed=len(failed), submitted=len(judged.run.phase("leak")), kinds=named))
+        submitted = sum(len(judged.run.phase(phase)) for phase in {r.phase for r in failed})
+        said.append(say("head_tasks", failed=len(failed), submitted=submitted, kinds=named,
+                        phases=phases_of(failed)))
     if untested and (missing or judged.verdict == "pass"):
         said.append(say("head_untested", names=untested))
     return say("space").join(part for part in said if part)
+
+
+def phases_of(results: Iterable[TaskResult]) -> tuple[Note, ...]:
+    return tuple(Note(f"phase_{phase}") for phase in dict.fromkeys(r.phase for r in results))
 
 
 WANTING: Mapping[str, tuple[str, ...]] = {  # statuses of criteria that explain a verdict
@@ -275,7 +280,8 @@ def clock_sentences(host: Host, say: Words) -> list[str]:
     return said
 
 
-EXPLAINED = ("delta_mapped", "baseline_mapped", "baseline_high_water")  # passed, though the figure is above its limit
+# Passed though the figure is above its limit, or what the figure does not tell.
+EXPLAINED = ("delta_mapped", "baseline_mapped", "baseline_high_water", "crash_text", "crash_unread")
 
 
 def three_sentences(judged: Judged, say: Words) -> list[str]:
@@ -328,7 +334,8 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     if undecided := next((v for v in roles.values() if v.growth.verdict != "NO LEAK"), None):
         key = "memory_none_role" if undecided.growth.verdict == "NOT MEASURED" else "memory_open"
         return say(key, role=undecided.role, reason=capped(undecided.growth, say))
-    if doubts := [c.text for c in judged.criteria if c.id in MEMORY_CRITERIA and c.status != "pass"]:
+    if doubts := [c.text for c in judged.criteria if c.id in MEMORY_CRITERIA and c.asked
+                            and c.status != "pass"]:
         return say("memory_doubt", roles=say.join(roles), reason=doubts[0])
     if small := growing_slowly(judged):
         return say("memory_small", role=small.role, reason=[capped(small.growth, say), *lasts(small, say)])
@@ -451,15 +458,10 @@ def advice_facts(judged: Judged) -> dict[str, Any]:
                 run.clip_names[longest.clip] if longest else ""),
             "level": judged.ramp.first_breach.concurrency if judged.ramp.first_breach else None,
             "slow_level": criterion(judged, "rtf_under_load").text.facts.get("level"),
-            "phase": phase_of_cycles(run), "cycles": max(cycles, needed), "most": max(2 * cycles, needed),
+            "phase": run.cycles_of("leak" if run.asked("leak") else "loaded"),
+            "phases": phases_of(run.failed_in_cycles), "works": run.works,
+            "cycles": max(cycles, needed), "most": max(2 * cycles, needed),
             "what": tuple(Note(c.id) for c in wanting)}
-
-
-def phase_of_cycles(run: RecordedRun) -> str:
-    """The phase of cycles that was asked for, as on the command line, with how many tasks were released together."""
-    phase = "leak" if run.asked("leak") else "loaded"
-    size = max((result.concurrency for result in run.phase(phase)), default=1)
-    return f"{phase} --at-once {size}" if size > 1 else phase
 
 
 def criterion(judged: Judged, name: str) -> Criterion:
@@ -521,11 +523,12 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (failed("rtf_under_load"), "next_slow"),
     (cut_by("empty_text", "no_text"), "next_empty"),
     (cut_by("same_ids", "no_ids"), "next_ids"),
-    (lambda judged: bool(judged.run.failed_leak_tasks), "next_failed"),
+    (lambda judged: bool(judged.run.failed_in_cycles), "next_failed"),
     (ramp_left_doubt, "next_loaded_alone"),
     (cut_by("cut_memory_reserve"), "next_memory"),
+    (cut_by("cut_host"), "next_hosts"),
     (lambda judged: judged.cut_short is not None, "next_whole"),
-    (undecided_by("no_work"), "next_watch"),
+    (undecided_by("no_work", "not_measured"), "next_watch"),
     (undecided_by("unwatched_"), "next_unwatched"),
     (lambda judged: bool(judged.diagnosis.rising), "next_rising"),
     (undecided_by("unsettled"), "next_unsettled"),

@@ -16,8 +16,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "没有不达标项，但证据不足：{names}。"),
     "head_whole": ("What was measured meets its criteria, but that is not enough.",
         "已测到的部分全部达标，但还不足以算通过。"),
-    "head_tasks": ("{failed} of {submitted} tasks of the leak phase failed: {kinds}.",
-        "泄漏测试的 {submitted} 个任务中有 {failed} 个失败：{kinds}。"),
+    "head_tasks": ("{failed} of {submitted} tasks of the {phases} failed: {kinds}.",
+        "{phases}的 {submitted} 个任务中有 {failed} 个失败：{kinds}。"),
     "head_recording_fail": ("Memory grows in {roles}, in a recording without tasks.",
         "{roles} 的内存持续增长（仅凭采样记录，没有任务数据）。"),
     "head_recording_pass": ("Memory does not grow more than it may, in a recording of a service at work.",
@@ -71,7 +71,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "并发测试结束后 {role} 稳定占用 {after:,.0f} MB，之前为 {before:,.0f} MB：是高水位还是泄漏，仅凭并发测试无法"
         "判断。"),
     "ramp_memory_grows": ("The {role} held {after:,.0f} MB when idle after the ramp, compared with {before:,.0f} "
-        "before, and each repeat of {level} concurrent tasks added more ({readings} MB): growth under load.",
+        "before, and each repeat of {level} concurrent {level:|task|tasks} added more ({readings} MB): growth under "
+        "load.",
         "并发测试结束后 {role} 稳定占用 {after:,.0f} MB，之前为 {before:,.0f} MB；每次重跑并发 {level} 都继续增加（"
         "{readings} MB）：负载下的增长。"),
     "cut_lost": ("{count} {count:|result is|results are} missing from the file or cannot be read, so the run cannot "
@@ -139,22 +140,24 @@ WORDS: dict[str, tuple[str, str]] = {
     "baseline_recycled": ("processes of the {works} are recycled: while they run they hold at most {contained:+,.1f} "
         "MB more than after first use",
         "{works} 进程会被定期回收：存活期间最多比首次使用后多占 {contained:+,.1f} MB"),
-    "baseline_loaded_leak": ("the {grows} leaks under load: {rate:,.1f} MB per round of {size} concurrent tasks",
+    "baseline_loaded_leak": ("the {grows} leaks under load: {rate:,.1f} MB per round of {size} concurrent "
+        "{size:|task|tasks}",
         "{grows} 在负载下有泄漏：每轮 {size} 个并发任务增长 {rate:,.1f} MB"),
     "baseline_high_water": ("{after_ramp:+,.1f} MB in the {role} after the ramp: the high-water mark of many "
         "concurrent tasks, which stayed but did not grow in {cycles} more rounds of {size} (at most {bound:,.1f} MB "
         "per round)",
         "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB：是多任务并发留下的高水位，再跑 {cycles} 轮（每轮 {size} 个"
         "并发任务）也没有增长（每轮不超过 {bound:,.1f} MB）"),
-    "baseline_loaded_open": ("{after_ramp:+,.1f} MB in the {role} after the ramp, and {cycles} more rounds of {size} "
-        "concurrent tasks do not decide whether the growth continues",
+    "baseline_loaded_open": ("{after_ramp:+,.1f} MB in the {role} after the ramp, and {cycles} more "
+        "{cycles:|round|rounds} of {size} concurrent {size:|task|tasks} {cycles:|does|do} not decide "
+        "whether the growth continues",
         "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB；再跑 {cycles} 轮（每轮 {size} 个并发任务）仍无法判定是否继"
         "续增长"),
     "baseline_loaded_undecided": ("{cycles} {cycles:|round|rounds} of {size} concurrent {size:|task|tasks} "
         "{cycles:|does|do} not decide whether the {grows} grows under load",
         "{cycles} 轮负载（每轮 {size} 个并发任务）仍无法判定 {grows} 在负载下是否增长"),
     "baseline_ramp_grows": ("{after_ramp:+,.1f} MB in the {role} after the ramp, and each repeat of {level} "
-        "concurrent tasks added more ({readings} MB): growth under load",
+        "concurrent {level:|task|tasks} added more ({readings} MB): growth under load",
         "并发测试结束后 {role} 变化 {after_ramp:+,.1f} MB，且每次重跑并发 {level} 都继续增加（{readings} MB）：负载下"
         "的增长"),
     "baseline_unsettled": ("memory never settled for a reading ({kept:+,.1f} MB, unsettled): raise --settle-timeout",
@@ -255,9 +258,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "hourly_rises_not_over": ("memory rose {jumps} {jumps:|time|times}, by {size:,.0f} MB on average, and it is too "
         "soon to say that this is over: record for longer",
         "内存上升过 {jumps} 次，平均 {size:,.0f} MB，现在断定已经停止还为时过早：请延长记录"),
-    "hourly_part": ("this is the longest part in which no long-lived process came or went, which happened {replaced} "
-        "{replaced:|time|times}",
-        "以上只按没有常驻进程启动或退出的最长一段判定（期间共发生 {replaced} 次）"),
+    "hourly_part": ("this is the longest part without a break: {replaced} {replaced:|time|times} a long-lived "
+        "process came or went, or sampling paused",
+        "以上只按没有中断的最长一段判定（常驻进程启动、退出或采样停顿，共 {replaced} 次）"),
     "hourly_idle": ("but it worked in {worked:.0f} % of the time only: flat memory of a service at rest proves nothing",
         "但只有 {worked:.0f}% 的时段在工作：空闲服务的内存平稳不能说明什么"),
     "hourly_less_sure": ("A recording says neither when memory was at rest nor which tasks were done, so this is less "
@@ -293,6 +296,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "host_other_run": ("{file} was left out: its times are not those of the run, and the results do not say in which "
         "time zone they were recorded, if that is why",
         "{file} 与测试不在同一时段，未予采用；若是时区不同所致，结果中没有负载机的时区可供换算"),
+    "host_no_roles": ("{file} was left out: none of its processes is known as a role of the service; where "
+        "--phase monitor recorded it, host_<time>.jsonl beside it says which are",
+        "{file} 未予采用：其中没有已知角色的进程；若由 --phase monitor 记录，其旁的 host_<time>.jsonl 会说明角色"),
     "host_gpu": ("{files}: GPU memory is recorded there but not judged; a test that runs on the machine with the GPU "
         "judges it",
         "{files} 记录了 GPU 显存，但未用于判定；在装有该 GPU 的机器上运行测试才会判定显存"),
@@ -356,8 +362,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "并发处理并不比逐个处理快多少：并发不超过 {stable} 时，总处理速度最高只有单个任务的 {parallelism:.1f} 倍，超"
         "过 {knee} 个的任务只是在互相等待。"),
     "together_waits": ("The throughput is at most {parallelism:.1f} times that of one task: beyond {knee} concurrent "
-        "tasks they only wait.",
-        "总处理速度约为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
+        "{knee:|task|tasks} they only wait.",
+        "总处理速度最高为单个任务的 {parallelism:.1f} 倍：超过 {knee} 个的任务只是在排队。"),
     "together_yes": ("Tasks run in parallel: the highest throughput, {parallelism:.1f} times that of one task, is "
         "reached with {knee} concurrent tasks.",
         "任务确实在同时处理：从并发 {knee} 起总处理速度最高，为单个任务的 {parallelism:.1f} 倍。"),
@@ -467,8 +473,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_watch": ("Next: find the process that does the work and name it (--list, --watch, --pid), then repeat the "
         "run.",
         "下一步：找出真正执行任务的进程并加以监控（--list、--watch、--pid），然后重跑。"),
-    "next_failed": ("Next: see why tasks of the leak phase fail (the table of failures), then repeat the run.",
-        "下一步：查明泄漏测试中的任务为何失败（见失败一览表），然后重跑。"),
+    "next_failed": ("Next: see why tasks of the {phases} fail (the table of failures), then repeat the run.",
+        "下一步：查明{phases}中的任务为何失败（见失败一览表），然后重跑。"),
     "next_loaded": ("Next: find what the {role} keeps after tasks that overlap, then repeat this test and compare "
         "with --baseline {file}.",
         "下一步：检查 {role} 在多个任务同时处理之后没有释放的内存，修改后重跑，并用 --baseline {file} 对比。"),
@@ -491,9 +497,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "下一步：腾出内存，或调低 --memory-reserve，然后重跑。"),
     "next_rtf_limit": ("Next: repeat with --phase concurrency --rtf-limit 0, which goes on until something fails.",
         "下一步：用 --phase concurrency --rtf-limit 0 重跑，一直测到出现失败为止。"),
-    "next_high_delta": ("Next: find what the worker keeps after {clip} (tracemalloc or memray), then repeat and "
+    "next_high_delta": ("Next: find what the {works} keeps after {clip} (tracemalloc or memray), then repeat and "
         "compare with --baseline {file}.",
-        "下一步：用 tracemalloc 或 memray 找出 worker 处理 {clip} 后保留了什么，修改后重跑，并用 --baseline {file} "
+        "下一步：用 tracemalloc 或 memray 找出 {works} 处理 {clip} 后保留了什么，修改后重跑，并用 --baseline {file} "
         "对比。"),
     "next_crash": ("Next: read the log of the process that crashed and the kernel's log (dmesg | grep -i oom), then "
         "repeat.",
@@ -515,6 +521,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_recording_grew": ("Next: run memory_leak_stress_test.py on the service: it shows how much a task keeps, and "
         "in which process.",
         "下一步：用 memory_leak_stress_test.py 测试该服务，看每个任务在哪个进程中保留了多少内存。"),
+    "next_hosts": ("Next: see below which host was left out; record each with --phase monitor while the load runs, and "
+        "name the CSVs of all with --resources.",
+        "下一步：见下方哪台主机未予采用；压测期间在每台主机上用 --phase monitor 记录，并用 --resources 给出全部 CSV。"),
     "next_whole": ("Next: repeat the run to its end.", "下一步：重新运行，直到正常结束。"),
     "next_old": ("Next: repeat with memory_leak_stress_test.py on the machine of the service: it watches the whole "
         "process tree.",
@@ -611,7 +620,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_rate": ("MB per cycle", "每轮增长 MB"),
     "col_bound": ("at most (upper bound)", "每轮增长上界 MB"),
     "col_first_use": ("first-use growth MB", "首次使用增长 MB"),
-    "col_peak": ("peak RSS in the leak phase MB", "泄漏测试中的 RSS 峰值 MB"),
+    "col_peak": ("peak RSS in the {phase} MB", "{phase}中的 RSS 峰值 MB"),
     "col_cycles": ("cycles judged", "判定轮数"),
     "col_cycle": ("cycle", "轮次（第 0 轮不判定）"),
     "col_clip": ("clip", "音频"),
@@ -623,7 +632,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_settled": ("settled", "已稳定"),
     "col_other_after": ("{role} after MB", "{role} 任务后 MB"),
     "col_jobs": ("jobs", "任务数"),
-    "col_peak_gpu": ("peak in the leak phase MB (RSS; of a GPU its memory)", "泄漏测试中的峰值 MB（RSS；GPU 为显存）"),
+    "col_peak_gpu": ("peak in the {phase} MB (RSS; of a GPU its memory)", "{phase}中的峰值 MB（RSS；GPU 为显存）"),
     "col_peak_pair": ("peak median / max MB", "峰值（中位数/最大）MB"),
     "col_held_pair": ("held at end median / max MB", "结束时仍占用（中位数/最大）MB"),
     "col_process": ("process", "进程"),
@@ -637,7 +646,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "col_max": ("max s", "最长完成时间 s"),
     "col_rtf_pair": ("RTF median / max", "RTF（中位数/最大）"),
     "col_speed": ("audio-s per s", "吞吐量（音频秒/秒）"),
-    "col_memory": ("worker peak MB", "worker 峰值 MB"),
+    "col_memory": ("{role} peak MB", "{role} 峰值 MB"),
     "col_runs": ("runs", "运行次数"),
     "col_state": ("state", "状态"),
     "col_kind": ("kind of failure", "失败类型"),
@@ -982,10 +991,19 @@ WORDS: dict[str, tuple[str, str]] = {
         "图中文字为英文：本机没有含中文字形的字体（可安装 fonts-noto-cjk）。"),
     # comparison
     "fix_shown": ("The fix is proven for the {role}: {old} before ({before:,.1f} MB per cycle), {new} now (no growth "
-        "above {after:,.1f} MB per cycle); a long task left {delta_before:,.1f} MB in the worker before and leaves "
-        "{delta_after:,.1f} MB now.",
-        "修复得到证实：{role} 之前{old}（每轮增长 {before:,.1f} MB），现在{new}（每轮增长不超过 {after:,.1f} MB）；每"
-        "个长任务在 worker 中留下的内存，之前为 {delta_before:,.1f} MB，现在为 {delta_after:,.1f} MB。"),
+        "above {after:,.1f} MB per cycle){delta}.",
+        "修复得到证实：{role} 之前{old}（每轮增长 {before:,.1f} MB），现在{new}（每轮增长不超过 {after:,.1f} "
+        "MB）{delta}。"),
+    "fix_delta": ("; a long task left {before:,.1f} MB in the {role} before and leaves {after:,.1f} MB now",
+        "；每个长任务在 {role} 中留下的内存，之前为 {before:,.1f} MB，现在为 {after:,.1f} MB"),
+    "fix_hours": ("Recordings without tasks do not prove a fix: before: {before}; now: {after}.",
+        "没有任务的采样记录不能证实修复。之前：{before}；现在：{after}。"),
+    "fix_no_proof": ("the run now proves nothing as a whole", "这次测试整体上不足为证"),
+    "fix_other_cycles": ("growth is that of other cycles ({before} before, {after} now)",
+        "两次测试的轮次不同（之前 {before}，现在 {after}）"),
+    "fix_fewer_hosts": ("fewer hosts were watched ({before} before, {after} now)",
+        "监控的主机变少了（之前 {before} 台，现在 {after} 台）"),
+    "rate_per_hour": ("{role} growth, MB per hour", "{role} 每小时增长 MB"),
     "fix_allocator": ("It was the allocator: with {tuned} the {role} does not grow by more than {after:,.1f} MB per "
         "cycle, {before:,.1f} before. Nothing is kept; start the service with these variables.",
         "是分配器造成的：设置 {tuned} 之后，{role} 每轮增长不超过 {after:,.1f} MB，之前为 {before:,.1f} MB。并没有未释"
@@ -1005,10 +1023,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "fix_other_leaks": ("The {role}: {new} now, {old} before, but the {others} leaks: the service as a whole is not "
         "fixed.",
         "{role} 现在{new}（之前{old}），但 {others} 有泄漏：服务整体尚未修好。"),
-    "fix_not_shown": ("The leak of the {role} is still there: {before:,.1f} MB per cycle before, {rate:,.1f} now; a "
-        "long task left {delta_before:,.1f} MB in the worker before and leaves {delta_after:,.1f} MB now.",
-        "{role} 的泄漏仍在：之前每轮增长 {before:,.1f} MB，现在每轮增长 {rate:,.1f} MB；每个长任务在 worker 中留下的"
-        "内存，之前为 {delta_before:,.1f} MB，现在为 {delta_after:,.1f} MB。"),
+    "fix_not_shown": ("The leak of the {role} is still there: {before:,.1f} MB per cycle before, {rate:,.1f} "
+        "now{delta}.",
+        "{role} 的泄漏仍在：之前每轮增长 {before:,.1f} MB，现在每轮增长 {rate:,.1f} MB{delta}。"),
     "fix_new_leak": ("A new leak: the {role} did not leak before and grows by {rate:,.1f} MB per cycle now.",
         "新出现的泄漏：{role} 之前没有泄漏，现在每轮增长 {rate:,.1f} MB。"),
     "fix_still_leaks": ("The {role} leaks now ({rate:,.1f} MB per cycle); the run before is no evidence either way "
@@ -1055,7 +1072,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "{role}：{count} 个短命或其他进程"),
     "key_sum": ("{role}, all processes", "{role} 合计"),
     "key_task": ("task running", "任务运行中"),
-    "key_settled": ("worker, settled reading", "worker 稳定读数"),
+    "key_settled": ("{role}, settled reading", "{role} 稳定读数"),
     "key_median": ("median", "完成时间中位数"),
     "key_max": ("slowest", "最长完成时间"),
     "key_speed": ("throughput", "吞吐量"),

@@ -11,9 +11,11 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from stress_report import recording
-from stress_report.charts import MOST_POINTS, choose_pen, joined, thinned, write_charts
+from stress_report.charts import MOST_POINTS, choose_pen, draw_memory, joined, thinned, write_charts
+from stress_report.judging import judge
 from stress_report.saying import Words
 from stress_report.words import LANGUAGES
 from unit.reader_checks import NASTY, recorded, run, without
@@ -76,3 +78,12 @@ def test_without_matplotlib_the_report_says_why_it_has_no_pictures(
     without("matplotlib", monkeypatch)
     assert run(tmp_path, healthy()) == 0
     assert "pip install matplotlib" in (tmp_path / "memory_leak_stress_test_20260302_090000.md").read_text()
+
+
+def test_a_chart_begins_with_the_recording_that_began_first(tmp_path: Path) -> None:
+    for name, begin in (("a", 3600), ("b", 0)):
+        rows = sample_rows(range(begin, begin + 7200, 10), ("rq", 100, 500.0))
+        (tmp_path / f"{name}.csv").write_text(CSV_HEAD + rows)
+    run = judge(recording.read_run(tmp_path / "a.csv", [tmp_path / "b.csv"]))
+    draw_memory(run, figure := Figure(), choose_pen("en"))
+    assert min(min(line.get_xdata()) for line in figure.axes[0].lines) == 0

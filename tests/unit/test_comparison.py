@@ -18,8 +18,10 @@ from unit.reader_runs import (
     CSV_HEAD,
     FLAT,
     LEAKING,
+    healthy,
     judged,
     leak_phase,
+    loaded_phase,
     sample_rows,
     with_settings,
 )
@@ -108,3 +110,41 @@ def test_the_verdict_of_memory_on_gpus_is_compared_too(tmp_path: Path) -> None:
     assert (fix.key, fix.facts["role"]) == ("fix_shown", "worker GPU")
     assert [(c.before, c.after) for c in changes if c.what == Note("leak_verdict", {"role": "worker GPU"})] == [
         (Note("leak_LEAK"), Note("leak_NO LEAK"))]
+
+
+def pair(folder: Path, before: list[TaskResult], after: list[TaskResult]) -> tuple[Note, list[Note]]:
+    for name in ("before", "after"):
+        (folder / name).mkdir()
+    fix, _, unlike = compare(judged(folder / "before", before), judged(folder / "after", after))
+    return fix, unlike
+
+
+@pytest.mark.parametrize(("before", "after", "key"), [
+    ([*healthy(), *loaded_phase(LEAKING)], healthy(), "fix_open"),
+    (healthy(), [*healthy(), *loaded_phase(LEAKING)], "fix_still_leaks"),
+    ([*healthy(), *loaded_phase(LEAKING)], [*healthy(), *loaded_phase(FLAT)], "fix_shown")])
+def test_a_leak_under_load_is_compared_with_loaded_cycles(
+    tmp_path: Path, before: list[TaskResult], after: list[TaskResult], key: str
+) -> None:
+    assert pair(tmp_path, before, after)[0].key == key
+
+
+def loaded(readings: list[float]) -> list[TaskResult]:
+    return with_settings(loaded_phase(readings), phase="loaded", at_once=5)
+
+
+def test_a_fix_is_not_shown_by_other_cycles(tmp_path: Path) -> None:
+    fix, unlike = pair(tmp_path, with_settings(leak_phase(LEAKING), phase="leak"), loaded(FLAT))
+    assert (fix.key, fix.facts["why"].key) == ("fix_doubt", "fix_other_cycles")
+    assert "(--phase leak before; --phase loaded --at-once 5 now)" in Words("en").note(unlike[0])
+
+
+def test_loaded_cycles_alone_say_nothing_of_long_tasks(tmp_path: Path) -> None:
+    fix, _ = pair(tmp_path, loaded(LEAKING), loaded(FLAT))
+    assert fix.key == "fix_shown"
+    assert not any("–" in Words(language).note(fix) for language in LANGUAGES)
+
+
+def test_a_fix_is_not_shown_by_a_service_that_does_no_work(tmp_path: Path) -> None:
+    fix, _ = pair(tmp_path, leak_phase(LEAKING), [dataclasses.replace(r, empty_text=None) for r in leak_phase(FLAT)])
+    assert (fix.key, fix.facts["why"].key) == ("fix_doubt", "fix_no_proof")

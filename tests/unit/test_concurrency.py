@@ -16,6 +16,7 @@ from unit.reader_runs import (
     judged,
     level,
     ramp,
+    with_settings,
 )
 from unit.test_ramp import recorded, task
 
@@ -190,3 +191,21 @@ def test_however_many_load_processes_were_the_limit_each_reason_is_one_line(tmp_
 
 def test_of_one_machine_alone_nothing_is_said(tmp_path: Path) -> None:
     assert judged(tmp_path, ramp(level(1), level(2))).ramp.load == []
+
+
+def test_one_task_that_leaves_too_little_memory_free_is_not_said_to_fail(tmp_path: Path) -> None:
+    low = {"host_available_min_mb": 500.0, "reserve_mb": 1600.0}
+    run = judged(tmp_path, ramp(level(1, facts=low), stop="memory_reserve"))
+    assert run.ramp.max_stable is None
+
+
+def test_a_level_that_failed_is_not_said_to_be_interrupted_only(tmp_path: Path) -> None:
+    last = level(3, failed=1)
+    last[-1].status, last[-1].error_kind = "failed", "interrupted"
+    assert not judged(tmp_path, ramp(level(1), level(2), last, stop=None)).ramp.levels[-1].interrupted
+
+
+def test_a_ramp_that_doubles_has_no_gaps_though_a_line_is_lost(tmp_path: Path) -> None:
+    results = with_settings(ramp(level(1), level(2), level(4), level(8)), step="x2")
+    run = judged(tmp_path, results, more="{\n")
+    assert (run.run.lost, run.ramp.max_stable) == (1, 8)

@@ -13,6 +13,7 @@ import pytest
 import analyze_stress_test as reader
 from memory_leak_stress_test import GpuMemory, RoleMemory, TaskResult
 from stress_report import markdown
+from stress_report.comparison import compare
 from stress_report.judging import Judged, judge
 from stress_report.recording import read_run
 from stress_report.saying import Words, headline, next_sentence
@@ -29,7 +30,7 @@ from unit.host_records import (
     worker,
 )
 from unit.reader_checks import check_markdown
-from unit.reader_runs import healthy, numbered, record, statuses, task, with_settings
+from unit.reader_runs import CSV_HEAD, healthy, numbered, record, sample_rows, statuses, task, with_settings
 
 TASKS = unwatched(13)
 WORK = windows(TASKS)
@@ -85,6 +86,27 @@ def test_the_host_that_leaks_is_named_beside_the_one_that_does_not(tmp_path: Pat
     content = summary(found, Words("en"))
     assert content["leak"]["worker@asr-2"]["verdict"] == "LEAK"
     assert content["hosts"]["api-1"]["roles"] == ["api"]
+
+
+@pytest.mark.parametrize("rows", ["", sample_rows(range(int(END)), ("celery", 300, 500.0))],
+                         ids=["an empty file", "processes of no known role"])
+def test_a_host_that_was_named_and_cannot_be_joined_is_never_left_out_in_silence(rows: str, tmp_path: Path) -> None:
+    (other := tmp_path / "other.csv").write_text(CSV_HEAD + rows)
+    csv = host().write(tmp_path, "20260303_090000")
+    found = judge(read_run(record(tmp_path, TASKS), [csv, other]))
+    assert (found.verdict, found.cut_short and found.cut_short.key) == ("inconclusive", "cut_host")
+    assert any("other.csv" in Words("en").note(note) for note in found.run.notes)
+    assert "--resources" in next_sentence(found, Words("en"))
+
+
+def test_a_fix_is_not_shown_without_the_host_that_leaked(tmp_path: Path) -> None:
+    before = joined(tmp_path, host("a"), host("b", worker(WORK, 30.0)))
+    fix, _, unlike = compare(before, joined(tmp_path, host("a")))
+    assert (fix.key, fix.facts["why"].key, unlike[0].key) == ("fix_doubt", "fix_fewer_hosts", "differs")
+
+
+def test_a_host_s_name_is_no_markup_at_the_beginning_of_a_line(tmp_path: Path) -> None:
+    check_markdown(markdown.report(joined(tmp_path, host("# a")), None, {}, [], Words("en")))
 
 
 def test_hosts_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -294,6 +294,20 @@ def test_a_recording_without_dates_has_no_day_and_no_order(tmp_path: Path) -> No
     assert compare(dated, now)[2] == []
 
 
+def test_two_recordings_are_compared_by_growth_per_hour(tmp_path: Path) -> None:
+    before = judge(read_run(csv_of(tmp_path / "before.csv", lambda hour: 700.0 + 60.0 * hour), None))
+    now = judge(read_run(csv_of(tmp_path / "now.csv", lambda hour: 700.0), None))
+    fix, changes, _ = compare(before, now)
+    assert (fix.key, "grew 60.0 MB per hour" in Words("en").note(fix)) == ("fix_hours", True)
+    assert [c.before for c in changes if c.what.key == "rate_per_hour"] == [before.hourly[0].mb_per_hour]
+
+
+def test_a_recording_does_not_pass_without_one_that_was_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text(CSV_HEAD)
+    run = judge(read_run(csv_of(tmp_path / "x.csv", lambda hour: 700.0), [tmp_path / "empty.csv"]))
+    assert (run.verdict, [note.key for note in run.run.notes]) == ("inconclusive", ["csv_empty"])
+
+
 def test_a_file_of_nothing_known_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("hello\n")
     with pytest.raises(Unreadable):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from memory_leak_stress_test import Death, ProcessMemory, TaskResult
-from stress_report import findings
+from stress_report import findings, markdown
 from stress_report.comparison import compare
 from stress_report.saying import Words, headline, memory_sentence, next_sentence
 from stress_report.summary import summary
@@ -280,6 +280,24 @@ def test_a_run_does_not_pass_while_loaded_cycles_leak_or_leave_it_open(
     assert ("Next: find what the worker keeps after tasks that overlap" in next_sentence(run, say)) == (
         status == "fail")
     assert ("--phase loaded --at-once 5" in next_sentence(run, say)) == (status == "inconclusive")
+
+
+def test_a_leak_under_load_fails_though_the_leak_phase_decides_nothing(tmp_path: Path) -> None:
+    results = under_load(LEAKING)
+    for result in results:
+        result.settled = result.settled and result.phase != "leak"
+    assert (run := judged(tmp_path, results)).verdict == "fail"
+    assert statuses(run)["return_to_baseline"] == "fail"
+
+
+def test_tasks_released_together_share_what_they_left(tmp_path: Path) -> None:
+    """220 MB after four long tasks at once are 55 MB of each, in one row of the table."""
+    readings = [300.0, 700.0] + [700.0 + 220 * cycle for cycle in range(1, 13)]
+    together = [dataclasses.replace(r, concurrency=4 if r.cycle else 1) for r in leak_phase(readings)
+                for _ in range(4 if r.cycle else 1)]
+    run = judged(tmp_path, with_settings(together, phase="leak", at_once=4))
+    assert (run.criteria[0].observed, run.criteria[0].status) == (55.0, "pass")
+    assert markdown.report(run, None, {}, [], Words("en")).count("| 3 | long.wav |") == 1
 
 
 def test_memory_of_another_worker_is_not_compared_after_the_ramp(tmp_path: Path) -> None:

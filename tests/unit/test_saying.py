@@ -15,7 +15,16 @@ from memory_leak_stress_test import Death, LevelFacts, TaskResult
 from stress_report import markdown
 from stress_report.judging import judge
 from stress_report.recording import read_run
-from stress_report.saying import ADVICE, FIGURES, Words, advice, headline, next_sentence, ramp_sentence
+from stress_report.saying import (
+    ADVICE,
+    FIGURES,
+    Words,
+    advice,
+    headline,
+    next_sentence,
+    ramp_sentence,
+    three_sentences,
+)
 from stress_report.words import LANGUAGES, WORDS
 from unit import test_diagnosis, test_gpu
 from unit.reader_runs import (
@@ -123,6 +132,7 @@ ADVISED: list[tuple[str, list[TaskResult]]] = [
     ("next_loaded_alone", held_after_the_ramp()),
     ("next_memory", leak_phase(FLAT[:5])[:-1] + changed(
         leak_phase(FLAT[:5])[-1:], lambda r: True, level=LevelFacts(stop_reason="memory_reserve"))),
+    ("next_hosts", with_settings(changed(healthy(), lambda r: True, memory={}), no_watch=True)),
     ("next_whole", leak_phase()),
     ("next_watch", idle_worker()),
     ("next_unwatched", on_machine(healthy(), shared=STEADY)),
@@ -140,7 +150,7 @@ ADVISED: list[tuple[str, list[TaskResult]]] = [
 
 @pytest.mark.parametrize(("key", "results"), ADVISED, ids=[key for key, _ in ADVISED])
 def test_the_first_advice_that_holds_is_given(tmp_path: Path, key: str, results: list[TaskResult]) -> None:
-    run = judged(tmp_path, results)
+    run = judged(tmp_path, results, csv=CSV_HEAD if key == "next_hosts" else None)
     assert advice(run) == key
     for language in LANGUAGES:
         assert "–" not in next_sentence(run, Words(language)), "all that the sentence names is known"
@@ -167,6 +177,7 @@ def test_a_ramp_that_ends_before_its_first_level_says_why_and_what_helps(tmp_pat
 
 @pytest.mark.parametrize(("results", "phase"), [
     (with_settings(leak_phase(FLAT[:7]), phase="leak"), "leak"),
+    (with_settings(changed(leak_phase(FLAT[:7]), lambda r: r.cycle == 0, concurrency=4), phase="leak"), "leak"),
     (with_settings(loaded_phase(FLAT[:7], 4), phase="loaded", at_once=4), "loaded --at-once 4")])
 def test_the_cycles_to_run_on_with_are_those_of_the_run(tmp_path: Path, results: list[TaskResult], phase: str) -> None:
     run = judged(tmp_path, results)
@@ -233,3 +244,32 @@ def test_failed_tasks_of_the_leak_phase_stand_on_the_first_screen(tmp_path: Path
     assert "10 of 22 tasks of the leak phase failed" in headline(run, say)
     assert "Nothing failed" not in headline(run, say)
     assert "see why tasks of the leak phase fail" in next_sentence(run, say)
+
+
+def loaded_alone(**failed: Any) -> list[TaskResult]:
+    rounds = loaded_phase(FLAT[:2] + [700.0] * 14)
+    return with_settings(changed(rounds, lambda r: r.cycle == 2, **failed), phase="loaded", at_once=5)
+
+
+def test_loaded_cycles_alone_that_pass_leave_nothing_open(tmp_path: Path) -> None:
+    run = judged(tmp_path, loaded_alone())
+    assert run.verdict == "pass"
+    for language, words in zip(LANGUAGES, ("Memory: no leak found in worker.", "未发现泄漏"), strict=True):
+        assert words in three_sentences(run, Words(language))[0]
+
+
+def test_failed_tasks_of_loaded_cycles_stand_on_the_first_screen(tmp_path: Path) -> None:
+    run, say = judged(tmp_path, loaded_alone(status="failed", error_kind="task_failed")), Words("en")
+    assert "5 of 75 tasks of the loaded cycles failed" in headline(run, say)
+    assert "see why tasks of the loaded cycles fail" in next_sentence(run, say)
+
+
+def test_a_role_that_was_never_read_is_not_run_on_with(tmp_path: Path) -> None:
+    results = [dataclasses.replace(r, memory={"api": r.memory["worker"]}) for r in healthy()]
+    assert advice(judged(tmp_path, results)) == "next_watch"
+
+
+def test_what_crashed_stands_on_the_first_screen(tmp_path: Path) -> None:
+    run = judged(tmp_path, changed(healthy(), lambda r: r.cycle == 5, deaths=[
+        dataclasses.replace(DEATHS[0], left_work=True)]))
+    assert "worker process 100 (rq) ended" in three_sentences(run, Words("en"))[0]

@@ -47,6 +47,7 @@ from unit.reader_runs import (
     judged,
     leak_phase,
     level,
+    loaded_phase,
     memory,
     moment,
     ramp,
@@ -234,6 +235,8 @@ def runs_of_hosts(folder: Path) -> Iterator[Judged]:
     yield test_hosts.joined(folder, host(ahead=2.0), host("c", Process("api", 7, lambda _: 50.0)), lines=[True, False])
     yield test_hosts.joined(folder, host("a", worker(work, 0.0)), host("b", zone_s=36000.0))
     yield test_hosts.without_a_pause(folder)
+    (odd := folder / "odd.csv").write_text(CSV_HEAD + sample_rows(range(400), ("celery", 300, 500.0)))
+    yield judge(read_run(record(folder, test_hosts.TASKS), [host().write(folder, "20260303_090000"), odd]))
     ramp_alone = test_hosts.ramp_tasks()
     leaks_too = MadeUp("a", test_hosts.in_ramp(ramp_alone, 20.0), 140.0)
     yield test_hosts.joined(folder, leaks_too, tasks=ramp_alone)
@@ -326,6 +329,13 @@ def compared(folder: Path) -> None:
     for before in sides:
         for after in sides:
             tell(after, folder, before)
+    tell(judged(folder, changed(leak_phase(FLAT), empty_text=None)), folder, sides[0])
+    tell(judged(folder, with_settings(loaded_phase(FLAT), phase="loaded")), folder, sides[0])
+    host = test_hosts.host
+    before = test_hosts.joined(folder, host("a"), host("b", worker(test_hosts.WORK, 30.0)))
+    tell(test_hosts.joined(folder, host("a")), folder, before)
+    recordings = [judge(read_run(test_hourly.csv_of(folder / "x.csv", lambda hour: 700.0), None)) for _ in range(2)]
+    tell(recordings[0], folder, recordings[1])
     first, *tuned = test_diagnosis.runs_with_another_allocator(folder)
     for after in tuned:
         tell(after, folder, first)
