@@ -4440,8 +4440,12 @@ def judge_role(role: str, results: Sequence[TaskResult], judge: Judge, gap_s: fl
         return RoleVerdict(role, GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0), [], [], [])
     series, breaks = cut_into_series(process_role, results, after)
     growth, judged = decide(role, results, series, breaks, judge)
-    if growth.verdict == "NO LEAK" and {kind for _, kind in breaks} == {"missing_reading"}:
+    lost = [cycle for cycle, kind in breaks if kind == "missing_reading"]
+    if growth.verdict == "NO LEAK" and lost and all(kind != "replaced" for _, kind in breaks):
         doubt = judge.cycles(without_gaps(results, after))
+        if doubt.verdict == "LEAK":  # by readings that are not there
+            facts = doubt.facts | {"cycle": lost[-1]}
+            doubt = dataclasses.replace(doubt, verdict="INCONCLUSIVE", reason="missing_growth", facts=facts)
         growth = doubt if doubt.verdict == "INCONCLUSIVE" else growth
     horses = horse_series(results, judge) if role == "worker" else []
     growth = consider_horses(growth, horses, {result.clip for result in results if result.cycle})
@@ -4491,9 +4495,11 @@ def judge_lives(role: str, results: Sequence[TaskResult], breaks: Sequence[tuple
     size = max((result.concurrency for result in results if result.cycle), default=1)  # tasks of a batch
     growth = judge_steps(lives, batches, judge)
     replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
+    alive = Counter(place for life in lives for place in life.held)  # they share the tasks of a batch
     facts = growth.facts | {
         "cycle": replaced[-1], "times": len(replaced), "per_task": (growth.mb_per_cycle or 0.0) / batches / size,
-        "tasks": statistics.median([len(life.held) for life in lives]) if lives else 0,
+        "tasks": round(statistics.median(sum(size / alive[place] for place in life.held) for life in lives)) if lives
+        else 0,
         "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
     reason = {"LEAK": "recycled_leak", "NO LEAK": "recycled_calm"}.get(growth.verdict, "replaced")
     return dataclasses.replace(growth, reason=reason, facts=facts)
@@ -5062,7 +5068,7 @@ class StressTest:
             time_error=rounded(outcome.time_error), submit_offset=rounded(outcome.submit_offset, 4),
             load_host=outcome.load_host, empty_text=outcome.empty_text,
             service_seconds=rounded(outcome.service_seconds),
-            rtf=rounded(finished / sent.seconds, 4) if finished is not None and outcome.status == "success" else None,
+            rtf=rounded(finished / sent.seconds, 6) if finished is not None and outcome.status == "success" else None,
             worker_rss_before_mb=rounded(before.rss.get("worker")), settings=self.settings.for_record(),
             host=self.host)
 

@@ -50,10 +50,14 @@ def rows_of_docker(lines: Iterable[str]) -> Iterator[str]:
     begin: datetime | None = None
     numbers: dict[str, int] = {}
     for line in lines:
-        if not (found := DOCKER.match(line)):
+        found = DOCKER.match(line)
+        try:
+            at = datetime.fromisoformat(found["time"][:23]) if found else None
+        except ValueError:
+            at = None
+        if found is None or at is None:
             yield line
             continue
-        at = datetime.fromisoformat(found["time"])
         begin = begin or at
         number = numbers.setdefault(found["name"], len(numbers) + 1)
         yield row(at, (at - begin).total_seconds(), found["name"], number, float(found["cpu"]),

@@ -41,6 +41,7 @@ from stress_report.memory import (
 )
 from stress_report.recording import (
     EPOCH,
+    SAME_RUN_S,
     SANE,
     Process,
     RecordedRun,
@@ -48,6 +49,7 @@ from stress_report.recording import (
     json_object,
     or_unreadable,
     record_of,
+    run_span,
     task_window,
     wall_seconds,
 )
@@ -60,6 +62,8 @@ FITS_SHARE = 0.98  # of the best: an offset by which so much of the host's work 
 UNSURE_S = 5.0  # clocks that fit over a wider span than twice this are not compared
 FEWEST_TASKS, LEAST_WORK_S = 3, 0.5  # to compare clocks by: tasks, CPU seconds
 MOST_WINDOWS = 300  # that clocks are compared by
+WORKER_RSS = ("worker_rss_before_mb", "worker_rss_after_mb", "worker_rss_peak_mb", "worker_rss_delta_mb")
+SAME_START_S = 1.0  # a start that two watchers reckon from the boot time: one process of that number
 NTP_ERROR_S = 1.0  # clocks that NTP keeps better than this are taken as they are
 
 
@@ -241,9 +245,9 @@ class Used:
     @classmethod
     def by(cls, series: RoleSeries, samples: Samples) -> Used:
         spans = [0.0, *(b - a for a, b in itertools.pairwise(samples.elapsed))]
-        used = [0.0] * len(spans)
+        used, longest = [0.0] * len(spans), 2 * (samples.interval or 1.0)
         for place, percent in zip(series.at, series.cpu, strict=True):
-            used[place] = percent / 100 * min(spans[place], 2 * (samples.interval or 1.0))
+            used[place] = percent / 100 * min(spans[place], longest)
         return cls(samples.elapsed, list(itertools.accumulate(used)))
 
     def until(self, elapsed: float) -> float:
@@ -377,11 +381,10 @@ def batch_with_memory(batch: Sequence[TaskResult], window: tuple[float, float], 
 def rss_of_worker(worker: RoleMemory | None) -> dict[str, Any]:
     """The worker's RSS in the fields of its own that a result has."""
     if worker is None:
-        return {}
+        return dict.fromkeys(WORKER_RSS)
     known = worker.before_mb is not None and worker.after_mb is not None
     delta = (worker.after_mb or 0.0) - (worker.before_mb or 0.0) if known else None
-    return {"worker_rss_before_mb": worker.before_mb, "worker_rss_after_mb": worker.after_mb,
-            "worker_rss_peak_mb": worker.peak_mb, "worker_rss_delta_mb": delta}
+    return dict(zip(WORKER_RSS, (worker.before_mb, worker.after_mb, worker.peak_mb, delta), strict=True))
 
 
 def seen_between(readings: Readings, role: str, begin: float, end: float) -> bool:
@@ -459,10 +462,16 @@ def join_hosts(run: RecordedRun) -> tuple[RecordedRun, list[Host]]:
         known = dataclasses.replace(shifted(known, clock.zone_s + clock.offset_s), host=name if several else "")
         if readings.skipped:
             notes.append(Note("host_skipped", {"file": samples.host_file.name, "count": readings.skipped}))
-        if not any(known.covers(end) for _, end in windows_of(run)):
+        if is_same_machine(run, readings):
+            notes.append(Note("host_own", {"file": samples.path.name}))
+        elif not any(known.covers(end) for _, end in windows_of(run)):
             notes.append(Note("host_other_run", {"file": samples.path.name}))
         elif readings.rss:
             readings = in_time_of_load(readings, clock)
+            begin, end = (known.at_wall(wall) for wall in run_span(run) or (0.0, 0.0))
+            missing = max(known.elapsed[0] - begin, end - known.elapsed[-1])
+            if missing > SAME_RUN_S / 4:
+                notes.append(Note("host_short", {"file": samples.path.name, "seconds": missing}))
             found.append(Host(name, known, readings, clock, with_memory(run, known, readings)))
         else:
             notes.append(Note("host_no_roles", {"file": samples.path.name}))
@@ -471,8 +480,17 @@ def join_hosts(run: RecordedRun) -> tuple[RecordedRun, list[Host]]:
         return dataclasses.replace(run, notes=notes), []
     others = [samples for samples in run.samples if samples not in elsewhere]
     parts = [run.results] * own + [host.run.results for host in found]
-    return dataclasses.replace(run, results=[pooled(each) for each in zip(*parts, strict=True)], notes=notes,
+    has = [{role for result in part for role in result.memory} for part in parts]
+    return dataclasses.replace(run, results=[pooled(each, has) for each in zip(*parts, strict=True)], notes=notes,
                                samples=[*others, *(host.samples for host in found)]), found
+
+
+def is_same_machine(run: RecordedRun, readings: Readings) -> bool:
+    """Whether a monitor watched what the run itself watched, which would count twice."""
+    own = {p.pid: p.started for r in run.results for memory in r.memory.values() for p in memory.processes}
+    began = [(wall_seconds(p.started), wall_seconds(own[pid])) for pid, (_, p) in readings.processes.items()
+             if pid in own]
+    return any(a is not None and b is not None and abs(a - b) < SAME_START_S for a, b in began)
 
 
 def unjudged_gpus(recorded: Sequence[Samples]) -> list[Note]:
@@ -518,11 +536,15 @@ def by_name(samples: Samples) -> dict[int, str]:
             if series.role in ROLES for process in series.processes}
 
 
-def pooled(same: Sequence[TaskResult]) -> TaskResult:
-    """One result with the memory of several hosts together; what is not known of one is not known of all."""
+def pooled(same: Sequence[TaskResult], roles: Sequence[set[str]]) -> TaskResult:
+    """One result with the memory of several hosts together; what is not known of one is not known of all.
+
+    `roles`: what each host has. One that was not watched then, before its recording or after it, has lost no process.
+    """
     if len(same) == 1:
         return same[0]
-    by_role = {role: [r.memory[role] for r in same if role in r.memory] for role in ROLES}
+    unseen = {role for r, has in zip(same, roles, strict=True) if not r.memory and r.settled is None for role in has}
+    by_role = {role: [r.memory[role] for r in same if role in r.memory] for role in ROLES if role not in unseen}
     memory = {role: added(parts) for role, parts in by_role.items() if parts}
     settled = [r.settled for r in same if r.memory]
     return dataclasses.replace(
@@ -553,7 +575,7 @@ def roles_of_hosts(hosts: Sequence[Host], pool: Mapping[str, RoleFindings], phas
     for role in pool:
         on = [name for name, roles in each.items() if role in roles]
         idle = [each[name][role].growth for name in on if each[name][role].growth.reason in ("no_work", "no_rest")]
-        if on and len(idle) == len(on):
+        if on and len(idle) == len(on) and found[role].growth.verdict != "LEAK":  # the load's own machine may have it
             found[role] = dataclasses.replace(found[role], growth=idle[0], rates=None, pid=None, follows=None)
         if len(on) > 1:
             found |= {at_host(role, name): dataclasses.replace(each[name][role], role=at_host(role, name))

@@ -149,6 +149,8 @@ def find_cut(run: RecordedRun, ramp: Ramp) -> Note | None:
         return Note("cut_end")
     if any(note.key in HOST_LEFT_OUT or (note.key in CSV_LEFT_OUT and run.setting("no_watch")) for note in run.notes):
         return Note("cut_host")
+    if any(note.key == "host_short" for note in run.notes):
+        return Note("cut_host_short")
     if run.odd_settings:
         return Note("cut_settings", {"names": tuple(f"--{name.replace('_', '-')}" for name in run.odd_settings)})
     return without_work_shown(run) or ramp_left_memory(run)

@@ -113,8 +113,9 @@ def longest_gap(run: RecordedRun, tasks: Sequence[TaskResult]) -> float | None:
     if not windows or not (reported or run.samples):
         return None
     begin, end = min(w[0] for w in windows), max(w[1] for w in windows)
-    gaps = [length for s in run.samples for at, length in s.holes(run.setting("interval"))
-            if s.at_wall(begin) < at + length and at < s.at_wall(end)]
+    holes = [(s, hole) for s in run.samples  # a monitor samples as often as it was told to, not as the run was
+             for hole in s.holes((s.roles and s.interval) or run.setting("interval"))]
+    gaps = [length for s, (at, length) in holes if s.at_wall(begin) < at + length and at < s.at_wall(end)]
     # A CSV that begins late or was cut off has a hole, too, which the record alone can fill.
     unseen = [max(s.elapsed[0] - s.at_wall(begin), s.at_wall(end) - s.elapsed[-1]) for s in run.samples]
     return max([*gaps, 0.0 if reported or run.legacy else min(unseen) - SAME_RUN_S / 4])
@@ -134,7 +135,7 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None, phase: str = "leak"
     if gap_s is None and not run.legacy:
         roles = {role: dataclasses.replace(v, growth=undecided(v.growth, "gap_unknown")) for role, v in roles.items()}
     for role in roles if run.schema == 1 else ():
-        if idle := idle_in_samples(run, role, leak):
+        if role != "redis" and roles[role].growth.verdict != "LEAK" and (idle := idle_in_samples(run, role, leak)):
             growth = GrowthVerdict("NOT MEASURED", "no_work", idle, None, None, 0)
             roles[role] = dataclasses.replace(roles[role], growth=growth, rates=None, pid=None, follows=None)
     worker = roles.get("worker")
@@ -153,24 +154,25 @@ def judge_roles(run: RecordedRun, evidence: Evidence | None, phase: str = "leak"
 def idle_in_samples(run: RecordedRun, role: str, tasks: Sequence[TaskResult]) -> dict[str, Any] | None:
     """Facts of a role that used no more CPU while these tasks ran than between, if only the CSV shows it; else None.
 
-    Not of one that forks for each task: its children come and go between samples. Nor where a task failed: how long
-    the service was at work on it is not known.
+    Not of one that forks for most tasks: its children come and go between samples. Pauses beside a task that failed do
+    not count: how long the service was at work on it is not known.
     """
-    processes = {(p.pid, p.resident or p.root) for r in tasks if role in r.memory for p in r.memory[role].processes}
+    memories = [r.memory[role] for r in tasks if role in r.memory]
+    forked = sum(not all(p.resident or p.root for p in memory.processes) for memory in memories)
     windows = [w for r in tasks if r.status == "success" and (w := task_window(r))]
-    if not run.samples or len(windows) < max(WINDOW, len(tasks)) or not all(stays for _, stays in processes):
+    if not run.samples or len(windows) < WINDOW or 2 * forked > len(memories):
         return None
-    samples, pids = run.samples[0], {pid for pid, _ in processes}
+    samples, pids = run.samples[0], {p.pid for memory in memories for p in memory.processes}
     used = [0.0] * len(samples.elapsed)
     for process in (p for p in samples.processes if p.pid in pids):
         for place, percent in zip(process.at, process.cpu, strict=True):
             used[place] += percent / 100
-    ran = [(samples.at_wall(begin), samples.at_wall(end)) for begin, end in windows]
+    ran, pauses = [(samples.at_wall(begin), samples.at_wall(end)) for begin, end in windows], pauses_of(tasks, samples)
     seconds, cpu_s = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
     for place, (before, now) in enumerate(itertools.pairwise(samples.elapsed), 1):
-        if now < ran[0][0] or before > ran[-1][1]:
-            continue
         busy = any(begin < now and before < end for begin, end in ran)
+        if not busy and not any(begin < now and before < end for begin, end in pauses):
+            continue
         seconds[busy] += now - before
         cpu_s[busy] += used[place] * (now - before)
     if not seconds[True] or not seconds[False]:
@@ -178,6 +180,19 @@ def idle_in_samples(run: RecordedRun, role: str, tasks: Sequence[TaskResult]) ->
     at_rest = cpu_s[False] / seconds[False] * seconds[True]
     works = cpu_s[True] > WORK_FACTOR * at_rest or cpu_s[True] - at_rest >= TASK_CPU_S * len(tasks)
     return None if works else {"tasks": len(tasks), "worked": 0, "pid": None, "name": None}
+
+
+def pauses_of(tasks: Sequence[TaskResult], samples: Samples) -> list[tuple[float, float]]:
+    """Elapsed seconds between batches one after the other of which every task succeeded."""
+    pauses, since = list[tuple[float, float]](), None
+    for _, group in itertools.groupby(tasks, key=lambda result: result.batch):
+        batch = list(group)
+        windows = [w for r in batch if r.status == "success" and (w := task_window(r))]
+        whole = len(windows) == len(batch)
+        if whole and since is not None:
+            pauses.append((since, samples.at_wall(min(begin for begin, _ in windows))))
+        since = samples.at_wall(max(end for _, end in windows)) if whole else None
+    return pauses
 
 
 def describe_role(
@@ -216,9 +231,10 @@ def rates_of(verdict: RoleVerdict, results: Sequence[TaskResult]) -> Rates | Non
 
 def pace(judged: Sequence[TaskResult]) -> tuple[int, float | None]:
     """Tasks and seconds per cycle of the judged ones; null where the times do not say."""
-    ends = {r.cycle: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
-    cycles, took = len({r.cycle for r in judged}), max(ends.values(), default=0.0) - min(ends.values(), default=0.0)
-    return max(1, round(len(judged) / max(1, cycles))), took / (len(ends) - 1) if took > 0 else None
+    ends = {r.cycle or 0: wall for r in judged if (wall := wall_seconds(r.timestamp)) is not None}  # of its last task
+    took = [(b - a) / (later - cycle) for (cycle, a), (later, b) in itertools.pairwise(ends.items()) if later > cycle]
+    seconds = median(took) or 0.0  # a clock that is set, as in spring and autumn, moves one of them
+    return max(1, round(len(judged) / max(1, len({r.cycle for r in judged})))), seconds if seconds > 0 else None
 
 
 def grown_most(verdict: RoleVerdict, results: Sequence[TaskResult]) -> int | None:

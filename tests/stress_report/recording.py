@@ -205,6 +205,7 @@ class RecordedRun:
     def setting(self, name: str) -> Any:
         """The run's setting if it has the type of the default, else the default."""
         default = getattr(Settings(), name)
+        default = str(default) if isinstance(default, Path) else default  # as it is recorded
         value = self.results[0].settings.get(name) if self.results else None
         if name == "step" and value == DOUBLE:
             return value
@@ -325,6 +326,7 @@ def told_apart(path: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> str:
 def read_run(path: Path, resources: Sequence[Path] | None) -> RecordedRun:
     """Read a run's JSONL and its CSVs. Raises Unreadable where there is nothing to judge."""
     run = RecordedRun(path)
+    resources = resources and list({each.resolve(): each for each in resources}.values())  # two of one host are no two
     if is_recording(path):
         recorded = [read_samples(p) for p in (path, *(resources or ()))]
         run.samples = [s for s in recorded if s.rows]
@@ -350,8 +352,8 @@ def read_run(path: Path, resources: Sequence[Path] | None) -> RecordedRun:
 
 def is_recording(path: Path) -> bool:
     """Whether a file holds samples alone: a CSV, or what another tool recorded, whatever its name."""
-    if path.suffix.lower() == ".csv":
-        return True
+    if path.suffix.lower() == ".csv" or not path.is_file():  # what a pipe has said it does not say again
+        return path.suffix.lower() == ".csv"
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return is_foreign(file.readline(SHORT_LINE))
@@ -482,7 +484,6 @@ def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) 
     content = json_object(line)
     is_old_line = is_old(content)
     if is_old_line:
-        run.legacy = True
         content = from_old_tool(content, old_ids)
     elif content.get("schema") == 1:
         content = from_schema_1(content)
@@ -501,6 +502,7 @@ def read_result(line: str, run: RecordedRun, old_ids: Counter[tuple[str, ...]]) 
     counts = {"concurrency": result.concurrency - 1, "cycle": result.cycle or 0, "level_run": result.level_run or 0}
     if beyond := [name for name, n in counts.items() if not 0 <= n < MOST_TASKS]:
         raise BadLine("range", name=beyond[0])
+    run.legacy = run.legacy or is_old_line
     if run.results:  # they are written where they are new, and in every line of schema 1: kept once
         last = run.results[-1]
         result.settings = last.settings if result.settings in ({}, last.settings) else result.settings
@@ -670,7 +672,7 @@ def read_samples(path: Path) -> Samples:
     alive: dict[str, Process] = {}
     figures = Figures()
     last_stamp = last_elapsed = ""
-    wall, elapsed, number = 0.0, -1.0, -1
+    wall, elapsed, number = -math.inf, -1.0, -1  # the first sample begins a stretch, also at the EPOCH
     try:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file, no_search_for_cycles():
             for line in as_rows(file):

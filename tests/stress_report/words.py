@@ -299,11 +299,17 @@ WORDS: dict[str, tuple[str, str]] = {
     "host_no_roles": ("{file} was left out: none of its processes is known as a role of the service; where "
         "--phase monitor recorded it, host_<time>.jsonl beside it says which are",
         "{file} 未予采用：其中没有已知角色的进程；若由 --phase monitor 记录，其旁的 host_<time>.jsonl 会说明角色"),
+    "host_own": ("{file} was left out: it is of the machine that the test itself watched",
+        "{file} 来自测试自身已监控的机器，未予采用"),
+    "host_short": ("{file} lacks {seconds:,.0f} s of the run: the monitor began too late or ended too early",
+        "{file} 缺少测试中的 {seconds:,.0f} s：监控开始得太晚或结束得太早"),
     "host_gpu": ("{files}: GPU memory is recorded there but not judged; a test that runs on the machine with the GPU "
         "judges it",
         "{files} 记录了 GPU 显存，但未用于判定；在装有该 GPU 的机器上运行测试才会判定显存"),
     "cut_host": ("A host that was named could not be joined with the run, so the run cannot pass.",
         "有一台指定的主机无法与本次测试对应，因此不能算通过。"),
+    "cut_host_short": ("A host was not watched during the whole run, so the run cannot pass.",
+        "有一台主机没有在整个测试期间受到监控，因此不能算通过。"),
     "host_skipped": ("{file}: {count} {count:|line|lines} cannot be read and {count:|was|were} left out",
         "{file}：有 {count} 行无法读取，已略去"),
     "reason_no_rest": ("no reading of it is at rest: the monitor did not run then, or there were no pauses of 4 s "
@@ -1173,6 +1179,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "reason_missing_reading": ("cycle {cycle} has no reading: {cycles} {cycles:|reading|readings} in a row since "
         "then, {more} more needed",
         "第 {cycle} 轮缺少读数；此后只有 {cycles} 个连续读数，还需要 {more} 个"),
+    "reason_missing_growth": ("it grew by about {slope:.1f} MB per cycle while readings were missing (last in cycle "
+        "{cycle}): run the test again",
+        "在缺少读数的轮次中每轮增长约 {slope:.1f} MB（最后一次是第 {cycle} 轮）：请重新测试"),
     "reason_unsettled": ("memory did not settle before {unsettled} of {cycles} {cycles:|reading|readings}: let nobody "
         "else use the service, or raise --settle-timeout",
         "{cycles} 次读数中有 {unsettled} 次内存没有稳定下来：请避免其他负载，或调大 --settle-timeout"),

@@ -984,6 +984,15 @@ def sentence_fields(template: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(template) if name}
 
 
+def lost_at_rises() -> list[TaskResult]:
+    """60 MB more at every third cycle, whose reading is not there each time."""
+    results = leak_run([700.0] * 4 + [mb for n in range(1, 5) for mb in [700.0 + 60 * n] * 3] + [940.0] * 10)
+    for result in results:
+        if result.audio_file == LONG and result.cycle in (5, 8, 11, 14):
+            result.memory["worker"].private_after_mb = None
+    return results
+
+
 def test_every_sentence_is_said_by_some_series_and_finds_its_facts() -> None:
     forks = forking(lambda cycle: 600.0)
     growing = forking(lambda cycle: 600.0 + 25 * cycle)
@@ -991,7 +1000,7 @@ def test_every_sentence_is_said_by_some_series_and_finds_its_facts() -> None:
     said += [worker(results).growth for results in (
         leak_run([30.0] * 10, make=forks), leak_run([30.0] * 10, make=growing), leak_run([30.0] * 13, make=growing),
         fail(leak_run([700.0] * 10), 3), leak_run([700.0] * 10)[:-1], recycled(50.0, life=2, cycles=9), [],
-        recycled(50.0, life=6, cycles=20), recycled(0.0, life=6, cycles=20), fail(leak_run([1.0, 50.0, 99.0]), 3))]
+        lost_at_rises(), recycled(50.0, life=6, cycles=20), recycled(0.0, life=6, cycles=20), fail(leak_run([1.0, 50.0, 99.0]), 3))]
     said.append(judge_leak(leak_run([700.0] * 10), sampler_gap_s=9)["worker"].growth)
     said.append(worker(restless(leak_run([700.0] * 10), 6)).growth)
     assert {verdict.reason for verdict in said} == set(GROWTH_REASONS)

@@ -26,6 +26,7 @@ from unit.reader_runs import (
     level,
     loaded_phase,
     memory,
+    moment,
     ramp,
     record,
     sample_rows,
@@ -401,11 +402,20 @@ def test_a_csv_shows_that_a_role_did_not_work(tmp_path: Path, busy: float, rest:
     assert (run.verdict == "pass") is (verdict == "NO LEAK")
 
 
-def test_a_csv_does_not_accuse_a_worker_that_forks_or_whose_tasks_failed(tmp_path: Path) -> None:
+def test_a_csv_does_not_accuse_a_worker_that_forks(tmp_path: Path) -> None:
     lines = [dataclasses.replace(r, schema=1) for r in leak_phase()]
     forks = [dataclasses.replace(r, memory={"worker": dataclasses.replace(r.memory["worker"], processes=[
         *r.memory["worker"].processes, ProcessMemory(500 + n, BORN, "rq", 900.0, True)])}) for n, r in enumerate(lines)]
+    path = record(tmp_path, with_settings(forks, phase="leak"), csv=cpu_rows(0.2, 0.2))
+    assert judge(read_run(path, None)).roles["worker"].growth.reason != "no_work"
+
+
+@pytest.mark.parametrize(("busy", "accused"), [(2.0, False), (0.2, True)])
+def test_work_that_goes_on_after_a_task_that_failed_is_no_rest(tmp_path: Path, busy: float, accused: bool) -> None:
+    lines = [dataclasses.replace(r, schema=1) for r in leak_phase()]
     fails = changed(lines, lambda r: r.cycle == 1, status="failed", error_kind="task_failed")
-    for results in (forks, fails):
-        path = record(tmp_path, with_settings(results, phase="leak"), csv=cpu_rows(0.2, 0.2))
-        assert judge(read_run(path, None)).roles["worker"].growth.reason != "no_work"
+    seconds = {moment(second): second for second in range(700)}
+    rows = [row if not 75 < seconds.get(row[:23], 0) < 120 else row.replace(",0.2,700.0", ",90.0,700.0")
+            for row in cpu_rows(busy, 0.2).splitlines(keepends=True)]
+    path = record(tmp_path, with_settings(fails, phase="leak"), csv="".join(rows))
+    assert (judge(read_run(path, None)).roles["worker"].growth.reason == "no_work") is accused

@@ -234,6 +234,10 @@ def runs_of_hosts(folder: Path) -> Iterator[Judged]:
     yield test_hosts.joined(folder, host("a", clock=kept), host("b", ahead=9.0, zone_s=36000.0), host=both)
     yield test_hosts.joined(folder, host(ahead=2.0), host("c", Process("api", 7, lambda _: 50.0)), lines=[True, False])
     yield test_hosts.joined(folder, host("a", worker(work, 0.0)), host("b", zone_s=36000.0))
+    yield test_hosts.joined(folder, MadeUp("a", [worker(work, 0.0)], 100.0))
+    results = with_settings(leak_phase(), phase="leak")
+    csv = MadeUp("h", [worker(work, 0.0)], 600.0).write(folder, "20260304_090000")
+    yield judge(read_run(record(folder, results), [csv]))
     yield test_hosts.without_a_pause(folder)
     (odd := folder / "odd.csv").write_text(CSV_HEAD + sample_rows(range(400), ("celery", 300, 500.0)))
     yield judge(read_run(record(folder, test_hosts.TASKS), [host().write(folder, "20260303_090000"), odd]))
@@ -353,5 +357,6 @@ def growths() -> Iterator[GrowthVerdict]:
     for cycles, more in ((10, 0.0), (10, 25.0), (13, 25.0)):
         make = test_growth_rule.forking(lambda cycle, more=more: 600.0 + more * cycle)  # type: ignore[misc]
         yield test_growth_rule.worker(test_growth_rule.leak_run([30.0] * cycles, make=make)).growth
+    yield GrowthVerdict("INCONCLUSIVE", "missing_growth", {"slope": 20.0, "cycle": 9}, 20.0, None, 12)
     for facts in ({"pid": None, "name": None}, {"pid": 7, "name": "sleep"}):
         yield GrowthVerdict("NOT MEASURED", "no_work", {"tasks": 20, "worked": 1, **facts}, None, None, 0)
