@@ -116,20 +116,26 @@ def put(path: Path, content: bytes) -> None:
 def write_out(args: argparse.Namespace, judged: Judged, before: Judged | None, say: Words) -> int:
     """Report, charts, summary; returns the exit status."""
     path: Path = args.output or args.run.with_suffix(".md")
+    unwritten: Note | None = None
     if args.output or not args.json:
         try:
             charts, notes = ({}, [Note("chart_off")]) if args.no_charts else write_charts(
                 judged, path.parent, path.stem, say)
             put(path, report(judged, before, charts, notes, say).encode())
         except OSError as error:
-            raise Unreadable("cannot_write", file=path, why=str(error.strerror or error)) from None
+            why = str(error.strerror or error)
+            if args.output:  # what was typed is wrong
+                raise Unreadable("cannot_write", file=path, why=why) from None
+            unwritten = Note("cannot_write", {"file": path, "why": why})
     if args.json:
         content = summary(judged, say) | ({"comparison": comparison(before, judged, say)} if before else {})
         print(json.dumps(content, ensure_ascii=True, indent=2, allow_nan=False))
     else:
-        print_summary(judged, before, say, path)
+        print_summary(judged, before, say, Path(os.devnull) if unwritten else path)
     sys.stdout.flush()
-    return EXIT_OF[judged.verdict]
+    if unwritten:
+        print(plain(say.note(unwritten), 3 * MOST_WORDS), file=sys.stderr)
+    return EXIT_INCONCLUSIVE if unwritten and judged.verdict == "pass" else EXIT_OF[judged.verdict]
 
 
 if __name__ == "__main__":

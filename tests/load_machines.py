@@ -106,7 +106,8 @@ class Share(Batch):
         return self.level_size
 
     def run(self, number: int) -> Outcome:
-        return lost(number, why="no_user") if number in self.dropped else super().run(number)
+        outcome = lost(number, why="no_user") if number in self.dropped else super().run(number)
+        return lost(number, why="lost") if self.called_off else outcome
 
     def accepted(self) -> dict[int, str]:
         """The service's ids of the tasks that it has accepted."""
@@ -205,6 +206,10 @@ class LoadMachine:
         share.aborted.wait(max(0.0, share.due - time.monotonic()) if share.due < math.inf else 0.0)
         due = min(share.due, time.monotonic())
         late_s = time.monotonic() - due
+        if late_s > SILENT_S / 2:  # it is taken for lost: what it sent now would meet the tasks of another level
+            share.called_off = True
+            share.begin(due)
+            return
         dropped = share.drop_untaken()
         share.begin(due)
         self._report(share, dropped, late_s)

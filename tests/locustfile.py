@@ -27,6 +27,7 @@ from locust.user.task import LOCUST_STATE_STOPPING
 
 from load_machines import Fleet, FleetTest, LoadMachine, Message, shown
 from memory_leak_stress_test import (
+    EXIT_INCONCLUSIVE,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     Outcome,
@@ -35,6 +36,7 @@ from memory_leak_stress_test import (
     exit_status,
     parse_command_line,
     run_test,
+    say,
     usable_streams,
 )
 
@@ -104,9 +106,14 @@ class Run:
         """End the test before its end; what was recorded is kept and judged."""
         if self.ended:
             return
+        lost = not self.fleet.present()  # Locust ends a test that has nobody left to send it
+        if lost:
+            say("WARNING the test ends early: the last load process was lost. What was recorded is kept")
         if self.aborted:
             self.aborted.set()
             self.thread.join()
+            if lost and self.environment.process_exit_code == EXIT_INTERRUPTED:
+                self.environment.process_exit_code = EXIT_INCONCLUSIVE
         else:
             self.environment.process_exit_code = EXIT_INTERRUPTED
 

@@ -600,6 +600,9 @@ def what_lacks(content: Mapping[str, Any]) -> str | None:
 # ================================================================================= settings and command line
 
 
+MOST_TASKS = 100_000  # concurrent: more than one service is asked for; and a list of all levels stays small
+
+
 class CannotStart(Exception):
     """The test cannot start; the message is one sentence for a person, with the command that helps."""
 
@@ -689,6 +692,7 @@ def command_line(prog: str = "memory_leak_stress_test.py") -> Parser:
     p.set_defaults(**vars(Settings()) | {"url": os.environ.get("ASR_URL", Settings.url), "watch": [], "pid": [],
                                          "field": [], "max_cycles": None})
     whole, positive = number(int, 1), number(float, 0, above=True)
+    tasks = number(int, 1, MOST_TASKS)
 
     p.add_argument("--url", type=base_url, help="base URL of the API (default %(default)s, or environment ASR_URL)")
     p.add_argument("--api", type=api_description, metavar="NAME|FILE.json",
@@ -706,7 +710,7 @@ def command_line(prog: str = "memory_leak_stress_test.py") -> Parser:
                    help="what to run (default %(default)s): all is leak, then concurrency, then loaded if the ramp "
                    "left memory behind; monitor only records processes, until Ctrl-C or for --duration")
     p.add_argument("--duration", type=seconds, metavar="TIME", help="end of --phase monitor, like 90s, 30m or 8h")
-    p.add_argument("--at-once", type=whole, metavar="N",
+    p.add_argument("--at-once", type=tasks, metavar="N",
                    help="concurrent tasks in the leak phase (default 1) and in the loaded phase (default: the "
                    "highest stable level)")
 
@@ -723,10 +727,10 @@ def command_line(prog: str = "memory_leak_stress_test.py") -> Parser:
                       help="longest wait for memory to settle (default %(default)s)")
 
     ramp = p.add_argument_group("concurrency ramp")
-    ramp.add_argument("--start", type=whole, metavar="N", help="first level (default %(default)s)")
+    ramp.add_argument("--start", type=tasks, metavar="N", help="first level (default %(default)s)")
     ramp.add_argument("--step", type=step, metavar="N|x2",
                       help="tasks added per level; x2 doubles, then halves the gap (default %(default)s)")
-    ramp.add_argument("--max-concurrency", type=whole, metavar="N", help="last level (default %(default)s)")
+    ramp.add_argument("--max-concurrency", type=tasks, metavar="N", help="last level (default %(default)s)")
     ramp.add_argument("--rtf-limit", type=number(float, 0), metavar="X",
                       help="the ramp ends where a task's RTF reaches it (default %(default)s; 0: no limit)")
     ramp.add_argument("--task-timeout", type=positive, metavar="S",
@@ -1740,10 +1744,10 @@ class Batch:
         self.release_at = self.last_progress = at
         self.released.set()
 
-    def ends(self, outcomes: Iterable[Outcome]) -> list[float]:
-        """When each task was last known to be unfinished, on the monotonic clock; one without an end has none."""
-        return [math.inf if o.processing_time is None else self.release_at + o.processing_time - (o.time_error or 0.0)
-                for o in outcomes]
+    def ends(self, outcomes: Sequence[Outcome]) -> list[tuple[float, float]]:
+        """When each task was last known to be unfinished, and seen to have ended (monotonic); without an end: never."""
+        seen = [math.inf if o.processing_time is None else self.release_at + o.processing_time for o in outcomes]
+        return [(end - (o.time_error or 0.0), end) for end, o in zip(seen, outcomes, strict=True)]
 
     def run(self, number: int) -> Outcome:
         """One task in a thread of its own: open its connection, wait for the release, follow it to its end."""
@@ -3092,11 +3096,17 @@ class Observed:
     longest_gap: float  # seconds between two looks at the processes
     containers: tuple[Container, ...]
 
-    def deaths(self, ends: Sequence[float] = ()) -> list[Death]:
-        """The endings for the record. `ends`: the last moments (monotonic) at which each task was unfinished."""
+    def deaths(self, ends: Sequence[tuple[float, float]] = ()) -> list[Death]:
+        """The endings for the record. `ends`: of each task, see Batch.ends().
+
+        A worker may end with its task, before the next poll sees that. Of the others, which answer the polls or stand
+        behind them, nothing is seen between the two moments just because they are down.
+        """
+        def tasks_at(e: Ending) -> int:
+            return sum((unfinished if e.role == "worker" else ended) > e.at for unfinished, ended in ends)
+
         oom_kill = None if self.oom_kills is None else self.oom_kills > 0
-        return [e.as_death(sum(end > e.at for end in ends), e.role not in self.not_replaced, oom_kill)
-                for e in self.endings]
+        return [e.as_death(tasks_at(e), e.role not in self.not_replaced, oom_kill) for e in self.endings]
 
 
 @dataclass(frozen=True)
@@ -5073,10 +5083,10 @@ class StressTest:
             host=self.host)
 
     def _complete(self, results: Sequence[TaskResult], before: Reading, after: Reading, level: LevelFacts | None,
-                  cpu: Sequence[CpuUsage], ends: Sequence[float], ended: MachineLook | None) -> None:
+                  cpu: Sequence[CpuUsage], ends: Sequence[tuple[float, float]], ended: MachineLook | None) -> None:
         """Add what is known only at rest to the results in memory, and to the one that is held.
 
-        `ends`: the last moments (monotonic) at which each task was known to be unfinished; `ended`: a look after them.
+        `ends`: of each task, see Batch.ends(); `ended`: a look after them.
         """
         for result in results:
             result.level = level
@@ -6334,8 +6344,9 @@ def self_check() -> int:
     """Measure and judge a process that leaks and one that does not with the code of a test: can verdicts be trusted?"""
     commands = {"worker": f"{PLANTED_MB} keep", "api": f"{PLANTED_MB} free"}
     with contextlib.ExitStack() as stack:
-        children = {role: stack.enter_context(subprocess.Popen([sys.executable, "-c", PLANTED], stdin=subprocess.PIPE,
-                                                               stdout=subprocess.PIPE, text=True)) for role in commands}
+        children = {role: stack.enter_context(subprocess.Popen(  # in a group of its own: Ctrl-C is not for it
+            [sys.executable, "-c", PLANTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True)) for role in commands}
         table = ProcessTable({}, {role: (child.pid,) for role, child in children.items()}, set())
         sampler = stack.enter_context(Sampler(table, None, 1.0))
         say(f"{PLANTED_CYCLES} cycles: one process leaks {PLANTED_MB} MB in each, the other none")

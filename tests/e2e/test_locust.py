@@ -269,6 +269,22 @@ def test_a_test_that_is_ended_before_its_machines_are_there_leaves_no_file(tmp_p
     assert "Traceback" not in output
 
 
+def test_a_test_whose_last_load_process_is_killed_was_not_interrupted(tmp_path: Path) -> None:
+    with running_server() as server, server.faults(most=MOST, task_s=3.0):
+        port = str(free_port())
+        options = ["--host", server.url, "--short-audio", str(build_clip(tmp_path / "clip.wav", 1.0)), *RAMP]
+        with (
+            started(locust("--master", "--master-bind-port", port, "--expect-workers", "1", "--results-dir",
+                           str(tmp_path), *options)) as master,
+            started(locust("--worker", "--master-port", port)) as worker,
+        ):
+            wait_for(lambda: any(tmp_path.glob("*.jsonl")) and unfinished(server), 60, "a task of the ramp")
+            worker.kill()
+            output, _ = master.communicate(timeout=RUN_TIMEOUT_S)
+    assert master.returncode == 3, output
+    assert "the last load process was lost" in output
+
+
 STRUCK = """
 from gevent import monkey
 monkey.patch_all()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memory_leak_stress_test import Breach, Death, GrowthVerdict, TaskResult
+from memory_leak_stress_test import WINDOW, Breach, Death, GrowthVerdict, TaskResult
 from stress_report.concurrency import failure_kinds, work_together
 from stress_report.diagnosis import Rising
 from stress_report.findings import (
@@ -460,7 +460,7 @@ def advice_facts(judged: Judged) -> dict[str, Any]:
             "slow_level": criterion(judged, "rtf_under_load").text.facts.get("level"),
             "phase": run.cycles_of("leak" if run.asked("leak") else "loaded"),
             "phases": phases_of(run.failed_in_cycles), "works": run.works,
-            "cycles": max(cycles, needed), "most": max(2 * cycles, needed),
+            "cycles": max(cycles, needed), "most": max(2 * cycles, needed, WINDOW),
             "what": tuple(Note(c.id) for c in wanting)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -82,6 +83,22 @@ def test_unreadable_baseline_and_resources_end_with_2(tmp_path: Path, capsys: py
 def test_a_report_that_cannot_be_written_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, healthy(), "--output", str(tmp_path / "no" / "folder" / "r.md")) == 2
     assert "--output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("results", "status"), [(leak_phase(LEAKING), 1), (healthy(), 3)])
+def test_a_verdict_is_said_though_the_disk_has_no_room_for_the_report(
+    tmp_path: Path, results: list[TaskResult], status: int, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reader, "put", full)
+    assert run(tmp_path, results, "--no-charts") == status
+    said = capsys.readouterr()
+    assert said.out.startswith(("FAILED", "PASSED"))
+    assert "report:" not in said.out
+    assert "No space left on device" in said.err
 
 
 def test_json_with_output_and_baseline_writes_the_report_and_says_what_changed(

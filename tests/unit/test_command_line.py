@@ -60,6 +60,7 @@ def refusal(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (f"--min-cycles 1{'0' * 400}", "is not a whole number of at least 1"),
         ("--max-cycles 0", "'0' is not a whole number of at least 1"),
         ("--max-cycles 2.5", "'2.5' is not a whole number"),
+        ("--max-concurrency 30000000", "is not a whole number of at least 1 and at most 100000"),
         ("--tolerance-mb 0", "'0' is not a number above 0"),
         ("--tolerance-mb nan", "'nan' is not a number above 0"),
         ("--tolerance-mb inf", "'inf' is not a number above 0"),

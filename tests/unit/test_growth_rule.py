@@ -1000,7 +1000,8 @@ def test_every_sentence_is_said_by_some_series_and_finds_its_facts() -> None:
     said += [worker(results).growth for results in (
         leak_run([30.0] * 10, make=forks), leak_run([30.0] * 10, make=growing), leak_run([30.0] * 13, make=growing),
         fail(leak_run([700.0] * 10), 3), leak_run([700.0] * 10)[:-1], recycled(50.0, life=2, cycles=9), [],
-        lost_at_rises(), recycled(50.0, life=6, cycles=20), recycled(0.0, life=6, cycles=20), fail(leak_run([1.0, 50.0, 99.0]), 3))]
+        recycled(50.0, life=6, cycles=20), recycled(0.0, life=6, cycles=20), fail(leak_run([1.0, 50.0, 99.0]), 3),
+        lost_at_rises())]
     said.append(judge_leak(leak_run([700.0] * 10), sampler_gap_s=9)["worker"].growth)
     said.append(worker(restless(leak_run([700.0] * 10), 6)).growth)
     assert {verdict.reason for verdict in said} == set(GROWTH_REASONS)

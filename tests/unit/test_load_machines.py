@@ -459,3 +459,22 @@ def test_a_failed_task_is_the_services_also_from_a_machine(make: Callable[..., F
     results = level_of(make(Carrier({"a": 0.0})), 1)
     assert (results[0].error_kind, results[0].error) == ("submit_http_503", "busy")
     assert not [host for host in facts_of(results).load_hosts if host.limit == "lost"]
+
+
+def test_a_machine_that_comes_back_sends_nothing_of_a_level_that_was_given_up(
+    make: Callable[..., FleetTest], service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_machines, "SILENT_S", 1.0)
+    carrier, late = Carrier({"a": 0.0, "b": 0.0}), list[Message]()
+    test, receive = make(carrier), carrier.there["b"].receive
+    monkeypatch.setattr(carrier.there["b"], "receive", lambda message: (
+        late.append if message["kind"] == "release" else receive)(message))
+    results = level_of(test, 4)
+    assert kinds(results) == ["load_host_lost"] * 2 + ["success"] * 2
+    assert len(uploads(service)) == 2
+    for message in late:
+        receive(message)
+    time.sleep(0.5)
+    assert len(uploads(service)) == 2, "tasks of a level that is over would meet those of the next one"
+    monkeypatch.setattr(carrier.there["b"], "receive", receive)
+    assert kinds(level_of(test, 4)) == ["success"] * 4, "its users are free again"

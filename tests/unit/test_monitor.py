@@ -204,3 +204,11 @@ def test_the_memory_of_a_stretch_has_the_fields_of_a_result() -> None:
     assert isinstance(stretch.memory["worker"], RoleMemory)
     assert stretch.memory["worker"].private_before_mb == stretch.private_mb["worker"][0] - 1  # type: ignore[operator]
     assert stretch.at == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(("role", "unfinished"), [("worker", 0), ("api", 1), ("redis", 1)])
+def test_an_end_that_nobody_could_see_is_no_end_before_the_death_of_who_is_asked(role: str, unfinished: int) -> None:
+    at = time.monotonic()
+    ending = Ending(at, role, 7, "x", root=True, left_work=False)
+    [death] = Observed({}, {}, (ending,), frozenset(), 0, 0.1, ()).deaths([(at - 1.0, at + 1.0)])
+    assert death.unfinished == unfinished

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memory_leak_stress_test import Death, LevelFacts, TaskResult
+from memory_leak_stress_test import WINDOW, Death, LevelFacts, TaskResult
 from stress_report import markdown
 from stress_report.judging import judge
 from stress_report.recording import read_run
@@ -183,6 +183,18 @@ def test_the_cycles_to_run_on_with_are_those_of_the_run(tmp_path: Path, results:
     run = judged(tmp_path, results)
     for language in LANGUAGES:
         assert f"--phase {phase} --min-cycles " in next_sentence(run, Words(language))
+
+
+def test_the_cycles_to_run_on_with_are_those_of_the_run_and_not_of_its_warm_up(tmp_path: Path) -> None:
+    results = [dataclasses.replace(r, concurrency=2) if r.cycle == 0 else r for r in leak_phase(FLAT[:7])]
+    assert any(r.concurrency == 2 for r in results)  # as where there are two workers
+    run = judged(tmp_path, with_settings(results, phase="leak"))
+    assert "--phase leak --min-cycles " in next_sentence(run, Words("en"))
+
+
+def test_the_cycles_to_run_on_with_are_enough_for_a_verdict(tmp_path: Path) -> None:
+    run = judged(tmp_path, with_settings(leak_phase(FLAT[:2]), phase="leak", min_cycles=1, max_cycles=1))
+    assert f"--max-cycles {WINDOW}" in next_sentence(run, Words("en"))
 
 
 def test_every_row_of_the_advice_has_a_test() -> None:
