@@ -251,36 +251,40 @@ def test_a_test_that_is_ended_early_keeps_a_line_for_every_task(runs: Runs) -> N
     assert not run.lines[-1]["end"]
 
 
+@contextlib.contextmanager
+def master_and_worker(folder: Path, server: Server) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
+    port = str(free_port())
+    options = ["--host", server.url, "--short-audio", str(build_clip(folder / "clip.wav", 1.0)), *RAMP]
+    with (
+        started(locust("--master", "--master-bind-port", port, "--expect-workers", "1", "--results-dir", str(folder),
+                       *options)) as master,
+        started(locust("--worker", "--master-port", port)) as worker,
+    ):
+        yield master, worker
+
+
 def test_a_test_that_is_ended_before_its_machines_are_there_leaves_no_file(tmp_path: Path) -> None:
-    with running_server() as server, server.faults(task_s=1.0):
-        port = str(free_port())
-        options = ["--host", server.url, "--short-audio", str(build_clip(tmp_path / "clip.wav", 1.0)), *RAMP]
-        with (
-            started(locust("--master", "--master-bind-port", port, "--expect-workers", "1", "--results-dir",
-                           str(tmp_path), *options)) as master,
-            started(locust("--worker", "--master-port", port)) as worker,
-        ):
-            wait_for(server.seen, 60, "the first task, which is sent before machines are gathered")
-            worker.send_signal(signal.SIGSTOP)
-            wait_for(lambda: any(tmp_path.glob("*.jsonl")), 60, "the file of results")
-            master.send_signal(signal.SIGTERM)
-            output, _ = master.communicate(timeout=RUN_TIMEOUT_S)
+    with (
+        running_server() as server, server.faults(task_s=1.0),
+        master_and_worker(tmp_path, server) as (master, worker),
+    ):
+        wait_for(server.seen, 60, "the first task, which is sent before machines are gathered")
+        worker.send_signal(signal.SIGSTOP)
+        wait_for(lambda: any(tmp_path.glob("*.jsonl")), 60, "the file of results")
+        master.send_signal(signal.SIGTERM)
+        output, _ = master.communicate(timeout=RUN_TIMEOUT_S)
     assert (master.returncode, list(tmp_path.glob("*.jsonl"))) == (130, []), output
     assert "Traceback" not in output
 
 
 def test_a_test_whose_last_load_process_is_killed_was_not_interrupted(tmp_path: Path) -> None:
-    with running_server() as server, server.faults(most=MOST, task_s=3.0):
-        port = str(free_port())
-        options = ["--host", server.url, "--short-audio", str(build_clip(tmp_path / "clip.wav", 1.0)), *RAMP]
-        with (
-            started(locust("--master", "--master-bind-port", port, "--expect-workers", "1", "--results-dir",
-                           str(tmp_path), *options)) as master,
-            started(locust("--worker", "--master-port", port)) as worker,
-        ):
-            wait_for(lambda: any(tmp_path.glob("*.jsonl")) and unfinished(server), 60, "a task of the ramp")
-            worker.kill()
-            output, _ = master.communicate(timeout=RUN_TIMEOUT_S)
+    with (
+        running_server() as server, server.faults(most=MOST, task_s=3.0),
+        master_and_worker(tmp_path, server) as (master, worker),
+    ):
+        wait_for(lambda: any(tmp_path.glob("*.jsonl")) and unfinished(server), 60, "a task of the ramp")
+        worker.kill()
+        output, _ = master.communicate(timeout=RUN_TIMEOUT_S)
     assert master.returncode == 3, output
     assert "the last load process was lost" in output
 
