@@ -5626,7 +5626,8 @@ class Screen:
     def level(self, results: Sequence[TaskResult], judged: LevelRun) -> None:
         """One line per level run."""
         times = [r.processing_time for r in results if r.status == "success" and r.processing_time is not None]
-        took = f", {statistics.median(times):.1f} s (max {max(times):.1f}), RTF {judged.rtf_max}" if times else ""
+        took = f", {statistics.median(times):.1f} s (max {max(times):.1f})" if times else ""
+        took += "" if judged.rtf_max is None else f", RTF {judged.rtf_max:.3f}"
         limited = ", this tool was the limit" if judged.client_limited else ""
         breach = f"; failed first: {judged.breach.what}" if judged.breach else ""
         self.event(f"level {judged.concurrency}, run {judged.run}: {judged.succeeded} of {judged.concurrency} done"

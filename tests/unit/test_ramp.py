@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -456,3 +457,14 @@ def test_one_hiccup_is_no_limit_but_a_starved_ticker_is() -> None:
     assert not meter.level_facts([]).client_limited
     meter.ticks, meter.late = 1000, 30
     assert meter.level_facts([]).client_limited
+
+
+@pytest.mark.parametrize(("rtf", "end"), [(0.1234567, "), RTF 0.123"), (None, ")")])
+def test_a_level_is_one_line_with_its_highest_rtf_where_that_is_known(
+    rtf: float | None, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = [dataclasses.replace(each, rtf=rtf) for each in level_run(2)]
+    instrument.Screen(False, None).level(results, instrument.judge_level_run(results, 0.0))
+    [line] = capsys.readouterr().out.splitlines()
+    assert re.search(r"level 2, run \d: 2 of 2 done, [\d.]+ s \(max [\d.]+\)", line)
+    assert line.endswith(end)
