@@ -79,7 +79,7 @@ __all__ = [  # what the reader, the bench and the tests take from here
     # the record
     "TaskResult", "RoleMemory", "ProcessMemory", "Holdings", "Kinds", "GpuMemory", "MachineMemory",
     "OtherProcesses", "Container", "Busy", "Death", "LevelFacts", "LoadHost", "Settings", "SCHEMA", "CSV_COLUMNS",
-    "GPU_CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT",
+    "GPU_CSV_COLUMNS", "DIAGNOSTIC_TOOLS", "ROLES", "VERSION", "DOUBLE", "NOT_THE_SERVICES", "TOOL_FAULT", "MOST_TASKS",
     "host_facts", "HostStretch",
     # the rules
     "GAP_S", "SETTLE_S", "SETTLE_MB", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR",
@@ -599,8 +599,7 @@ def what_lacks(content: Mapping[str, Any]) -> str | None:
 
 # ================================================================================= settings and command line
 
-
-MOST_TASKS = 100_000  # concurrent: more than one service is asked for; and a list of all levels stays small
+MOST_TASKS = 100_000  # concurrent: more than one service is asked for; in a record, more is a broken line
 
 
 class CannotStart(Exception):
@@ -2978,7 +2977,9 @@ def kib_in(table: bytes, name: bytes) -> int:
 
 def used_tmpfs(watched: Collection[int]) -> dict[str, float]:
     """MiB in each tmpfs by the place where it is mounted, here or for a watched process in a container."""
-    places = [disk.mountpoint for disk in psutil.disk_partitions(all=True) if disk.fstype == "tmpfs"]
+    places: list[str] = []
+    with contextlib.suppress(OSError):  # a sandbox that does not say what is mounted
+        places = [disk.mountpoint for disk in psutil.disk_partitions(all=True) if disk.fstype == "tmpfs"]
     used: dict[str, float] = {}
     seen = set()
     for place, path in [(p, p) for p in places] + [("/dev/shm", f"/proc/{pid}/root/dev/shm") for pid in watched]:

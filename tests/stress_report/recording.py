@@ -25,6 +25,7 @@ from memory_leak_stress_test import (
     DOUBLE,
     GAP_S,
     GPU_CSV_COLUMNS,
+    MOST_TASKS,
     NOT_THE_SERVICES,
     SCHEMA,
     ProcessMemory,
@@ -57,7 +58,6 @@ WORKER_SIZES = ("worker_rss_before_mb", "worker_rss_after_mb", "worker_rss_peak_
 ROLE_SIZES = ("before_mb", "after_mb", "peak_mb", "private_before_mb", "private_after_mb")
 OF_MACHINE = ("total_mb", "used_mb", "watched_mb", "others_mb", "shared_mb", "kernel_mb")
 OF_HOLDINGS = ("threads", "files", "sockets", "files_limit")
-MOST_TASKS = 100_000  # concurrent tasks, cycles, runs of a level: beyond is a broken line
 CLOCK_JUMP_S = 2.0  # wall clock against monotonic clock between two samples
 SAME_RUN_S = 60.0  # a CSV that lies further from every task belongs to another run
 EPOCH = datetime(1970, 1, 1)

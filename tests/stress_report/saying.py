@@ -334,9 +334,9 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     if undecided := next((v for v in roles.values() if v.growth.verdict != "NO LEAK"), None):
         key = "memory_none_role" if undecided.growth.verdict == "NOT MEASURED" else "memory_open"
         return say(key, role=undecided.role, reason=capped(undecided.growth, say))
-    if doubts := [c.text for c in judged.criteria if c.id in MEMORY_CRITERIA and c.asked
-                            and c.status != "pass"]:
-        return say("memory_doubt", roles=say.join(roles), reason=doubts[0])
+    asked = (c for c in judged.criteria if c.id in MEMORY_CRITERIA and c.asked)
+    if doubt := next((c.text for c in asked if c.status != "pass"), None):
+        return say("memory_doubt", roles=say.join(roles), reason=doubt)
     if small := growing_slowly(judged):
         return say("memory_small", role=small.role, reason=[capped(small.growth, say), *lasts(small, say)])
     worst = max(roles.values(), key=lambda v: v.growth.upper_bound_mb_per_cycle or 0.0)

@@ -149,6 +149,14 @@ def test_a_process_that_may_not_be_read_is_said_and_one_that_has_ended_is_not(tm
     assert seen.missing == {"others": "Is a directory"}
 
 
+def test_where_nothing_says_what_is_mounted_only_shared_memory_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> list[object]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(psutil, "disk_partitions", refuse)
+    assert instrument.used_tmpfs(set()) == {}
+
+
 def test_a_user_of_many_groups_and_a_place_of_any_name_are_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
