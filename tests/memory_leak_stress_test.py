@@ -1923,7 +1923,7 @@ ENGINE = re.compile(r"VLLM::")  # title of vLLM's children, which hold the model
 INTERPRETER = re.compile(r"^(python|pypy)[\d.]*t?d?(\.exe)?$", re.I)
 MODULE_OR_CODE = re.compile(r"^-[bBdEhiIOPqRsSuvVx]*([mc])(.*)")  # also -um uvicorn, -muvicorn; not -Xfrozen_modules
 SHELL = re.compile(r"^(ba|da|z|k|a)?sh$")
-YOUNG_S = 5.0  # a process may still exec or set its title: look at its command line again
+YOUNG_S = 5.0  # a process may still exec or set its title, or end at once: look at it again
 
 
 def program_line(argv: Sequence[str]) -> str:
@@ -2437,15 +2437,19 @@ class Finder:
 
     def _find_backends(self, machine: Machine, programs: Mapping[int, Program],
                        servers: Mapping[int, Sequence[Endpoint]]) -> None:
-        """The gateways by their name, and programs called `server` that have talked to the API or to its broker."""
+        """The gateways by their name, and programs called `server` that have talked to the API or to its broker.
+
+        By its name only one that has run for a while: `asr-backend --version` ends at once, and serves nobody.
+        """
         before, self.backends = self.backends, {}
-        for pid, line in ((pid, p.line) for pid, p in programs.items() if "backend" in p.likes):
-            named = bool(GATEWAY.search(line))
-            peers = set() if named else self._peers_of(machine, pid, servers) or set()
+        for pid, program in ((pid, p) for pid, p in programs.items() if "backend" in p.likes):
+            named = bool(GATEWAY.search(program.line))
+            young = time.time() - program.created < YOUNG_S
+            peers = self._peers_of(machine, pid, servers) or set() if young or not named else set()
             talks = any(p.here and p.port == self.port for p in peers) or same_broker(self.peers, peers) == "same" or (
                 pid in before and before[pid].watched)  # at rest it may have no connection
-            self.backends[pid] = Choice("backend", pid, line, named or talks,
-                                        "pattern" if named else "talks" if talks else "talks_not")
+            why = "pattern" if named and not young else "talks" if talks else "young" if named else "talks_not"
+            self.backends[pid] = Choice("backend", pid, program.line, why in ("pattern", "talks"), why)
 
     def _choose_workers(self, machine: Machine, programs: Mapping[int, Program],
                         servers: Mapping[int, Sequence[Endpoint]]) -> set[Peer]:
@@ -6097,6 +6101,7 @@ REASONS = {  # of a Choice; {about} is an address, or the name of a program
     "pattern": "its program is that of the role",
     "talks": "talks to the API or its broker",
     "talks_not": "is not seen to talk to the API or its broker",
+    "young": f"has just started; its name alone counts after {YOUNG_S:.0f} s",
     "asked": "asked for with --watch or --pid",
     "other_port": "a web server, but not at the port of --url",
 }

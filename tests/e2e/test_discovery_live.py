@@ -883,15 +883,25 @@ def test_the_list_ends_with_the_status_of_a_test_that_cannot_start(house: House)
 # ------------------------------------------------------------------------------------- backend and look-alikes
 
 
-def test_a_program_called_asr_backend_is_the_backend(house: House) -> None:
+@pytest.mark.alone  # every stress test on this machine would watch it
+def test_a_program_called_asr_backend_is_the_backend_once_it_has_run_for_a_while(
+        house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = house.start("backend", [house.program("asr-backend"), "-c", SLEEP])
     try:
         until(lambda: psutil.Process(pid).cmdline()[:1] == [str(house.program("asr-backend"))])
-        assert scanned().alive[pid].role == "backend"
+        monkeypatch.setattr(instrument, "YOUNG_S", 60.0)
+        table = scanned()
+        assert pid not in table.alive
+        assert table.finder.backends[pid].why == "young"
+        monkeypatch.setattr(instrument, "YOUNG_S", 0.0)
+        monkeypatch.setattr(instrument, "look_again", lambda since: 0.0)
+        table.scan()
+        assert table.alive[pid].role == "backend"
     finally:
         house.stop("backend")
 
 
+@pytest.mark.alone  # every stress test on this machine would watch it
 def test_a_program_that_a_shell_becomes_late_is_found(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Entry points of containers wait for redis, then exec the worker: the process is long known by then."""
     monkeypatch.setattr(instrument, "YOUNG_S", 0.0)

@@ -358,6 +358,16 @@ def test_a_gateway_of_a_common_name_is_known_by_whom_it_talks_to(peer: int, watc
     assert finder.backends[8].watched
 
 
+@pytest.mark.parametrize(("age", "peer", "why"), [
+    (4.0, 9999, "young"), (6.0, 9999, "pattern"), (4.0, 8000, "talks"), (4.0, 6379, "talks")])
+def test_a_gateway_of_a_known_name_counts_once_it_has_run_for_a_while(age: float, peer: int, why: str) -> None:
+    held: dict[int, list[Socket] | None] = {8: [calling(peer)], 3: [calling(6379)]}
+    finder, programs = Finder("127.0.0.1", 8000), programs_of({8: "./asr-backend migrate"}, time.time() - age)
+    finder.find_workers(FakeMachine({}, held), programs, [3])
+    assert finder.backends[8].why == why
+    assert finder.backends[8].watched is (why != "young")
+
+
 def test_a_gateway_that_has_talked_stays_one_at_rest() -> None:
     """Without a connection between tasks; the Redis is on another machine, so looks never end."""
     held: dict[int, list[Socket] | None] = {7: [calling(8000)], 3: [calling(6379, "10.0.0.9")]}
