@@ -133,7 +133,7 @@ class Kinds:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a process held at rest after a cycle beside its memory, and of what kind that was; None: not told."""
+    """What a process held at rest after a cycle beside its memory, and of what kind that was; None: not known."""
 
     threads: int | None
     files: int | None  # open file descriptors, with sockets; None also of another user's process
@@ -164,7 +164,7 @@ class GpuMemory:
     before_mb: float | None
     after_mb: float | None
     peak_mb: float | None
-    whole_gpu: bool  # all that its GPU holds: whose it is is not told, and nobody else is seen there
+    whole_gpu: bool  # all that its GPU holds: whose it is the driver does not say, and nobody else is seen there
     busy_percent: float | None  # of its GPUs, until the last task had ended; None also where they are not its alone
     rest_busy_percent: float | None  # from then on until the reading after
 
@@ -1566,7 +1566,7 @@ class ApiClient:
             if answer.code == 404 and 404 not in self.api.codes:
                 return None
             if answer.code != 200 and answer.code not in self.api.codes:
-                later = told(answer.facts())
+                later = facts_shown(answer.facts())
                 raise PollFailed(f"HTTP {answer.code}{', ' * bool(later)}{later}: {shortened(answer.words)}")
             return self.read_state(answer)
         except TooLong as error:
@@ -1686,10 +1686,10 @@ class Outcome:
     @property
     def words(self) -> str:
         """Why it failed, for the screen: its kind, what this tool knows, the words of the service."""
-        return ": ".join(part for part in (self.error_kind, told(self.error_facts), self.error) if part)
+        return ": ".join(part for part in (self.error_kind, facts_shown(self.error_facts), self.error) if part)
 
 
-def told(facts: Mapping[str, Any]) -> str:
+def facts_shown(facts: Mapping[str, Any]) -> str:
     """What this tool knows of a failure, for the screen: `retry after 7 s, problem not JSON`."""
     return ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {value:g} s" if name.endswith("_s") else
                      f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
@@ -2287,13 +2287,13 @@ def choose(candidates: Sequence[Candidate], by_queue: bool, by_broker: bool) -> 
     for c in candidates:
         watched = c in ours
         if watched:
-            why = ("both" if c.named else "broker") if c.broker == "same" else "queue" if c.named else "untold"
+            why = ("both" if c.named else "broker") if c.broker == "same" else "queue" if c.named else "unidentified"
         elif c.broker == "other":
             why = "other_broker"
         elif by_queue and not c.named:
             why = "other_queue"
         else:
-            why = "no_connection" if c.broker == "none" else "broker_untold"
+            why = "no_connection" if c.broker == "none" else "broker_not_seen"
         theirs = [p for p in c.peers if p.is_broker] or c.peers
         about = ", ".join(sorted({f"{p.address}:{p.port}" if p.port else p.address for p in theirs}))
         choices.append(Choice("worker", c.pid, c.line, watched, why, about))
@@ -2317,7 +2317,7 @@ def look_again(since: float) -> float:
 
 @dataclass
 class Finder:
-    """Tells the service's processes from others': who listens on the API's port, who talks to the same broker."""
+    """Finds the service's processes among others: who listens on the API's port, who talks to the same broker."""
 
     host: str = ""
     port: int = 0
@@ -2325,7 +2325,7 @@ class Finder:
     workers: dict[int, Choice] = field(default_factory=dict)
     redis: dict[int, Choice] = field(default_factory=dict)
     backends: dict[int, Choice] = field(default_factory=dict)
-    untold: Choice | None = None  # why nobody is known to be the API
+    no_api: Choice | None = None  # why nobody is known to be the API
     waiting: bool = False  # a young worker has no connection yet
     peers: set[Peer] = field(default_factory=set)  # all that the API was seen to talk to
     by_queue: bool = False
@@ -2365,7 +2365,7 @@ class Finder:
         self.api = {pid: Choice("api", pid, programs[pid].line, True, "listens", about) for pid in roots} | front
         reasons = sorted(front.values(), key=lambda choice: choice.why != "proxy")
         reasons.append(Choice("api", 0, "", False, why or "hidden", about))
-        self.untold = None if self._servers else reasons[0]
+        self.no_api = None if self._servers else reasons[0]
         return roots
 
     def _reached(self, machine: Machine) -> tuple[dict[int, Socket], str]:
@@ -2401,12 +2401,12 @@ class Finder:
         state = (tops, set(api), set(watched_redis))
         if state != self._state:
             self._state, self._changed = state, now
-        elif self._told(watched_redis) or now - self._looked < look_again(now - self._changed):
+        elif self._all_identified(watched_redis) or now - self._looked < look_again(now - self._changed):
             return False
         self._looked = now
         return True
 
-    def _told(self, watched_redis: Collection[int]) -> bool:
+    def _all_identified(self, watched_redis: Collection[int]) -> bool:
         identified = {key[0] for key in self._same}
         return bool(self.peers and watched_redis) and self.workers.keys() <= identified and \
             all(choice.watched for choice in self.backends.values())
@@ -2425,7 +2425,7 @@ class Finder:
         else:
             trees = {pid for root in given for pid in machine.tree(root)}
             used = {p for pid in trees for p in self._peers_of(machine, pid, servers) or ()}
-        # What was told earlier may name one that has been restarted since, as another process.
+        # One that was seen earlier may have been restarted since, as another process.
         of_api, of_workers = ({p.server for p in peers if p.server in servers} for peers in (self.peers, used))
         redis = (of_api & of_workers) or of_api or of_workers  # where only one side is seen, that side's
         self.redis = {pid: Choice("redis", pid, programs[pid].line, pid in redis,
@@ -2587,7 +2587,7 @@ class ProcessTable:
 
     patterns: Mapping[str, Sequence[str]]
     pids: Mapping[str, Sequence[int]]
-    narrowed: set[str]  # roles found by default pattern where other services' processes can be told from ours
+    narrowed: set[str]  # roles found by default pattern, of which other services' processes are left out
     alive: dict[int, Watched] = field(default_factory=dict)
     seen: dict[int, Program] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)  # all pids a tick ago
@@ -3055,7 +3055,7 @@ class Reading:
     pids: frozenset[int]
     settled: bool = False
     drift: Mapping[str, float] = field(default_factory=dict)  # role -> MiB gained while it was seen to be at rest
-    gpu: Mapping[str, float | None] = field(default_factory=dict)  # role -> MiB on GPUs; None: not told
+    gpu: Mapping[str, float | None] = field(default_factory=dict)  # role -> MiB on GPUs; None: not known
 
 
 @dataclass(frozen=True)
@@ -3691,12 +3691,12 @@ def attribute(at: float, looks: Sequence[GpuLook], roles: Mapping[int, str], wor
         if there is not None and not ours and (not there or numbered or any(map(exists, there))):
             continue  # nobody uses it, or others do
         alone = there is not None and (len(ours) == len(there) if ours else len(there) <= len(roles))
-        told = bool(ours) and None not in ours.values()
+        reported = bool(ours) and None not in ours.values()
         users = {roles[pid] for pid in ours} or {works}
-        stands_in = alone and not told and len(users) == 1
+        stands_in = alone and not reported and len(users) == 1
         for role in users:
             mb = look.used if stands_in else sum(
-                mb or 0.0 for pid, mb in ours.items() if roles[pid] == role) if told else None
+                mb or 0.0 for pid, mb in ours.items() if roles[pid] == role) if reported else None
             before = held.get(role, 0.0)
             held[role] = None if before is None or mb is None else before + mb
         whole |= users if stands_in else set()
@@ -3777,7 +3777,7 @@ class GpuMeter:
     def observed(self, before: Reading, after: Reading, released: float, ended: float) -> dict[str, GpuMemory]:
         """What each role that ever held memory on a GPU did since the window opened, between these moments.
 
-        And the role that works where nothing was told at rest: that it holds none was true before.
+        And the role that works where the driver reported nothing at rest: that it holds none was true before.
         """
         with self._changed:
             window, roles = list(self._window), {}
@@ -4426,7 +4426,7 @@ def judge_leak(results: Sequence[TaskResult], *, phase: str = "leak", tolerance_
     watched = {working_role(of_phase)}.union(*(result.memory for result in of_phase))
     gap_s = max([sampler_gap_s or 0.0, *(result.sample_gap_s or 0.0 for result in of_phase if result.cycle)])
     on_gpu = {role for result in of_phase for role, memory in result.memory.items()
-              if memory.gpu and memory.gpu.peak_mb is not None}  # else nothing of it was ever told
+              if memory.gpu and memory.gpu.peak_mb is not None}  # else nothing of it was ever known
     judged = [role for role in ROLES if role in watched] + [f"{role} GPU" for role in ROLES if role in on_gpu]
     return {role: judge_role(role, of_phase, judge, gap_s) for role in judged}
 
@@ -5845,11 +5845,11 @@ def gpu_file(resources: Path) -> Path:
 def gpus_shown(reading: GpuReading) -> Iterator[str]:
     """What is seen of each GPU, so that a person can tell whether it is right."""
     for look in reading.looks:
-        memory = "memory not told" if look.used is None else f"{look.used:,.0f} of {look.total or 0:,.0f} MB used"
-        there = "processes not told" if look.processes is None else ", ".join(
-            f"process {pid} {'memory not told' if mb is None else f'{mb:,.0f} MB'}"
+        memory = "memory not reported" if look.used is None else f"{look.used:,.0f} of {look.total or 0:,.0f} MB used"
+        there = "processes not reported" if look.processes is None else ", ".join(
+            f"process {pid} {'memory not reported' if mb is None else f'{mb:,.0f} MB'}"
             for pid, mb in look.processes.items()) or "no process"
-        yield f"GPU {look.gpu} ({look.name or 'name not told'}): {memory}; {there}"
+        yield f"GPU {look.gpu} ({look.name or 'name not reported'}): {memory}; {there}"
     for role, mb in reading.held.items():
         if mb != 0.0:
             yield f"the {role} on GPUs: " + ("not known" if mb is None else f"{mb:,.0f} MB" + (
@@ -5959,7 +5959,7 @@ def probe(client: ApiClient, clip: Clip, timeout: float) -> list[str]:
             return [f"first task: {sent.seconds:.1f} s of {clip.path.name}, done in {time.monotonic() - began:.1f} s",
                     *doubts(client.api, sent, seen)]
     if failure.kind in BUSY:
-        said = ": ".join(part for part in (failure.kind, told(failure.facts), str(failure)) if part)
+        said = ": ".join(part for part in (failure.kind, facts_shown(failure.facts), str(failure)) if part)
         return [f"WARNING the service refused a first task ({said}); is it busy with others' work?"]
     raise misfit(client, sent, failure)
 
@@ -6055,7 +6055,7 @@ def find_processes(s: Settings) -> ProcessTable:
     needed = {*s.watch, *s.pid} if s.phase == "monitor" else {role_that_works(s.api), *s.watch, *s.pid}
     found = {w.role for w in table.alive.values()}
     for role in (r for r in ROLES if r in needed - found):
-        why = f" ({untold_api(table)})" if role == "api" and table.finder.untold else passed_over(table, role)
+        why = f" ({why_no_api(table)})" if role == "api" and table.finder.no_api else passed_over(table, role)
         raise CannotStart(f"{role.capitalize()} not found among this machine's processes{why}; {START_HINT[role]}. "
                           "See what there is with --list. To test a service on another machine without its memory: "
                           "--no-watch")
@@ -6091,10 +6091,10 @@ REASONS = {  # of a Choice; {about} is an address, or the name of a program
     "both": "its queue is " + QUEUE_NAME + ", and it talks to the API's broker at {about}",
     "broker": "talks to the API's broker at {about}",
     "queue": "its queue is " + QUEUE_NAME + "; whether it talks to the API's broker cannot be seen",
-    "untold": "a worker; neither its queue nor its broker shows whose",
+    "unidentified": "a worker; neither its queue nor its broker shows whose",
     "other_broker": "talks to another broker ({about}) than the API",
     "other_queue": "does not name the queue " + QUEUE_NAME + ", as others do",
-    "broker_untold": "is not seen to talk to the API's broker, as others are",
+    "broker_not_seen": "is not seen to talk to the API's broker, as others are",
     "no_connection": "has no connection to a broker yet",
     "far_end": "API or worker talk to it",
     "unused": "neither API nor worker talk to it",
@@ -6119,13 +6119,13 @@ def program_shown(line: str) -> str:
     return shortened(" ".join(os.path.basename(word) for word in without_secrets(line, command=True).split()[:3]), 60)
 
 
-def untold_api(table: ProcessTable) -> str:
+def why_no_api(table: ProcessTable) -> str:
     """Why nobody is known to be the API, and what helps."""
-    untold = table.finder.untold
-    assert untold is not None
+    choice = table.finder.no_api
+    assert choice is not None
     help_ = {"hidden": " (run this tool as that user or with sudo)", "elsewhere": " (run this tool on the machine that "
-             "runs the service)"}.get(untold.why, "")
-    return (f"{untold.pid} ({program_shown(untold.line)}) " if untold.pid else "") + reason(untold) + help_
+             "runs the service)"}.get(choice.why, "")
+    return (f"{choice.pid} ({program_shown(choice.line)}) " if choice.pid else "") + reason(choice) + help_
 
 
 def passed_over(table: ProcessTable, role: str) -> str:
@@ -6175,8 +6175,8 @@ def warnings_of(table: ProcessTable) -> list[str]:
     """What a person should know of how the processes were chosen."""
     said = [f"WARNING --watch {role} finds process {pid} ({program_shown(table.seen[pid].line)}), which is the {other} "
             "as far as this tool can see" for pid, (role, other) in table.mistaken.items() if pid in table.seen]
-    if not any(w.role == "api" for w in table.alive.values()) and ("api" not in table.narrowed or table.finder.untold):
-        why = f" ({untold_api(table)})" if table.finder.untold else ""
+    if not any(w.role == "api" for w in table.alive.values()) and ("api" not in table.narrowed or table.finder.no_api):
+        why = f" ({why_no_api(table)})" if table.finder.no_api else ""
         said.append(f"WARNING API process not found{why}: its memory is not judged; "
                     f"{START_HINT['api']}")
     taken = {pid: table.alive[pid].role for pid, c in table.finder.api.items() if c.watched and pid in table.alive}
@@ -6186,7 +6186,7 @@ def warnings_of(table: ProcessTable) -> list[str]:
         return said
     ours = [c for c in table.finder.workers.values() if c.watched]
     name_yours = "name yours with --watch worker=REGEX or --pid worker=PID (see --list)"
-    if any(c.why == "untold" for c in ours):
+    if any(c.why == "unidentified" for c in ours):
         said.append(f"WARNING which workers are this service's is not known (none names the queue {QUEUE_NAME}, and "
                     f"whether they talk to the API's broker is not seen): {count_of(ours)} watched; {name_yours}")
     elif len({RQ_TITLE.sub(r"\1", c.line) for c in ours} - {""}) > 1 and all(c.why == "broker" for c in ours):

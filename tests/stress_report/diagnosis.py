@@ -125,9 +125,9 @@ def diagnose(run: RecordedRun, roles: Mapping[str, RoleFindings], phase: str) ->
 
 
 def gpu_unknown(run: RecordedRun) -> list[Note]:
-    """That a GPU is used, and never told by whom."""
-    told = [memory.gpu.peak_mb for r in run.results for memory in r.memory.values() if memory.gpu]
-    return [Note("gpu_unknown")] if told and not any(mb is not None for mb in told) else []
+    """That a GPU is used, and the driver never says by whom."""
+    peaks = [memory.gpu.peak_mb for r in run.results for memory in r.memory.values() if memory.gpu]
+    return [Note("gpu_unknown")] if peaks and not any(mb is not None for mb in peaks) else []
 
 
 def kept_by(role: str, last_lines: Sequence[TaskResult]) -> list[Kept]:

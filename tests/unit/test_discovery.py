@@ -222,17 +222,17 @@ N, U = True, False  # names our queue, or not
     # Ours is called speech: the broker decides. At one broker all are watched, and the screen says so.
     ([(U, "same"), (U, "other"), (N, "other")], ["broker", "-other_broker", "-other_broker"]),
     ([(U, "same"), (U, "same")], ["broker", "broker"]),
-    ([(U, "same"), (U, "maybe"), (U, "hidden")], ["broker", "-broker_untold", "-broker_untold"]),
+    ([(U, "same"), (U, "maybe"), (U, "hidden")], ["broker", "-broker_not_seen", "-broker_not_seen"]),
     # The API's broker is not seen: the queue decides, else nothing does.
     ([(N, "unknown"), (U, "unknown")], ["queue", "-other_queue"]),
-    ([(U, "unknown"), (U, "unknown")], ["untold", "untold"]),
+    ([(U, "unknown"), (U, "unknown")], ["unidentified", "unidentified"]),
     # One that may not be looked at, and one that has only started.
     ([(N, "same"), (N, "hidden"), (N, "none"), (U, "hidden")], ["both", "queue", "-no_connection", "-other_queue"]),
     ([(N, "none")], ["queue"]),
     ([(N, "none"), (U, "none")], ["queue", "-other_queue"]),
     ([(N, "none"), (U, "same")], ["-no_connection", "broker"]),  # may be a staging copy's
     ([(N, "maybe"), (N, "maybe")], ["queue", "queue"]),
-    ([(N, "same"), (N, "maybe")], ["both", "-broker_untold"]),
+    ([(N, "same"), (N, "maybe")], ["both", "-broker_not_seen"]),
     # Only a staging copy's runs: nobody's memory is better than another's.
     ([(N, "other")], ["-other_broker"]),
     ([], []),
@@ -409,7 +409,7 @@ def test_the_api_is_who_listens_where_the_url_leads(url_host: str, listeners: di
     held: dict[int, list[Socket] | None] = {pid: [listening(a, 8000)] for pid, a in listeners.items()}
     finder = Finder(url_host, 8000)
     assert finder.find_api(FakeMachine({}, held), programs_of(dict.fromkeys(held, "src.main")), ()) == ours
-    assert (finder.untold is None) == bool(ours)
+    assert (finder.no_api is None) == bool(ours)
 
 
 @pytest.mark.parametrize(("line", "why"), [
@@ -421,7 +421,7 @@ def test_who_stands_in_front_of_the_api_is_not_the_api(line: str, why: str) -> N
     finder = Finder("192.168.1.5", 8000)
     assert finder.find_api(FakeMachine({}, held), programs_of({1: line, 2: "uvicorn other:app"}), ()) == set()
     assert finder.api[1].why == why
-    assert finder.untold == finder.api[1]
+    assert finder.no_api == finder.api[1]
 
 
 def test_a_socket_handed_on_by_systemd_is_the_services() -> None:

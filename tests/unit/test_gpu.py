@@ -228,8 +228,8 @@ def test_a_role_that_never_was_on_a_gpu_has_no_record_of_it(meter: GpuMeter, say
     assert held(meter) == {"worker": 0.0}
     reading = Reading(0.0, {}, {}, frozenset(), gpu={"worker": 0.0})
     assert meter.observed(reading, reading, 0.0, time.monotonic()) == {}
-    untold = meter.observed(reading, Reading(0.0, {}, {}, frozenset()), 0.0, time.monotonic())
-    assert (untold["worker"].before_mb, untold["worker"].after_mb) == (0.0, None), "the driver hangs by now"
+    unknown = meter.observed(reading, Reading(0.0, {}, {}, frozenset()), 0.0, time.monotonic())
+    assert (unknown["worker"].before_mb, unknown["worker"].after_mb) == (0.0, None), "the driver hangs by now"
 
 
 def test_a_driver_that_goes_away_is_no_measurement_of_0(meter: GpuMeter, says: Says) -> None:
@@ -295,7 +295,7 @@ def test_list_shows_what_it_sees(library: Path, tmp_path: Path) -> None:
             text=True, env=os.environ | {"LD_LIBRARY_PATH": str(library.parent), "NVML_STUB": str(state)}, check=True)
         process.kill()
     assert f"GPU 0 (T4): 900 of 16,000 MB used; process {process.pid} 800 MB" in listed.stdout
-    assert "GPU 1 (T4): 5 of 16,000 MB used; processes not told" in listed.stdout
+    assert "GPU 1 (T4): 5 of 16,000 MB used; processes not reported" in listed.stdout
     assert "the worker on GPUs: not known" in listed.stdout
 
 
