@@ -21,7 +21,7 @@ from stress_report.recording import result_from_json
 from unit.test_hostile_server import GOOD, HEALTH, RESULT, SLOW, SUBMIT, Hostile, Talk
 
 TESTS = Path(__file__).resolve().parents[1]
-REPORT_S = 4.0  # the reader's start on a busy machine
+REPORT_S = 12.0  # the reader's start on a busy machine
 
 
 def after(times: int, first: Talk, then: Talk) -> Talk:
@@ -88,7 +88,7 @@ def test_a_second_ctrl_c_ends_at_once_with_the_files_whole(tmp_path: Path) -> No
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=30)[0]
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 5.0
         assert process.returncode == 130, said
     assert said.rstrip().endswith("interrupted")
     assert "Traceback" not in said
@@ -109,7 +109,7 @@ def test_ctrl_c_while_the_report_is_written_leaves_the_results_and_says_how_to_m
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         told += process.communicate(timeout=30)[0]
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 5.0
         assert process.returncode == 130, told
     assert "The report was not finished. The results are whole; make it with: " in told
     assert f"{tmp_path}/analyze_stress_test.py {tmp_path}/results/memory_leak_stress_test_" in told
