@@ -245,16 +245,16 @@ class Server:
 
     def seen(self) -> list[dict[str, Any]]:
         """What has arrived since it was last asked."""
-        arrived: list[dict[str, Any]] = requests.get(f"{self.url}/seen", timeout=10).json()
+        arrived: list[dict[str, Any]] = requests.get(f"{self.url}/seen", timeout=60).json()
         return arrived
 
     @contextlib.contextmanager
     def faults(self, **faults: Any) -> Iterator[None]:
-        requests.put(f"{self.url}/faults", json=faults, timeout=10).raise_for_status()
+        requests.put(f"{self.url}/faults", json=faults, timeout=60).raise_for_status()
         try:
             yield
         finally:
-            requests.put(f"{self.url}/faults", json={}, timeout=10).raise_for_status()
+            requests.put(f"{self.url}/faults", json={}, timeout=60).raise_for_status()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from e2e.api_servers import Server, running_server
-from e2e.service import clip_options
+from e2e.service import PATIENCE_S, clip_options
 
 TESTS = Path(__file__).resolve().parents[1]
 INSTRUMENT = TESTS / "memory_leak_stress_test.py"
@@ -60,7 +60,7 @@ def run(server: Server, folder: Path, *options: str, token: str = "", judged: bo
     script, results = INSTRUMENT if judged else shutil.copy(INSTRUMENT, folder), folder / "results"
     command = [sys.executable, str(script), "--url", server.url, "--settle-timeout", "0.3", "--rtf-limit", "0",
                "--no-report", "--results-dir", str(results), *([] if "--pid" in options else ["--no-watch"]), *options]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False,
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
                            env=os.environ | {"ASR_API_TOKEN": token})
     files = [file.read_text() for file in results.glob("*")]
     lines = [json.loads(line) for file in results.glob("*.jsonl") for line in file.read_text().splitlines()]

@@ -19,7 +19,7 @@ from asr_service import supervisor
 from asr_service.app import bad_answer
 from asr_service.audio import FILTER_CUTOFF_HZ, build_clip, low_pass
 from asr_service.settings import Settings
-from e2e.service import RunningService, lives, running_service, wait_for
+from e2e.service import PATIENCE_S, RunningService, lives, running_service, wait_for
 
 LEAK_MB = 50
 
@@ -82,9 +82,9 @@ def test_words_of_one_clip_do_not_spill_into_the_next(healthy: RunningService, t
 def test_a_working_task_is_reported_as_processing_and_its_upload_leaves_the_disk(long_clip: Path) -> None:
     with running_service() as service:
         task = service.submit_id(long_clip)
-        wait_for(lambda: service.result(task)["status"] == "processing", 10, "the task to be processing")
+        wait_for(lambda: service.result(task)["status"] == "processing", "the task to be processing")
         assert service.get("asr/queue/status")["workers_busy"] == 1
-        wait_for(lambda: not list((folder(service) / "uploads").iterdir()), 10, "the upload to be removed")
+        wait_for(lambda: not list((folder(service) / "uploads").iterdir()), "the upload to be removed")
 
 
 def test_stereo_and_other_rates_are_recognised_too(healthy: RunningService, clip: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_file_that_is_no_audio_fails_in_words(healthy: RunningService, tmp_pat
 
 @pytest.mark.parametrize("task_id", ["no-such-task", "with%20space", "a:b"])
 def test_an_unknown_task_is_not_found(healthy: RunningService, task_id: str) -> None:
-    answer = requests.get(f"{healthy.url}/api/v1/asr/result/{task_id}", timeout=10)
+    answer = requests.get(f"{healthy.url}/api/v1/asr/result/{task_id}", timeout=PATIENCE_S)
     assert answer.status_code == 404
 
 
@@ -129,7 +129,7 @@ def test_health_and_queue_status_count_only_living_workers() -> None:
         assert service.get("health")["status"] == "ready"
         for left, status in ((1, "degraded"), (0, "unavailable")):
             os.kill(service.pids("worker")[0], signal.SIGKILL)
-            wait_for(lambda left=left: service.get("health")["workers_active"] == left, 5, "the loss to show")  # type: ignore[misc]
+            wait_for(lambda left=left: service.get("health")["workers_active"] == left, "the loss to show")  # type: ignore[misc]
             assert service.get("health")["status"] == status
             assert service.get("asr/queue/status")["workers"] == left
 
@@ -152,9 +152,9 @@ def test_a_signal_ends_everything_and_leaves_nothing(sign: signal.Signals, optio
     with running_service(**options) as service:
         processes, place = service.processes(), folder(service)
         service.supervisor.send_signal(sign)
-        assert service.supervisor.wait(timeout=10) == 0
+        assert service.supervisor.wait(timeout=PATIENCE_S) == 0
         # All have been sent SIGKILL at the latest; those below a wrapper are not the supervisor's children to wait for.
-        wait_for(lambda: not [process for process in processes if lives(process)], 1, "the last of them to be gone")
+        wait_for(lambda: not [process for process in processes if lives(process)], "the last of them to be gone")
         assert not place.exists()
 
 
@@ -168,15 +168,15 @@ def test_everything_ends_when_the_supervisor_is_killed(worker_class: str, wrappe
     with running_service(**options) as service:
         before = len(service.processes())
         task = service.submit_id(long_clip)
-        wait_for(lambda: service.result(task)["status"] == "processing", 10, "the job to run")
-        wait_for(lambda: len(service.processes()) > before, 10, "the work-horse")
+        wait_for(lambda: service.result(task)["status"] == "processing", "the job to run")
+        wait_for(lambda: len(service.processes()) > before, "the work-horse")
         # The job's first act is to tie the work-horse to its worker; the second is to take the upload.
-        wait_for(lambda: not list((folder(service) / "uploads").iterdir()), 10, "the job to have begun")
+        wait_for(lambda: not list((folder(service) / "uploads").iterdir()), "the job to have begun")
         processes, place = service.processes(), folder(service)
         service.supervisor.kill()
-        service.supervisor.wait(timeout=10)
-        wait_for(lambda: not [p for p in processes if lives(p)], 5, "every process to end")
-        wait_for(lambda: not place.exists(), 5, "the temporary folder to go")
+        service.supervisor.wait(timeout=PATIENCE_S)
+        wait_for(lambda: not [p for p in processes if lives(p)], "every process to end")
+        wait_for(lambda: not place.exists(), "the temporary folder to go")
 
 
 # ------------------------------------------------------------------------------------------- planted leaks
@@ -221,7 +221,8 @@ def test_a_leak_planted_in_the_first_worker_grows_it_alone(clip: Path) -> None:
 
 def transcription(service: RunningService, clip: Path, **fields: str) -> requests.Response:
     with clip.open("rb") as file:
-        return requests.post(f"{service.url}/v1/audio/transcriptions", files={"file": file}, data=fields, timeout=30)
+        return requests.post(f"{service.url}/v1/audio/transcriptions", files={"file": file}, data=fields,
+                             timeout=PATIENCE_S)
 
 
 def test_the_openai_shape_answers_with_the_same_text(clip: Path) -> None:
@@ -246,7 +247,7 @@ def test_a_planted_failure_is_told_in_the_openai_shape(clip: Path) -> None:
 def test_a_hanging_task_keeps_its_place_and_one_above_the_limit_is_refused(clip: Path) -> None:
     with running_service(workers=2, hang_at=0, refuse_above=2) as service:
         hanging = service.submit_id(clip)
-        wait_for(lambda: service.result(hanging)["status"] == "processing", 10, "the task to be taken")
+        wait_for(lambda: service.result(hanging)["status"] == "processing", "the task to be taken")
         second = service.submit_id(clip)
         refused = service.submit(clip)  # the second one is a moment from its end, and not yet there
         assert refused.status_code == 500
@@ -277,24 +278,24 @@ def test_a_killed_worker_is_gone_with_its_work_horse(clip: Path) -> None:
     with running_service(worker_class="rq.Worker", kill_worker_at=0) as service:
         (worker,) = service.pids("worker")
         service.submit_id(clip)
-        wait_for(lambda: service.get("health")["status"] == "unavailable", 10, "the worker's death")
-        wait_for(lambda: not psutil.pid_exists(worker), 5, "the supervisor to have taken note")
-        wait_for(lambda: "rq" not in names_below(service), 5, "the work-horse to be gone")
+        wait_for(lambda: service.get("health")["status"] == "unavailable", "the worker's death")
+        wait_for(lambda: not psutil.pid_exists(worker), "the supervisor to have taken note")
+        wait_for(lambda: "rq" not in names_below(service), "the work-horse to be gone")
 
 
 def test_a_worker_in_a_restarting_loop_comes_back_as_another_process(clip: Path) -> None:
     with running_service(worker_wrapper="bash-loop", kill_worker_at=0) as service:
         before = service.pids("worker")
         service.submit_id(clip)
-        after = wait_for(lambda: [pid for pid in service.pids("worker") if pid not in before], 10, "a new worker")
+        after = wait_for(lambda: [pid for pid in service.pids("worker") if pid not in before], "a new worker")
         assert len(after) == 1
-        wait_for(lambda: service.get("health")["status"] == "ready", 10, "the new worker to be counted")
+        wait_for(lambda: service.get("health")["status"] == "ready", "the new worker to be counted")
 
 
 def test_a_lost_task_is_accepted_and_then_unknown(clip: Path) -> None:
     with running_service(lose_at=0) as service:
         task = service.submit_id(clip)
-        assert requests.get(f"{service.url}/api/v1/asr/result/{task}", timeout=10).status_code == 404
+        assert requests.get(f"{service.url}/api/v1/asr/result/{task}", timeout=PATIENCE_S).status_code == 404
 
 
 def test_bad_answers_are_as_bad_as_ordered(clip: Path) -> None:
@@ -313,7 +314,7 @@ def test_an_endless_answer_goes_on_and_does_not_keep_the_service_from_ending(cli
         assert answer.status_code == 200
         assert len(answer.raw.read(5000)) == 5000
         service.supervisor.terminate()
-        assert service.supervisor.wait(timeout=10) == 0
+        assert service.supervisor.wait(timeout=PATIENCE_S) == 0
 
 
 # ------------------------------------------------------------------------------------------- starting it, and its audio

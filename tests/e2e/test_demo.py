@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from e2e.service import lives, role_of, wait_for
+from e2e.service import PATIENCE_S, lives, role_of, wait_for
 from support import demo
 
 
@@ -20,18 +20,18 @@ def test_ctrl_c_ends_the_demo_with_its_service_and_leaves_the_results(tmp_path: 
     command = [sys.executable, demo.__file__, "--results-dir", str(tmp_path), "--no-report"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
-            wait_for(lambda: [f for f in tmp_path.glob("*.jsonl") if f.stat().st_size], 60, "a first result")
+            wait_for(lambda: [f for f in tmp_path.glob("*.jsonl") if f.stat().st_size], "a first result")
             started = psutil.Process(process.pid).children(recursive=True)
             workers = [p.pid for p in started if role_of(p) == "worker"]
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all in the foreground
-            printed, _ = process.communicate(timeout=30)
+            printed, _ = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
     assert process.returncode == 130, printed
     assert "Demo: interrupted; everything measured until then is kept." in printed
     assert sorted(map(int, re.findall(r"--pid worker=(\d+)", printed))) == sorted(workers) != []
     assert len(started) >= 4  # stress test, redis-server, worker, uvicorn
-    wait_for(lambda: not [p for p in started if lives(p)], 10, "every process to end")
+    wait_for(lambda: not [p for p in started if lives(p)], "every process to end")
 
 
 @pytest.mark.parametrize(

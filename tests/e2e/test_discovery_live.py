@@ -23,7 +23,7 @@ from redis import Redis, RedisError
 from rq import Queue
 
 import memory_leak_stress_test as instrument
-from e2e.service import free_port
+from e2e.service import PATIENCE_S, free_port
 from memory_leak_stress_test import ProcessTable, ProcessView, Sampler, Watched, parse_command_line
 
 if sys.platform != "linux":
@@ -169,7 +169,7 @@ def descendants(pid: int) -> set[int]:
         return set()
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0, what: Callable[[], str] = str) -> None:
+def until(condition: Callable[[], object], seconds: float = PATIENCE_S, what: Callable[[], str] = str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not so within {seconds} s: {what()}"
@@ -265,9 +265,9 @@ def workers(house: House) -> House:
         house.start(name, form.argv(house, rest), titles=form.titles)
     house.start(FOREIGN, [RQ, "worker", "mail", "--url", house.redis_url])
     expected = len(FORMS) + sum(form.pool for form in FORMS.values()) + 1
-    until(lambda: house.redis.scard("rq:workers") == expected, 60, lambda: str(house.redis.smembers("rq:workers")))
+    until(lambda: house.redis.scard("rq:workers") == expected, what=lambda: str(house.redis.smembers("rq:workers")))
     # A worker signs on before it has its title and its scheduler.
-    until(lambda: all(settled(house, name) for name in FORMS), 60)
+    until(lambda: all(settled(house, name) for name in FORMS))
     return house
 
 
@@ -453,7 +453,7 @@ def test_a_killed_worker_is_a_death_its_horse_lives_on_and_the_new_one_is_found(
             assert root in serving
             os.kill(root, signal.SIGKILL)
             workers.started[name].wait()
-            until(lambda: [d for d in sampler.endings() if d.pid == root], 10)
+            until(lambda: [d for d in sampler.endings() if d.pid == root])
             assert serving_of(workers, sampler) == serving - {root}
             left = watched_now(sampler)[horse]
             assert left.role == "worker"  # its memory is still the worker's
@@ -461,8 +461,8 @@ def test_a_killed_worker_is_a_death_its_horse_lives_on_and_the_new_one_is_found(
             form = FORMS[name]
             rest = [f"own-{list(FORMS).index(name)}", "asr-queue", "--url", workers.redis_url]
             new = workers.start(name, form.argv(workers, rest), titles=titles)
-            until(lambda: new in watched_now(sampler), 10)
-            until(lambda: watched_now(sampler)[new].serves, 10)
+            until(lambda: new in watched_now(sampler))
+            until(lambda: watched_now(sampler)[new].serves)
             assert serving_of(workers, sampler) == serving - {root} | {new}
         until(lambda: horse not in watched_now(sampler))
         assert [d for d in sampler.endings() if d.pid == horse] == []
@@ -520,7 +520,7 @@ def servers(house: House) -> dict[str, int]:
     for name, argv in SERVERS.items():
         house.start(name, argv(ports[name]), titles="title" in name)
     for name, port in ports.items():
-        until(lambda port=port: answers(port), 60, lambda name=name: house.log(name))  # type: ignore[misc]
+        until(lambda port=port: answers(port), what=lambda name=name: house.log(name))  # type: ignore[misc]
     return ports
 
 
@@ -572,8 +572,8 @@ def test_a_killed_child_of_a_server_is_told_as_a_death(house: House, servers: di
         [child] = [w.pid for w in sampler.watched() if w.role == "api" and w.serves and not w.root]
         os.kill(child, signal.SIGKILL)
         # Workers of other tests come and go on this machine, and whose they are is not known here.
-        until(lambda: [(e.pid, e.root) for e in sampler.endings() if e.role == "api"] == [(child, False)], 10)
-        until(lambda: sampler.serving("api") == 2, 10)
+        until(lambda: [(e.pid, e.root) for e in sampler.endings() if e.role == "api"] == [(child, False)])
+        until(lambda: sampler.serving("api") == 2)
 
 
 # As vLLM does: the process that listens starts one that holds the model, which has a title of its own.
@@ -614,11 +614,11 @@ def test_a_reloaded_server_is_followed_and_its_child_replaced(house: House, serv
         serving = sampler.serving("api")
         (house.folder / "discovery_service.py").write_text(SERVICE + "# changed\n")
         until(lambda: descendants(supervisor) - before and answers(servers["uvicorn --reload"]))
-        until(lambda: descendants(supervisor) <= watched_now(sampler).keys(), 10)
+        until(lambda: descendants(supervisor) <= watched_now(sampler).keys())
         ended = [e for e in sampler.endings() if e.role == "api"]
         assert {e.pid for e in ended} <= before
         assert not any(e.root for e in ended)
-        until(lambda: sampler.serving("api") == serving, 10)
+        until(lambda: sampler.serving("api") == serving)
         gone = [p for p in sampler.observed().processes["api"] if p.ended]
         assert {p.pid for p in gone} & before
         assert all(p.resident and not p.root for p in gone)
@@ -631,13 +631,13 @@ def test_a_restarted_server_is_found_when_it_listens_again(house: House, servers
     with Sampler(scanned("--url", f"http://127.0.0.1:{servers[name]}"), None, 1.0) as sampler:
         sampler.open_window()
         house.stop(name)
-        until(lambda: [d for d in sampler.endings() if d.pid == old], 10)
+        until(lambda: [d for d in sampler.endings() if d.pid == old])
         looked = sampler.latest()
         until(lambda: (sampler.latest() or looked).at > (looked.at if looked else 0) + 1.3)  # type: ignore[union-attr]
         assert [w for w in sampler.watched() if w.role == "api"] == []
         new = house.start(name, SERVERS[name](servers[name]))
         until(lambda: answers(servers[name]))
-        until(lambda: [w.pid for w in sampler.watched() if w.role == "api"] == [new], 10)
+        until(lambda: [w.pid for w in sampler.watched() if w.role == "api"] == [new])
 
 
 # ------------------------------------------------------------------------------------- two services side by side
@@ -681,8 +681,8 @@ def running(house: House, **workers: tuple[Service, list[str | Path]]) -> Iterat
         pids = {name: house.start(name, argv, titles="title" in name, REDIS_URL=service.redis_url)
                 for name, (service, argv) in workers.items()}
         for name, (service, _) in workers.items():
-            until(lambda name=name, service=service: calls(pids[name], service.redis_port), 60,  # type: ignore[misc]
-                  lambda name=name: house.log(name))  # type: ignore[misc]
+            until(lambda name=name, service=service: calls(pids[name], service.redis_port),  # type: ignore[misc]
+                  what=lambda name=name: house.log(name))  # type: ignore[misc]
         yield pids
     finally:
         for name in names:
@@ -786,8 +786,8 @@ def test_workers_by_a_unix_socket_are_told_by_its_path(house: House, two: tuple[
     worker = house.start("unix worker", [RQ, "worker", "asr-queue", "--url", f"unix://{path}?db=0"])
     other = house.start("tcp worker", rq(two[0], "asr-queue")[1])
     try:
-        until(lambda: answers(port) and Redis(port=redis_port).scard("rq:workers") == 1, 60,
-              lambda: house.log("unix worker"))
+        until(lambda: answers(port) and Redis(port=redis_port).scard("rq:workers") == 1,
+              what=lambda: house.log("unix worker"))
         until(lambda: calls(other, two[0].redis_port))
         table = scanned("--url", f"http://127.0.0.1:{port}")
         roles = {pid: table.alive[pid].role for pid in (redis, api, worker, other) if pid in table.alive}
@@ -815,7 +815,7 @@ def test_a_worker_that_starts_during_the_test_is_watched_when_its_broker_tells(
     with running(house, worker=rq(ours, "asr-queue")), \
             Sampler(scanned("--url", f"http://127.0.0.1:{ours.port}"), None, 1.0) as sampler, \
             running(house, staging=rq(theirs, "asr-queue"), second=rq(ours, "asr-queue")) as pids:
-        until(lambda: pids["second"] in {w.pid for w in sampler.watched()}, 10)
+        until(lambda: pids["second"] in {w.pid for w in sampler.watched()})
         assert pids["staging"] not in {w.pid for w in sampler.watched()}
 
 
@@ -826,7 +826,7 @@ def test_the_death_of_the_redis_in_use_is_told(house: House, two: tuple[Service,
                 Sampler(scanned("--url", f"http://127.0.0.1:{service.port}"), None, 1.0) as sampler:
             sampler.open_window()
             os.kill(service.redis, signal.SIGKILL)
-            until(lambda: ("redis", service.redis) in {(e.role, e.pid) for e in sampler.endings()}, 10)
+            until(lambda: ("redis", service.redis) in {(e.role, e.pid) for e in sampler.endings()})
     finally:
         house.stop("dying api")
         house.stop("dying redis")
@@ -853,7 +853,7 @@ def test_the_list_says_what_is_watched_and_why_and_ends(house: House, two: tuple
         try:
             command = [sys.executable, str(INSTRUMENT), "--list", "--url", f"http://127.0.0.1:{ours.port}",
                        "--pid", f"backend={pids['hidden']}"]
-            listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            listed = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         finally:
             house.stop("hidden")
     assert listed.returncode == 0, listed.stderr
@@ -875,7 +875,7 @@ def test_the_list_says_what_is_watched_and_why_and_ends(house: House, two: tuple
 def test_the_list_ends_with_the_status_of_a_test_that_cannot_start(house: House) -> None:
     command = [sys.executable, str(INSTRUMENT), "--list", "--url", f"http://127.0.0.1:{free_port()}", "--watch",
                "worker=no-such-program-anywhere"]
-    listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert listed.returncode == instrument.EXIT_NO_START
     assert "nothing found that a test needs: worker" in listed.stderr
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from e2e.service import TESTS, uvicorn_app
+from e2e.service import PATIENCE_S, TESTS, uvicorn_app
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("pynvml")
@@ -67,7 +67,7 @@ def run(url: str, folder: Path, *options: str, before: list[str] | None = None) 
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     (recorded,) = results.glob("*.jsonl")
     command = [sys.executable, str(TESTS / "analyze_stress_test.py"), str(recorded), "--json"]
-    read = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    read = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     said = ended.stdout + ended.stderr
     print(said)
     assert "Traceback" not in said

@@ -25,7 +25,7 @@ from rq.cli.cli import main as rq_command
 from uvicorn.main import main as uvicorn_command
 
 from asr_service import supervisor
-from e2e.service import RunningService, clip_options, wait_for
+from e2e.service import PATIENCE_S, RunningService, clip_options, wait_for
 from memory_leak_stress_test import APIS, PATTERNS, Settings, matches_role, parse_command_line
 from stress_report.recording import result_from_json
 from support import guides
@@ -128,9 +128,9 @@ def test_the_monitor_records_until_ctrl_c(service: RunningService, clips: list[s
     command = "exec " + ready_to_run(line, service, clips, tmp_path)
     with subprocess.Popen(command, shell=True, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
-            wait_for(lambda: [f for f in tmp_path.glob("*.csv") if f.read_text().count("\n") > 3], 20, "samples")
+            wait_for(lambda: [f for f in tmp_path.glob("*.csv") if f.read_text().count("\n") > 3], "samples")
             process.send_signal(signal.SIGINT)
-            printed, _ = process.communicate(timeout=20)
+            printed, _ = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
     assert process.returncode == 130, printed
@@ -164,7 +164,7 @@ def test_commands_of_the_reader_run(line: str, recorded: Path, tmp_path: Path) -
 def test_curl_gets_what_the_guide_says(line: str, service: RunningService) -> None:
     (url,) = re.findall(r"http://localhost:8000(\S+)", line)
     assert url == APIS["asr-queue"].health
-    assert requests.get(service.url + url, timeout=10).json()["status"] == "ready"
+    assert requests.get(service.url + url, timeout=PATIENCE_S).json()["status"] == "ready"
 
 
 @pytest.mark.parametrize("line", KINDS["make"])

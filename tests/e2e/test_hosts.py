@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from asr_service.audio import build_clip
-from e2e.service import TESTS, wait_for
+from e2e.service import PATIENCE_S, TESTS, wait_for
 from memory_leak_stress_test import EXIT_FAIL, EXIT_INTERRUPTED
 
 pytestmark = pytest.mark.alone
@@ -51,11 +51,11 @@ def monitors(watched: Mapping[str, Path]) -> Iterator[None]:
         watching = [all_of_them.enter_context(monitor(pid, folder)) for pid, folder in watched.items()]
         for folder in watched.values():
             wait_for(lambda folder=folder: any(len(path.read_text().splitlines()) > 1  # type: ignore[misc]
-                                               for path in folder.glob("*.csv")), 30.0, "the monitor to record")
+                                               for path in folder.glob("*.csv")), "the monitor to record")
         yield
         for each in watching:
             each.send_signal(signal.SIGINT)
-        assert [each.wait(30) for each in watching] == [EXIT_INTERRUPTED] * len(watching)
+        assert [each.wait(PATIENCE_S) for each in watching] == [EXIT_INTERRUPTED] * len(watching)
 
 
 @contextlib.contextmanager
@@ -106,10 +106,10 @@ def watched_run(folder: Path) -> Watched:
         command = [sys.executable, str(INSTRUMENT), "--url", url, "--no-watch", "--phase", "loaded", "--at-once", "2",
                    "--min-cycles", str(CYCLES), "--max-cycles", str(CYCLES), "--short-audio", str(clip), "--long-audio",
                    str(clip), "--results-dir", str(load), "--no-report", "--quiet"]
-        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=120, check=False)
+        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=PATIENCE_S, check=False)
     (run,), (beside,) = load.glob("*.jsonl"), first.glob("*.csv")
     judged = subprocess.run([sys.executable, str(READER), str(run), "--resources", str(beside), str(set_ahead(second)),
-                             "--json"], capture_output=True, text=True, timeout=60, check=False)
+                             "--json"], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     return Watched(judged.returncode, judged.stdout + judged.stderr, json.loads(judged.stdout), int(pids[0]))
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from asr_service.audio import build_clip
-from e2e.service import TESTS, RunningService, running_service, wait_for, without_titles
+from e2e.service import PATIENCE_S, TESTS, RunningService, running_service, wait_for, without_titles
 from memory_leak_stress_test import TaskResult, judge_leak
 from stress_report.memory import describe_role
 from stress_report.recording import result_from_json
@@ -81,7 +81,7 @@ def kill_the_worker_after_the_second_cycle(service: RunningService, folder: Path
             return result.cycle == 2 and result.audio_file == "long.wav" and result.settled is None
         return False
 
-    wait_for(second_cycle_settles, RUN_TIMEOUT_S, "the second cycle")
+    wait_for(second_cycle_settles, "the second cycle", RUN_TIMEOUT_S)
     (worker,) = service.pids("worker")
     os.kill(worker, signal.SIGKILL)
 
@@ -145,7 +145,7 @@ def run(folder: Path, titles: Mapping[str, str], name: str, scenario: Scenario) 
                 instrument.kill()
     (record,) = results.glob("*.jsonl")
     reader = [sys.executable, str(TESTS / "analyze_stress_test.py"), str(record), "--json"]
-    said = subprocess.run(reader, capture_output=True, text=True, timeout=60, check=False)
+    said = subprocess.run(reader, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert said.returncode == instrument.returncode, said.stderr
     return Judged(instrument.returncode, output, json.loads(said.stdout), lines_of(results))
 

@@ -23,7 +23,7 @@ import requests
 
 from asr_service.audio import build_clip
 from e2e.api_servers import Server, running_server
-from e2e.service import free_port, wait_for
+from e2e.service import PATIENCE_S, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("locust") is None,
                                 reason="Locust is not installed: it needs Python 3.11 or later")
@@ -99,7 +99,7 @@ def finished(process: subprocess.Popen[str], folder: Path, server: Server) -> Re
 
 
 def unfinished(server: Server) -> int:
-    return int(requests.get(f"{server.url}/unfinished", timeout=10).json())
+    return int(requests.get(f"{server.url}/unfinished", timeout=PATIENCE_S).json())
 
 
 # ------------------------------------------------------------------------------------------------- what is run
@@ -173,7 +173,7 @@ def run_hosts(folder: Path) -> Recorded:
             "--results-dir", str(folder), *options)))
         stack.enter_context(started(worker))
         lost = stack.enter_context(started([*host.prefix, *worker], host.environment))
-        wait_for(lambda: unfinished(server) == 2, 60, "two tasks at work")
+        wait_for(lambda: unfinished(server) == 2, "two tasks at work")
         os.killpg(lost.pid, signal.SIGKILL)
         stack.enter_context(started(worker))
         return finished(master, folder, server)
@@ -184,7 +184,7 @@ def interrupted(folder: Path) -> Recorded:
     with running_server() as server, server.faults(most=MOST, task_s=2.0):
         options = ["--host", server.url, "--short-audio", str(build_clip(folder / "clip.wav", 1.0)), "--start", "2"]
         with started(locust(*options, "--results-dir", str(folder), *RAMP)) as process:
-            wait_for(lambda: unfinished(server) == 2, 60, "two tasks at work")
+            wait_for(lambda: unfinished(server) == 2, "two tasks at work")
             process.send_signal(signal.SIGTERM)
             return finished(process, folder, server)
 
@@ -268,9 +268,9 @@ def test_a_test_that_is_ended_before_its_machines_are_there_leaves_no_file(tmp_p
         running_server() as server, server.faults(task_s=1.0),
         master_and_worker(tmp_path, server) as (master, worker),
     ):
-        wait_for(server.seen, 60, "the first task, which is sent before machines are gathered")
+        wait_for(server.seen, "the first task, which is sent before machines are gathered")
         worker.send_signal(signal.SIGSTOP)
-        wait_for(lambda: any(tmp_path.glob("*.jsonl")), 60, "the file of results")
+        wait_for(lambda: any(tmp_path.glob("*.jsonl")), "the file of results")
         master.send_signal(signal.SIGTERM)
         output, _ = master.communicate(timeout=RUN_TIMEOUT_S)
     assert (master.returncode, list(tmp_path.glob("*.jsonl"))) == (130, []), output
@@ -282,7 +282,7 @@ def test_a_test_whose_last_load_process_is_killed_was_not_interrupted(tmp_path: 
         running_server() as server, server.faults(most=MOST, task_s=3.0),
         master_and_worker(tmp_path, server) as (master, worker),
     ):
-        wait_for(lambda: any(tmp_path.glob("*.jsonl")) and unfinished(server), 60, "a task of the ramp")
+        wait_for(lambda: any(tmp_path.glob("*.jsonl")) and unfinished(server), "a task of the ramp")
         worker.kill()
         output, _ = master.communicate(timeout=RUN_TIMEOUT_S)
     assert master.returncode == 3, output
@@ -313,8 +313,8 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_while_a_task_runs_ends_the_test_and_not_the_task() -> None:
-    ended = subprocess.run([sys.executable, "-c", STRUCK, str(TESTS)], capture_output=True, text=True, timeout=60,
-                           check=False)
+    ended = subprocess.run([sys.executable, "-c", STRUCK, str(TESTS)], capture_output=True, text=True,
+                           timeout=PATIENCE_S, check=False)
     assert ended.stdout == "went on\nends\n", ended.stderr
 
 
@@ -325,7 +325,7 @@ def test_ctrl_c_while_a_task_runs_ends_the_test_and_not_the_task() -> None:
 def test_what_keeps_a_test_from_its_start_is_one_sentence_with_its_status(
     options: list[str], status: int, sentence: str
 ) -> None:
-    ended = subprocess.run(locust(*options), capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(locust(*options), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == status
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -106,12 +106,12 @@ def kill_the_api(run: Running) -> None:
         status = run.service.get("asr/queue/status")
         return bool(status["processing"] and status["queued"])
 
-    wait_for(level_at_work, 90, "the tasks of the level")
+    wait_for(level_at_work, "the tasks of the level")
     psutil.Process(run.service.pids("api")[0]).kill()
 
 
 def interrupt(run: Running) -> None:
-    wait_for(lambda: len(run.lines()) >= 2, 60, "the warm-up task and the first of the level to end")
+    wait_for(lambda: len(run.lines()) >= 2, "the warm-up task and the first of the level to end")
     run.process.send_signal(signal.SIGINT)
 
 

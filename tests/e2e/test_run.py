@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from e2e.service import RunningService, clip_options, running_service, wait_for
+from e2e.service import PATIENCE_S, RunningService, clip_options, running_service, wait_for
 from memory_leak_stress_test import CSV_COLUMNS
 from stress_report.recording import result_from_json
 
@@ -46,7 +46,7 @@ def command(service: RunningService, folder: Path, *options: str) -> list[str]:
 
 
 def run(argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False, **options)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False, **options)
 
 
 @contextlib.contextmanager
@@ -86,10 +86,10 @@ def test_ctrl_c_in_the_leak_phase_keeps_every_task_and_prints_the_summary(
     service: RunningService, clips: list[str], tmp_path: Path
 ) -> None:
     with started(command(service, tmp_path, *clips, "--phase", "leak", *SOON)) as process:
-        wait_for(lambda: written(tmp_path) == 4, 60, "the warm-up round and the first short task")
-        wait_for(lambda: busy(service), 20, "the long task to be at work")
+        wait_for(lambda: written(tmp_path) == 4, "the warm-up round and the first short task")
+        wait_for(lambda: busy(service), "the long task to be at work")
         process.send_signal(signal.SIGINT)
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, printed
     lines = results(tmp_path)
     assert [(line["cycle"], line["audio_file"], line["upload"], line["error_kind"]) for line in lines] == [
@@ -105,7 +105,7 @@ def test_ctrl_c_in_the_leak_phase_keeps_every_task_and_prints_the_summary(
     assert "growth per cycle" in printed
     assert not printed.startswith("PASSED")
     assert next(tmp_path.glob("*.md")).read_text().startswith("# ")
-    wait_for(idle(service), 30, "the abandoned task to end")
+    wait_for(idle(service), "the abandoned task to end")
 
 
 def test_a_termination_in_the_ramp_gives_every_released_task_its_line(
@@ -113,20 +113,20 @@ def test_a_termination_in_the_ramp_gives_every_released_task_its_line(
 ) -> None:
     options = ["--short-audio", clips[3], "--long-audio", clips[3], "--phase", "concurrency", "--start", "3", *SOON]
     with started(command(service, tmp_path, *options)) as process:
-        wait_for(lambda: written(tmp_path) == 1, 60, "the warm-up task")
-        wait_for(lambda: service.get("asr/queue/status")["queued"] == 2, 20, "three tasks at the service")
+        wait_for(lambda: written(tmp_path) == 1, "the warm-up task")
+        wait_for(lambda: service.get("asr/queue/status")["queued"] == 2, "three tasks at the service")
         process.terminate()
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, printed
     level = [line for line in results(tmp_path) if line["level_run"]]
     assert [(line["concurrency"], line["error_kind"]) for line in level] == [(3, "interrupted")] * 3
     assert level[-1]["level"]["stop_reason"] == "interrupted"
-    wait_for(idle(service), 60, "the abandoned tasks to end")
+    wait_for(idle(service), "the abandoned tasks to end")
 
 
 def test_a_kill_loses_no_result(service: RunningService, clips: list[str], tmp_path: Path) -> None:
     with started(command(service, tmp_path, *clips, "--phase", "leak", *SOON)) as process:
-        wait_for(lambda: written(tmp_path) == 3, 60, "three results")
+        wait_for(lambda: written(tmp_path) == 3, "three results")
         process.kill()
         process.wait()
     kept = [result_from_json(json.dumps(line)) for line in results(tmp_path)]
@@ -135,14 +135,14 @@ def test_a_kill_loses_no_result(service: RunningService, clips: list[str], tmp_p
         assert len(list(csv.reader(file))) > 2  # rows of before the kill, whole
     reader = run([sys.executable, str(TESTS / "analyze_stress_test.py"), str(next(tmp_path.glob("*.jsonl"))), "--json"])
     assert (reader.returncode, json.loads(reader.stdout)["verdict"]) == (3, "inconclusive"), reader.stderr
-    wait_for(idle(service), 30, "the abandoned task to end")
+    wait_for(idle(service), "the abandoned task to end")
 
 
 def test_monitoring_records_until_ctrl_c(service: RunningService, tmp_path: Path) -> None:
     with started(command(service, tmp_path, "--phase", "monitor", "--interval", "0.2", "--no-report")) as process:
-        rows: list[dict[str, str]] = wait_for(lambda: sampled(tmp_path, 6), 20, "six rows") or []
+        rows: list[dict[str, str]] = wait_for(lambda: sampled(tmp_path, 6), "six rows") or []
         process.send_signal(signal.SIGINT)
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, printed
     assert list(rows[0]) == list(CSV_COLUMNS)
     assert {int(row["pid"]) for row in rows} == {service.pids(role)[0] for role in ("worker", "api", "redis")}
@@ -275,7 +275,7 @@ def test_a_service_that_says_it_is_unavailable_is_not_tested(clips: list[str], t
     with running_service() as lonely:
         argv = command(lonely, tmp_path, *clips)
         os.kill(lonely.pids("worker")[0], signal.SIGKILL)
-        wait_for(lambda: lonely.get("health")["status"] == "unavailable", 10, "the loss to be known")
+        wait_for(lambda: lonely.get("health")["status"] == "unavailable", "the loss to be known")
         assert "API says it is unavailable" in refused(argv)
 
 

@@ -337,7 +337,7 @@ def test_a_whole_run_records_the_gpu_of_the_watched_process(says: Says, library:
             [sys.executable, "-c", program, "--api", "openai", "--url", f"http://127.0.0.1:{server.server_port}",
              "--pid", f"api={process.pid}", "--phase", "leak", "--max-cycles", "2", "--settle-timeout", "0.1",
              "--short-audio", str(clips / "1.wav"), "--long-audio", str(clips), "--results-dir", str(tmp_path),
-             "--no-report"], capture_output=True, text=True, check=False, timeout=60,
+             "--no-report"], capture_output=True, text=True, check=False, timeout=120,
             env=os.environ | {"LD_LIBRARY_PATH": str(library.parent), "PYTHONPATH": str(STUB.parents[2])})
         server.shutdown()
         process.kill()

@@ -200,7 +200,7 @@ def one_task(url: str, clip: Clips, limit_s: float = 2 * LIMIT_S, after: threadi
     batch.connect()
     assert after is None or after.wait(10)
     batch.release()
-    outcome = batch.outcomes.get(timeout=limit_s + 10)
+    outcome = batch.outcomes.get(timeout=limit_s + 60)
     assert time.monotonic() - began < limit_s + 2 * LIMIT_S + SPARE_S
     test = StressTest(Settings(), client, clip, clip, None, cast(Any, SimpleNamespace(results=[])), cast(Any, None),
                       client.aborted, {}, Reserve(0.0))
@@ -297,7 +297,7 @@ def test_an_interruption_ends_any_exchange_long_before_its_time(slow: str, page:
     began = time.monotonic()
     batch.connect()
     batch.release()
-    assert batch.outcomes.get(timeout=10).error_kind == "interrupted"
+    assert batch.outcomes.get(timeout=60).error_kind == "interrupted"
     assert time.monotonic() - began < SPARE_S
 
 

@@ -48,7 +48,7 @@ def stress_test(folder: Path, talks: dict[str, Talk], *options: str,
             server.listener.close()
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
@@ -71,7 +71,7 @@ def test_ctrl_c_ends_a_run_that_hangs_and_every_task_has_its_line(slow: str, pag
         time.sleep(0.2)
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=120)[0]
         assert time.monotonic() - began < 5 + REPORT_S
         assert process.returncode == 130, said
     assert "Traceback" not in said
@@ -87,7 +87,7 @@ def test_a_second_ctrl_c_ends_at_once_with_the_files_whole(tmp_path: Path) -> No
         time.sleep(0.1)
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=120)[0]
         assert time.monotonic() - began < 5.0
         assert process.returncode == 130, said
     assert said.rstrip().endswith("interrupted")
@@ -108,7 +108,7 @@ def test_ctrl_c_while_the_report_is_written_leaves_the_results_and_says_how_to_m
                 break
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        told += process.communicate(timeout=30)[0]
+        told += process.communicate(timeout=120)[0]
         assert time.monotonic() - began < 5.0
         assert process.returncode == 130, told
     assert "The report was not finished. The results are whole; make it with: " in told
@@ -126,7 +126,7 @@ def test_a_reader_that_is_killed_is_inconclusive_and_said(reader: str, status: i
     (tmp_path / "analyze_stress_test.py").write_text(f"import os, signal, sys\n{reader}\n")
     with stress_test(tmp_path, {}, "--min-cycles", "1", "--max-cycles", "1",
                      script=tmp_path / "memory_leak_stress_test.py") as (process, _):
-        told = process.communicate(timeout=60)[0]
+        told = process.communicate(timeout=120)[0]
     assert process.returncode == status, told
     assert said in told
     assert bool(said) == ("The report was not finished" in told)
@@ -146,5 +146,5 @@ print(aborted.wait(10))
 
 def test_a_signal_inside_a_wait_for_the_end_does_not_hang() -> None:
     ended = subprocess.run([sys.executable, "-c", INSIDE_A_WAIT], env=os.environ | {"PYTHONPATH": str(TESTS)},
-                           capture_output=True, text=True, timeout=30, check=False)
+                           capture_output=True, text=True, timeout=120, check=False)
     assert ended.stdout == "True\n", ended.stderr

@@ -51,7 +51,7 @@ def limited(most: int, folder: Path, *options: str) -> subprocess.CompletedProce
     command = [sys.executable, TESTS / "memory_leak_stress_test.py", "--url", server.url, "--short-audio", clip,
                "--long-audio", clip, "--results-dir", folder, "--phase", "concurrency", "--start", "2",
                "--max-concurrency", "3", "--no-report", *options]
-    ended = subprocess.run([*few_threads(most), *map(str, command)], capture_output=True, text=True, timeout=60,
+    ended = subprocess.run([*few_threads(most), *map(str, command)], capture_output=True, text=True, timeout=120,
                            check=False)
     server.listener.close()
     assert "Traceback" not in ended.stdout + ended.stderr
@@ -147,7 +147,7 @@ def test_a_run_whose_clip_goes_ends_in_order(change: Callable[[Path], Any], stat
 
     talks = {SUBMIT: after(4, accept, sabotage), RESULT: DONE}
     with stress_test(tmp_path, talks, "--min-cycles", "6", "--max-cycles", "6", "--no-report") as (process, _):
-        told = process.communicate(timeout=60)[0]
+        told = process.communicate(timeout=120)[0]
     assert process.returncode == status, told
     assert said in told
     assert "Traceback" not in told

@@ -109,7 +109,7 @@ def named(name: bytes) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
@@ -238,9 +238,9 @@ def test_output_that_nobody_can_read_ends_no_test(shell: str, encoding: str, tmp
                           stderr=subprocess.STDOUT, start_new_session=True,
                           env=os.environ | {"PYTHONIOENCODING": encoding}) as process:
         try:
-            until(lambda: sampled(folder) > 3, 20)
+            until(lambda: sampled(folder) > 3)
             os.killpg(process.pid, signal.SIGINT)
-            said = cast(Any, process.communicate(timeout=30)[0])
+            said = cast(Any, process.communicate(timeout=120)[0])
         finally:
             with contextlib.suppress(ProcessLookupError):  # as it should be
                 os.killpg(process.pid, signal.SIGKILL)

@@ -92,7 +92,7 @@ def test_a_large_clip_is_sent_from_a_mapping(tmp_path: Path) -> None:
                 own.append(anonymous)
                 mapped.append(file_backed)
             time.sleep(0.005)
-        said = process.communicate(timeout=60)[0]
+        said = process.communicate(timeout=120)[0]
     sink.listener.close()
     print(f"{UPLOAD_MB} MB sent twice: own memory at most {max(own):.0f} MB, mapped at most {max(mapped):.0f} MB")
     assert "cycle 1: short.wav" in said

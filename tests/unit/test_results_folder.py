@@ -114,7 +114,7 @@ def test_a_pipe_or_device_that_is_named_for_the_report_stays_what_it_is(
     count = "import sys; print(len(open(sys.argv[1]).read()))"
     with subprocess.Popen([sys.executable, "-c", count, folder / "pipe"], stdout=subprocess.PIPE) as listening:
         reader.main([str(folder / "run.jsonl"), "--no-charts", "--output", str(folder / "pipe")])
-        assert int(listening.communicate(timeout=20)[0]) > 100
+        assert int(listening.communicate(timeout=120)[0]) > 100
     assert reader.main([str(folder / "run.jsonl"), "--no-charts", "--output", os.devnull]) != instrument.EXIT_USAGE
     assert Path(os.devnull).is_char_device()
 
@@ -160,7 +160,7 @@ def test_a_folder_that_vanishes_during_the_first_task_is_made_again(tmp_path: Pa
 
     cycles = ("--max-cycles", "1", "--min-cycles", "1", "--no-report")
     with stress_test(tmp_path, {SUBMIT: submit, RESULT: DONE}, *cycles) as (process, _):
-        told = process.communicate(timeout=60)[0]
+        told = process.communicate(timeout=120)[0]
     assert "Traceback" not in told
     [jsonl] = (tmp_path / "results").glob("*.jsonl")
     assert len(jsonl.read_text().splitlines()) == 5, "two warm up, one is sent again, and a cycle of two"
@@ -209,7 +209,7 @@ def test_monitoring_into_a_folder_that_vanishes_says_so(what: str, said: str, st
                 folder.rename(tmp_path / "moved")
                 time.sleep(0.5)
                 process.send_signal(signal.SIGINT)
-            told = process.communicate(timeout=30)[0]
+            told = process.communicate(timeout=120)[0]
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
