@@ -255,7 +255,7 @@ def test_a_refusal_keeps_the_words_and_how_long_to_stay_away(code: int, service:
         f"WARNING the service refused a first task (submit_http_{code}: retry after 7 s: too many); is it busy with "
         "others' work?"]
     service.submit, service.polls = ACCEPTED, [answer(b"busy", code, Retry_After="7")]
-    assert outcome_of(service, clip, task_timeout=0.3).error == f"HTTP {code}, retry after 7 s: busy"
+    assert outcome_of(service, clip, task_timeout=1.5).error == f"HTTP {code}, retry after 7 s: busy"
 
 
 # ------------------------------------------------------------------------------------------- the answer is the result
