@@ -84,7 +84,8 @@ __all__ = [  # what the reader, the bench and the tests take from here
     # the rules
     "GAP_S", "SETTLE_S", "SETTLE_MB", "TOLERANCE_MB", "GIVE_UP_CYCLES", "CONFIRM_RUNS", "WINDOW", "WORK_FACTOR",
     "IDENTICAL", "REPEAT", "poll_wait", "working_role", "GrowthVerdict", "RoleVerdict", "HorseSeries", "judge_leak",
-    "judge_growth", "readings_of", "Breach", "LevelRun", "judge_level_run", "was_recycled", "crashes_and_recycled",
+    "judge_growth", "readings_of", "without_work", "Breach", "LevelRun", "judge_level_run", "was_recycled",
+    "crashes_and_recycled",
     # terminal and files
     "usable_streams", "replace",
     # exit statuses

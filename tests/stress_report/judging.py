@@ -20,6 +20,7 @@ from memory_leak_stress_test import (
     ProcessMemory,
     TaskResult,
     crashes_and_recycled,
+    without_work,
 )
 from stress_report.concurrency import REAL_TIME, judge_ramp
 from stress_report.diagnosis import Diagnosis, diagnose
@@ -450,6 +451,10 @@ def no_worker_crash(run: RecordedRun, crashes: Sequence[Death | Failure], recycl
     if unknown or run.lost:
         facts = {"count": unknown + run.lost}
         return Criterion("no_worker_crash", "inconclusive", None, 0, Note("crash_unread", facts))
+    if idle := without_work(run.works, run.results):  # another process did it, whose end nobody would see
+        why = Note("reason_no_work_other" if idle["pid"] else "reason_no_work", idle)
+        facts = {"role": run.works, "why": why}
+        return Criterion("no_worker_crash", "inconclusive", None, 0, Note("crash_no_work", facts))
     if recycled:
         facts = {"count": len(recycled), "first": recycled[0]}
         return Criterion("no_worker_crash", "pass", 0, 0, Note("crash_recycled", facts))

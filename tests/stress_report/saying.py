@@ -506,6 +506,12 @@ def ramp_left_doubt(judged: Judged) -> bool:
     return (cut or criterion(judged, "return_to_baseline").text.key in open_ends) and bool(judged.ramp.max_stable)
 
 
+def another_worked(judged: Judged) -> bool:
+    """Whether the watched processes are not those that did the work, or their memory was never read."""
+    crash = criterion(judged, "no_worker_crash").text.key
+    return crash == "crash_no_work" or undecided_by("no_work", "not_measured")(judged)
+
+
 # What to do next; the first row that holds. The order is the policy: fix what failed, else make the run whole, else
 # keep it.
 ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
@@ -528,7 +534,7 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (cut_by("cut_memory_reserve"), "next_memory"),
     (cut_by("cut_host"), "next_hosts"),
     (lambda judged: judged.cut_short is not None, "next_whole"),
-    (undecided_by("no_work", "not_measured"), "next_watch"),
+    (another_worked, "next_watch"),
     (undecided_by("unwatched_"), "next_unwatched"),
     (lambda judged: bool(judged.diagnosis.rising), "next_rising"),
     (undecided_by("unsettled"), "next_unsettled"),

@@ -185,6 +185,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "crash_unread": ("none seen, but {count} {count:|result is missing or does|results are missing or do} not show "
         "which processes were running",
         "未发现进程崩溃，但有 {count} 条结果缺失，或没有记录当时哪些进程在运行"),
+    "crash_no_work": ("not known for the {role}: {why}", "{role} 是否崩溃无从得知：{why}"),
     "crash_unrecorded": ("the results do not show which processes were running", "结果文件没有记录哪些进程在运行"),
     "stable_good": ("{stable} concurrent tasks are stable (good: 5 or more)",
         "{stable} 个任务并发时稳定（5 个及以上为良好）"),

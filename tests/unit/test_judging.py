@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memory_leak_stress_test import Death, ProcessMemory, TaskResult
+from memory_leak_stress_test import Busy, Death, ProcessMemory, TaskResult
 from stress_report import findings, markdown
 from stress_report.comparison import compare
 from stress_report.saying import Words, headline, memory_sentence, next_sentence
@@ -180,6 +180,20 @@ def test_a_worker_replaced_between_tasks_is_said_and_is_no_crash(tmp_path: Path)
     assert (crash.status, crash.observed) == ("pass", 0)
     assert Words("en").note(crash.text) == (
         "none crashed; 2 processes were replaced between tasks (the first: worker process 100 (rq) ended)")
+
+
+@pytest.mark.parametrize(("cpu_s", "crash", "verdict"), [
+    (0.005, "inconclusive", "inconclusive"), (0.5, "pass", "pass")])
+def test_a_ramp_is_no_proof_that_nothing_crashed_where_another_process_did_the_work(
+        cpu_s: float, crash: str, verdict: str, tmp_path: Path) -> None:
+    results = with_settings(confirmed(*(level(size) for size in range(1, 6))), phase="concurrency")
+    for result in results:
+        result.memory = {"worker": dataclasses.replace(result.memory["worker"], cpu_s=cpu_s, rest_cpu_percent=0.1)}
+        result.busiest_other = Busy(4711, "python", 3.0)
+    run = judged(tmp_path, results)
+    assert (statuses(run)["no_worker_crash"], run.verdict) == (crash, verdict)
+    words = Words("en").note(run.criteria[4].text)
+    assert ("the work seems to be done by process 4711 (python), see --watch and --pid" in words) is (crash != "pass")
 
 
 def test_a_process_that_is_gone_without_another_in_its_place_is_a_crash(tmp_path: Path) -> None:

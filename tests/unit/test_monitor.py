@@ -71,7 +71,7 @@ def test_the_lines_beside_the_csv_say_what_it_cannot(
     with Sampler(table, resources, 0.5) as sampler:
         begun = time.monotonic()
         assert monitor(settings, sampler, Screen(True, sampler), LineFile(path), threading.Event())
-        assert 5.0 <= time.monotonic() - begun < 25.0  # late only where this machine is busy
+        assert 4.5 < time.monotonic() - begun < 25.0  # its clock has begun with the sampler
     head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert head["host"]["clock"].keys() == {"utc_offset_s", "synchronised", "max_error_s"}
     assert head["limits"]["memory_mb"] > 0

@@ -106,9 +106,8 @@ def after_loaded_cycles(kept: float, cycles: int = 13) -> list[TaskResult]:
     return held_after_the_ramp() + loaded_phase([1600.0, 1600.0] + [1600.0 + kept * n for n in range(1, cycles + 1)])
 
 
-def idle_worker() -> list[TaskResult]:
+def idle_worker(results: list[TaskResult]) -> list[TaskResult]:
     """As though another process did the work: the worker used no CPU."""
-    results = healthy()
     for result in results:
         result.memory = {"worker": dataclasses.replace(result.memory["worker"], cpu_s=0.0, rest_cpu_percent=0.1)}
     return results
@@ -134,7 +133,7 @@ ADVISED: list[tuple[str, list[TaskResult]]] = [
         leak_phase(FLAT[:5])[-1:], lambda r: True, level=LevelFacts(stop_reason="memory_reserve"))),
     ("next_hosts", with_settings(changed(healthy(), lambda r: True, memory={}), no_watch=True)),
     ("next_whole", leak_phase()),
-    ("next_watch", idle_worker()),
+    ("next_watch", idle_worker(healthy())),
     ("next_unwatched", on_machine(healthy(), shared=STEADY)),
     ("next_rising", test_diagnosis.with_holdings(healthy(), lambda c: test_diagnosis.grown(c, threads=9 + 24 * c))),
     ("next_unsettled", changed(healthy(), lambda r: r.cycle, settled=False)),
@@ -200,6 +199,11 @@ def test_the_cycles_to_run_on_with_are_enough_for_a_verdict(tmp_path: Path) -> N
 def test_every_row_of_the_advice_has_a_test() -> None:
     assert [key for _, key in ADVICE] == ["next_recording_grew", "next_results", *(key for key, _ in ADVISED[:3]),
                                           "next_old", *(key for key, _ in ADVISED[3:])]
+
+
+def test_after_a_ramp_that_another_process_worked_for_that_process_is_looked_for(tmp_path: Path) -> None:
+    levels = confirmed(*(level(size) for size in range(1, 6)))
+    assert advice(judged(tmp_path, idle_worker(with_settings(levels, phase="concurrency")))) == "next_watch"
 
 
 def test_a_leak_comes_before_a_crash(tmp_path: Path) -> None:
