@@ -4514,11 +4514,13 @@ def judge_lives(role: str, results: Sequence[TaskResult], breaks: Sequence[tuple
     size = max((result.concurrency for result in results if result.cycle), default=1)  # tasks of a batch
     growth = judge_steps(lives, batches, judge)
     replaced = [cycle for cycle, kind in breaks if kind == "replaced"]
+    lives = [life for life in lives if life.recycled]
+    whole = [life for life in lives if life.ended and 0 not in life.held] or lives  # the others are longer than is seen
     alive = Counter(place for life in lives for place in life.held)  # they share the tasks of a batch
+    tasks = [sum(size / alive[place] for place in life.held) for life in whole]
     facts = growth.facts | {
         "cycle": replaced[-1], "times": len(replaced), "per_task": (growth.mb_per_cycle or 0.0) / batches / size,
-        "tasks": round(statistics.median(sum(size / alive[place] for place in life.held) for life in lives)) if lives
-        else 0,
+        "tasks": round(statistics.median(tasks)) if tasks else 0,
         "contained": max((max(life.held.values()) - life.first_used for life in lives), default=0.0)}
     reason = {"LEAK": "recycled_leak", "NO LEAK": "recycled_calm"}.get(growth.verdict, "replaced")
     return dataclasses.replace(growth, reason=reason, facts=facts)
@@ -4528,20 +4530,33 @@ def judge_steps(lives: Sequence[Life], batches: int, judge: Judge) -> GrowthVerd
     """The verdict on the steps within lives, of which each life has fewer than it had batches.
 
     Where too few are left for so many cycles, growth that goes on in each batch accuses, too. And a life's first use
-    of a further clip, where it did not give back memory, is as good as any other step to show that nothing grows.
+    of a further clip, where it did not give back memory, is as good as any other step to show that nothing grows. That
+    takes steps of short and of long clips: of lives of four tasks, all that are left may be of one kind.
     """
-    own = end_to_end(lives, [life.steps for life in lives])
-    growth = judge.series(own[::batches])
-    if growth.verdict != "INCONCLUSIVE":
+    own = growth_shown(lives, [life.steps for life in lives])
+    growth = judge.series(added_up(own)[::batches])
+    if growth.verdict == "LEAK" or (growth.verdict == "NO LEAK" and of_every_kind(own, batches)):
         return growth
-    by_batch = dataclasses.replace(judge, tolerance_mb=judge.tolerance_mb / batches).series(own)
+    by_batch = dataclasses.replace(judge, tolerance_mb=judge.tolerance_mb / batches).series(added_up(own))
     if by_batch.verdict == "LEAK":
         per_cycle = {name: by_batch.facts[name] * batches for name in ("slope", "low", "high")}
         return dataclasses.replace(by_batch, facts=by_batch.facts | per_cycle, mb_per_cycle=per_cycle["slope"],
                                    upper_bound_mb_per_cycle=per_cycle["high"])
-    more = [life.steps | {place: max(0.0, mb) for place, mb in life.first_uses.items()} for life in lives]
-    calm = judge.series(end_to_end(lives, more)[::batches])
-    return calm if calm.verdict == "NO LEAK" else growth
+    more = growth_shown(lives, [life.steps | {place: max(0.0, mb) for place, mb in life.first_uses.items()}
+                                for life in lives])
+    calm = judge.series(added_up(more)[::batches])
+    undecided = dataclasses.replace(growth, verdict="INCONCLUSIVE")
+    return calm if calm.verdict == "NO LEAK" and of_every_kind(more, batches) else undecided
+
+
+def added_up(growth: Mapping[int, float]) -> list[float]:
+    return [0.0, *itertools.accumulate(growth.values())]
+
+
+def of_every_kind(places: Collection[int], batches: int) -> bool:
+    """Whether these places of batches are of short and of long clips, which take turns."""
+    return len({place % batches for place in places}) == batches
+
 
 
 def without_work(role: str, results: Sequence[TaskResult]) -> dict[str, Any] | None:
@@ -4671,9 +4686,17 @@ class Life:
     """A process of a role at rest after each batch, MB: place of the batch -> what it held."""
 
     held: dict[int, float] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)  # clips it has met
+    met: Counter[str] = field(default_factory=Counter)  # clip -> batches in which it may have worked on it
     steps: dict[int, float] = field(default_factory=dict)  # growth after its first use of each clip
     first_uses: dict[int, float] = field(default_factory=dict)  # growth at its first use of each clip
+    ended: int | None = None  # place of the batch in which it ended
+    recycled: bool = False  # was not there all the time, and large enough to count
+
+    @property
+    def loaded(self) -> int:
+        """Place of the last batch in which its memory doubled or more: as a rule that in which it loaded its model."""
+        steps = self.first_uses | self.steps
+        return max((place for place, mb in steps.items() if mb > self.held[place] / 2), default=-1)
 
     @property
     def first_used(self) -> float:
@@ -4685,32 +4708,48 @@ class Life:
 def lives_of(role: str, results: Sequence[TaskResult]) -> list[Life]:
     """The lives of a role's long-lived processes at rest over the batches of a phase.
 
-    The batch in which a process ended is no part of its life: its last sample may be of a process half gone.
+    The batch in which a process ended is no part of its life: its last sample may be of a process half gone. Of several
+    that are recycled, which take turns, each has met a clip when that came up as often as there are of them.
     """
     lives: dict[tuple[int, str], Life] = {}
-    last: dict[int | None, TaskResult] = {result.batch: result for result in results if role in result.memory}
-    for place, result in enumerate(last.values()):
-        for process in (p for p in result.memory[role].processes if not p.ended and p.held_mb is not None):
-            life = lives.setdefault((process.pid, process.started), Life())
-            held = process.held_mb or 0.0
+    last = list({result.batch: result for result in results if role in result.memory}.values())
+    first_and_last = [{(p.pid, p.started) for p in result.memory[role].processes if not p.ended}
+                      for result in (*last[:1], *last[-1:])]
+    lasting = set.intersection(*first_and_last) if last else set()
+    for place, result in enumerate(last):
+        held = {(p.pid, p.started): p for p in result.memory[role].processes if not p.ended and p.held_mb is not None}
+        ours = [key for key, p in held.items() if key not in lasting and (p.root or (p.held_mb or 0.0) > TOLERANCE_MB)]
+        for key, process in held.items():
+            life = lives.setdefault(key, Life())
+            life.recycled |= key in ours
+            life.held[place] = process.held_mb or 0.0
             if place - 1 in life.held and result.cycle:
-                steps = life.steps if result.clip in life.used else life.first_uses
-                steps[place] = held - life.held[place - 1]
-            if place - 1 in life.held or process.resident:
-                life.used.add(result.clip)
-            life.held[place] = held
+                steps = life.steps if life.met[result.clip] >= max(1, len(ours)) else life.first_uses
+                steps[place] = life.held[place] - life.held[place - 1]
+            life.met[result.clip] += place - 1 in life.held or process.resident
+        for key in lives.keys() & {(p.pid, p.started) for p in result.memory[role].processes if p.ended}:
+            lives[key].ended = place
     return [life for life in lives.values() if len(life.held) > 1]
 
 
-def end_to_end(lives: Sequence[Life], steps: Sequence[Mapping[int, float]]) -> list[float]:
-    """These steps of each life added up from 0, over the batches in which any had loaded its model, in order."""
-    places: dict[int, list[float]] = {}
-    for life, own in zip(lives, steps, strict=True):
-        loaded = max(life.held.values()) / 2
-        for place, mb in own.items():
-            if life.held[place] - mb >= loaded:
-                places.setdefault(place, []).append(mb)
-    return [0.0, *itertools.accumulate(sum(places[place]) for place in sorted(places))]
+def growth_shown(lives: Sequence[Life], steps: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Growth of all lives by these steps of each, MB, over the batches that show it: place of the batch -> MB.
+
+    A step counts once a process has loaded its model, which at least doubles what it held. A parent that lives on takes
+    a step in every batch, which says nothing of its recycled children: a batch shows their growth where at least half
+    of them have a step, and that of the others is taken to be like theirs.
+    """
+    known = [{place: mb for place, mb in own.items() if place > life.loaded}
+             for life, own in zip(lives, steps, strict=True)]
+    growth = dict[int, float]()
+    for place in sorted(set().union(*known)):
+        there = [own.get(place) for life, own in zip(lives, known, strict=True)
+                 if life.recycled and (place in life.held or place == life.ended)]
+        seen = [mb for mb in there if mb is not None]
+        if 2 * len(seen) >= len(there):
+            lasting = sum(own.get(place, 0.0) for life, own in zip(lives, known, strict=True) if not life.recycled)
+            growth[place] = lasting + sum(seen) * len(there) / max(1, len(seen))
+    return growth
 
 
 def cycles_of_replacement(role: str, results: Sequence[TaskResult]) -> set[int]:
