@@ -207,7 +207,7 @@ class Death:
     unfinished: int | None = None  # tasks that had not ended by then
     left_work: bool | None = None  # it left a child that was born for a task
     replaced: bool | None = None  # as many processes served the role at the reading after as before
-    oom_kill: bool | None = None  # the kernel killed a process for lack of memory in the same batch
+    oom_kill: bool | None = None  # the kernel killed for lack of memory in the same batch, and perhaps in its group
 
 
 @dataclass(frozen=True)
@@ -2875,6 +2875,8 @@ class Limits:
     last: dict[Path, Group] = field(default_factory=dict)
     most: dict[Path, float] = field(default_factory=dict)  # highest working set in this window
     kills: dict[Path, int | None] = field(default_factory=dict)  # when it opened
+    own_kills: dict[tuple[str, Path], int] = field(default_factory=dict)  # (role, group of a process) -> the same
+    uncounted: set[str] = field(default_factory=set)  # roles with a process of which no group counts kills
     known: set[int] = field(default_factory=set)  # processes taken in since then
 
     def find(self, processes: Iterable[tuple[int, str]]) -> None:
@@ -2883,6 +2885,12 @@ class Limits:
             self.known.add(pid)
             with contextlib.suppress(OSError, ValueError):  # it has just ended; not written as Linux does
                 folders = group_folders(pid)
+                counting = ((folder, count) for folder in folders if (count := group_kills(folder)) is not None)
+                folder, count = next(counting, (None, 0))
+                if folder is None:
+                    self.uncounted.add(role)
+                else:
+                    self.own_kills.setdefault((role, folder), count)
                 groups = {folder: group for folder in folders if (group := read_group(folder))}
                 if groups:
                     tightest = min(groups, key=lambda folder: groups[folder].room)
@@ -2901,7 +2909,16 @@ class Limits:
         self.roles = {folder: roles for folder, roles in self.roles.items() if folder.is_dir()}
         self.last, self.most, self.known = {}, {}, set()
         self.kills = {folder: self._killed(folder) for folder in self.roles}
+        self.own_kills = {(role, folder): count for role, folder in self.own_kills
+                          if (count := group_kills(folder)) is not None}
+        self.uncounted.clear()
         self.read()
+
+    def spared(self) -> frozenset[str]:
+        """Roles of whose groups the kernel has killed no process since the window opened: others' kills are not theirs.
+        """
+        killed = {role for (role, folder), before in self.own_kills.items() if group_kills(folder) != before}
+        return frozenset({role for role, _ in self.own_kills} - killed - self.uncounted)
 
     def containers(self) -> list[Container]:
         """What was seen of each since the window opened; of one that has gone, as it was last.
@@ -3104,6 +3121,7 @@ class Observed:
     oom_kills: int | None  # processes the kernel killed for lack of memory
     longest_gap: float  # seconds between two looks at the processes
     containers: tuple[Container, ...]
+    spared: frozenset[str] = frozenset()  # roles whose processes are surely not among those killed
 
     def deaths(self, ends: Sequence[tuple[float, float]] = ()) -> list[Death]:
         """The endings for the record. `ends`: of each task, see Batch.ends().
@@ -3114,8 +3132,9 @@ class Observed:
         def tasks_at(e: Ending) -> int:
             return sum((unfinished if e.role == "worker" else ended) > e.at for unfinished, ended in ends)
 
-        oom_kill = None if self.oom_kills is None else self.oom_kills > 0
-        return [e.as_death(tasks_at(e), e.role not in self.not_replaced, oom_kill) for e in self.endings]
+        killed = None if self.oom_kills is None else self.oom_kills > 0
+        return [e.as_death(tasks_at(e), e.role not in self.not_replaced, killed and e.role not in self.spared)
+                for e in self.endings]
 
 
 @dataclass(frozen=True)
@@ -3410,7 +3429,7 @@ class Sampler:
             fewer = frozenset((window.serving - self.table.serving()).keys())
             return Observed(processes, dict(window.peaks), tuple(window.endings), fewer,
                             None if kills is None or window.oom_kills is None else kills - window.oom_kills,
-                            window.longest_gap, tuple(self._limits.containers()))
+                            window.longest_gap, tuple(self._limits.containers()), self._limits.spared())
 
 
 def role_sums(processes: Iterable[Watched]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:

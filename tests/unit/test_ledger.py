@@ -327,6 +327,23 @@ def test_kills_in_a_container_count_since_the_window_opened(container: Path) -> 
     assert found.oom_kills is None, "it was started again, and its group counts from 0"
 
 
+def test_a_role_is_spared_where_its_own_group_counts_no_kill(container: Path) -> None:
+    limits = Limits()
+    assert limits.spared() == frozenset()
+    limits.find([(1, "worker"), (2, "api")])
+    limits.open_window()
+    (container / "memory.events").write_text("oom 9\noom_kill 5\n")
+    assert limits.spared() == {"worker", "api"}, "another container of the pod"
+    (container / "c" / "memory.events").write_text("oom 9\noom_kill 5\n")
+    assert limits.spared() == frozenset()
+    limits.open_window()
+    assert limits.spared() == {"worker", "api"}, "that kill belongs to the window before"
+    (container / "c" / "memory.events").unlink()
+    (container / "memory.events").unlink()
+    limits.find([(3, "worker")])
+    assert limits.spared() == frozenset(), "where no group counts, any kill may be theirs"
+
+
 @pytest.fixture
 def limited_group() -> Iterator[Path]:
     """A memory group of 64 MB of our own, where this machine allows one."""

@@ -196,6 +196,8 @@ def test_whether_the_kernel_killed_is_not_known_where_it_does_not_say(kills: int
     ending = Ending(time.monotonic(), "worker", 7, "rq", root=True, left_work=False)
     [death] = Observed({}, {}, (ending,), frozenset(), kills, 0.1, ()).deaths()
     assert (death.oom_kill, death.unfinished, death.replaced) == (known, 0, True)
+    [death] = Observed({}, {}, (ending,), frozenset(), kills, 0.1, (), frozenset({"worker"})).deaths()
+    assert death.oom_kill is (None if kills is None else False), "in another service's group"
 
 
 def test_the_memory_of_a_stretch_has_the_fields_of_a_result() -> None:
