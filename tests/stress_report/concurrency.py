@@ -167,7 +167,8 @@ def find_knee(levels: Sequence[Level], by_level: Mapping[int, LevelRuns]) -> Kne
     """The smallest level within 5 % of the highest throughput.
 
     Two points always look like a rise or a plateau: it takes more. What may be noise is no rise: a level's best run,
-    less its timing error, is held against the plateau.
+    less its timing error, is held against the plateau. Where that is much better than its median, neither can be
+    trusted.
     """
     speeds = speeds_of(levels)
     if len(speeds) < KNEE_LEVELS:
@@ -175,7 +176,8 @@ def find_knee(levels: Sequence[Level], by_level: Mapping[int, LevelRuns]) -> Kne
     plateau = highest_but_outliers([(x, len(by_level[n])) for n, x in sorted(speeds.items())])
     best = {n: max(x, *(throughput(results, corrected=True) or 0.0 for _, results in by_level[n]))
             for n, x in speeds.items()}
-    return Knee(min(n for n in speeds if best[n] >= KNEE_SHARE * plateau), "found")
+    level = min(n for n in speeds if best[n] >= KNEE_SHARE * plateau)
+    return Knee(level, "found") if ONE_AT_A_TIME * speeds[level] >= plateau else Knee(None, "runs_differ")
 
 
 def effective_parallelism(levels: Sequence[Level]) -> float | None:

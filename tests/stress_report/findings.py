@@ -88,7 +88,7 @@ class Knee:
     """The smallest level with all but the highest throughput; None where the levels do not show one, and why."""
 
     level: int | None
-    reason: str  # found | too_few_levels | slow_polls
+    reason: str  # found | too_few_levels | runs_differ | slow_polls
 
 
 @dataclass(frozen=True)

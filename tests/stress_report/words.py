@@ -382,6 +382,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "任务确实在同时处理：并发不超过 {stable} 时，总处理速度最高为单个任务的 {parallelism:.1f} 倍。"),
     "knee_too_few_levels": ("not found, since fewer than {least} stable levels were measured",
         "未找到（测得的稳定级别不足 {least} 级）"),
+    "knee_runs_differ": ("not found, since runs of the same level differ too much in their throughput",
+        "未找到（同一级别各次运行的处理速度相差太大）"),
     "together_unknown": ("Whether the tasks ran in parallel is not known: level 1 was not measured.",
         "任务是否真正同时处理尚不清楚：没有并发 1 的数据可比。"),
     "ramp_open": ("Concurrency: no stable level was found; {stop}.", "并发：没有测出稳定的级别；{stop}。"),
@@ -406,14 +408,15 @@ WORDS: dict[str, tuple[str, str]] = {
         "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是分配器 {arenas} 个 arena 里的小块内存，该进程"
         "有 {threads} 个线程：很可能是内存碎片。可用 {test} 启动服务后重跑，并用 --baseline 对比来确认。"),
     "grew_heap": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are small blocks on the "
-        "allocator's heap: kept by native code, or fragmentation. To find out, start the service with {test}, repeat "
-        "the run and compare with --baseline.",
-        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是分配器堆里的小块内存：可能是原生代码没有释放"
-        "，也可能是内存碎片。可用 {test} 启动服务后重跑，并用 --baseline 对比来确认。"),
+        "allocator's heap: kept by native code or by Python objects of more than 512 bytes, or fragmentation. To find "
+        "out, start the service with {test}, repeat the run and compare with --baseline.",
+        "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是分配器堆里的小块内存：可能是原生代码或超过 "
+        "512 字节的 Python 对象没有释放，也可能是内存碎片。可用 {test} 启动服务后重跑，并用 --baseline 对比来确认。"),
     "grew_tuned": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are small blocks on the "
-        "allocator's heap though it runs with {test}: fragmentation is unlikely, native code keeps them.",
+        "allocator's heap though it runs with {test}: fragmentation is unlikely; native code keeps them, or Python "
+        "objects of more than 512 bytes.",
         "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是分配器堆里的小块内存；它已设置 {test}，不大可"
-        "能是内存碎片，而是原生代码没有释放。"),
+        "能是内存碎片，而是原生代码或超过 512 字节的 Python 对象没有释放。"),
     "grew_large": ("Of {total:,.0f} MB that process {pid} ({role}) gained, {mb:,.0f} MB are large blocks of memory: "
         "arrays, tensors or audio are kept.",
         "进程 {pid}（{role}）增加的 {total:,.0f} MB 中，有 {mb:,.0f} MB 是大块内存：数组、张量或音频没有释放。"),
@@ -1146,9 +1149,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "happens again",
         "{net:.1f} MB 的增长中有一次跳增 {step:.1f} MB：需要更多轮次看它是否再次出现"),
     "reason_slowing_down": ("growth slows down, from {earlier:.1f} to {now:.1f} MB per cycle: it may be a warm-up "
-        "or the allocator's arenas; run more cycles, or set MALLOC_ARENA_MAX=2 for the worker",
+        "or the allocator's arenas; run more cycles, or start the service with MALLOC_ARENA_MAX=2",
         "增长在放缓，每轮从 {earlier:.1f} MB 降到 {now:.1f} MB：可能是预热，也可能是内存分配器的 arena；请增加轮数"
-        "，或为 worker 设置 MALLOC_ARENA_MAX=2"),
+        "，或以 MALLOC_ARENA_MAX=2 启动服务"),
     "reason_swings": ("memory goes up and down: a fall of {fall_back:.1f} MB within a growth of {net:.1f} MB; look "
         "for caches and garbage collection, or run more cycles",
         "内存有涨有落：净增 {net:.1f} MB 期间曾回落 {fall_back:.1f} MB；请检查缓存与垃圾回收，或增加轮数"),

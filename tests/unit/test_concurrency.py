@@ -120,6 +120,13 @@ def test_the_knee_is_not_sought_among_fewer_than_three_stable_levels() -> None:
     assert numbers(tables).knee == Knee(None, "too_few_levels")
 
 
+def test_there_is_no_knee_where_the_best_run_of_a_level_is_far_from_its_others() -> None:
+    # 10 / 1 at best, but 10 / 4 in two of three; then 20 / 2 and 30 / 3, all 10
+    judged = numbers({1: [[1.0], [4.0], [4.0]], 2: [[2.0, 2.0]], 3: [[3.0] * 3]})
+    assert (judged.knee, judged.effective_parallelism) == (Knee(None, "runs_differ"), 4.0)
+    assert numbers({1: [[2.0], [2.5], [2.5]], 2: [[4.0, 4.0]], 3: [[6.0] * 3]}).knee == Knee(1, "found")
+
+
 def test_a_level_that_failed_or_that_the_tool_limited_is_no_knee() -> None:
     rising = [task(size, taken=2.0) for size in (1, 2, 3, 4, 5) for _ in range(size)]  # X = 5, 10, 15, 20, 25
 

@@ -441,7 +441,7 @@ def test_every_field_of_the_summary_is_explained(
     assert set(content["criteria"][0]) <= rows["criteria"]
     assert set(content["leak"]["worker"]) == rows["leak"]
     assert f" {content['version']}" in next(row for row in section(guide, SUMMARY).rows if row[0] == "`version`")[1]
-    assert set(content["concurrency"]) | {"found", "too_few_levels", "slow_polls"} == rows["concurrency"]
+    assert set(content["concurrency"]) | {"found", "too_few_levels", "runs_differ", "slow_polls"} == rows["concurrency"]
     assert set(content["concurrency"]["first_breach"]) == rows["first_breach"]
     assert set(content["concurrency"]["levels"][0]) == rows["levels"]
     assert set(content["comparison"]) | {"--baseline"} == rows["comparison"]

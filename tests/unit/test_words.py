@@ -170,6 +170,9 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
         for r in leak_phase()],
     "less memory than the reserve": lambda: ramp(level(1), level(2, facts={
         "host_available_min_mb": 900.0, "reserve_mb": 1600.0}), stop="memory_reserve"),
+    "runs of a level that differ": lambda: ramp(
+        *(level(1, number, processing_time=taken) for number, taken in enumerate((1.0, 4.0, 4.0), 1)), level(2),
+        level(3, processing_time=3.0)),
     "killed for lack of memory": lambda: ramp(level(1), level(2, failed=1, facts={"oom_kills": 1}), stop="failure"),
     "a work-horse died": lambda: failed("worker_died", pid=7, name="rq", workers_left=0),
     "a worker died and nothing moved": lambda: failed("worker_died", pid=7, name="rq", idle_s=9),
