@@ -13,6 +13,7 @@ from memory_leak_stress_test import (
     NOT_THE_SERVICES,
     SCHEMA,
     Breach,
+    Busy,
     LevelRun,
     LoadHost,
     TaskResult,
@@ -27,6 +28,7 @@ REAL_TIME = 1.0  # RTF from which a task takes longer than its recording
 KNEE_SHARE = 0.95  # of the highest throughput
 KNEE_LEVELS = 3  # fewest stable levels that can show one
 ONLY_WAIT = 2  # max_stable beyond this many times the knee: what is above the knee only waits
+NEIGHBOUR_SHARE = 0.25  # of a core, at least, that an unwatched process used to be named beside a slow service
 ONE_AT_A_TIME = 1.5  # effective parallelism below it is nearer to one task at a time than to two
 FAILING_RUNS = 2  # of the level that failed: it is run once more
 COARSE = 0.1  # of the turnaround: polls that err by more say so
@@ -207,6 +209,15 @@ def first_breach(judged: LevelRuns) -> Breach | None:
     """What broke first in a run in which the tool itself was not the limit."""
     return next((level_run.breach for level_run, _ in judged if level_run.breach and not level_run.client_limited),
                 None)
+
+
+def busy_neighbour(results: Iterable[TaskResult]) -> tuple[Busy, float] | None:
+    """The unwatched process that used most CPU in a batch of these, and how much of a core; None where none used much.
+    """
+    batches = [list(batch) for _, batch in itertools.groupby(results, key=lambda r: r.batch)]
+    longest = [(batch[-1].busiest_other, max(r.processing_time or 0.0 for r in batch)) for batch in batches]
+    shares = [(busy, busy.cpu_s / seconds) for busy, seconds in longest if busy and seconds]
+    return max((each for each in shares if each[1] >= NEIGHBOUR_SHARE), key=lambda each: each[1], default=None)
 
 
 def failure_bound(tasks: int) -> float | None:

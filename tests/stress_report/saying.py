@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memory_leak_stress_test import WINDOW, Breach, Death, GrowthVerdict, TaskResult
-from stress_report.concurrency import failure_kinds, work_together
+from memory_leak_stress_test import WINDOW, Breach, Busy, Death, GrowthVerdict, TaskResult
+from stress_report.concurrency import busy_neighbour, failure_kinds, work_together
 from stress_report.diagnosis import Rising
 from stress_report.findings import (
     MEMORY_CRITERIA,
@@ -451,12 +451,14 @@ def advice_facts(judged: Judged) -> dict[str, Any]:
     wanting = [c for c in judged.criteria if c.asked and c.status in WANTING["inconclusive"]] or judged.criteria
     loaded = criterion(judged, "return_to_baseline").text.facts.get("grows")
     rising = judged.diagnosis.rising[0] if judged.diagnosis.rising else None
+    neighbour, share = slowed_by(judged) or (None, None)
     return {"file": run.path.name, "role": leaking.role if leaking else loaded,
             "kept": Note(f"kept_{rising.what}") if rising else "", "rising": rising.role if rising else None,
             "stable": judged.ramp.max_stable,
             "clip": leaking.follows if leaking and leaking.follows not in (None, "both") else (
                 run.clip_names[longest.clip] if longest else ""),
             "level": judged.ramp.first_breach.concurrency if judged.ramp.first_breach else None,
+            "pid": neighbour and neighbour.pid, "name": neighbour and neighbour.name, "cores": share,
             "slow_level": criterion(judged, "rtf_under_load").text.facts.get("level"),
             "phase": run.cycles_of("leak" if run.asked("leak") else "loaded"),
             "phases": phases_of(run.failed_in_cycles), "works": run.works,
@@ -506,6 +508,13 @@ def ramp_left_doubt(judged: Judged) -> bool:
     return (cut or criterion(judged, "return_to_baseline").text.key in open_ends) and bool(judged.ramp.max_stable)
 
 
+def slowed_by(judged: Judged) -> tuple[Busy, float] | None:
+    """What else used much of the CPU while tasks were slower than real time, and how much of a core."""
+    slow = criterion(judged, "rtf_under_load")
+    tasks = [r for r in judged.run.phase("concurrency") if r.concurrency == slow.text.facts.get("level")]
+    return busy_neighbour(tasks) if slow.status == "fail" else None
+
+
 def another_worked(judged: Judged) -> bool:
     """Whether the watched processes are not those that did the work, or their memory was never read."""
     crash = criterion(judged, "no_worker_crash").text.key
@@ -526,6 +535,7 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (lambda judged: bool(gave_up(judged.run)), "next_failed"),
     (failed("long_audio_delta", "return_to_baseline"), "next_high_delta"),
     (failed("min_concurrency"), "next_concurrency"),
+    (lambda judged: slowed_by(judged) is not None, "next_slow_beside"),
     (failed("rtf_under_load"), "next_slow"),
     (cut_by("empty_text", "no_text"), "next_empty"),
     (cut_by("same_ids", "no_ids"), "next_ids"),

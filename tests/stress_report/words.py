@@ -518,6 +518,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "report), then repeat with --phase concurrency.",
         "下一步：查明并发 {level} 时任务为何失败（见报告“并发”一节的“最先出现的问题”），然后用 --phase concurrency 重"
         "跑。"),
+    "next_slow_beside": ("Next: process {pid} ({name}) used {cores:.1f} of a core meanwhile. If it is not part of the "
+        "service, end it and repeat the run; else add workers or faster recognition.",
+        "下一步：其间进程 {pid}（{name}）占用了 {cores:.1f} 个 CPU 核。若它不属于本服务，请先结束它再重跑；否则请增加 "
+        "worker 或提高识别速度。"),
     "next_slow": ("Next: add workers or faster recognition: with {slow_level} concurrent {slow_level:|task|tasks} "
         "recognition is slower than real time.",
         "下一步：增加 worker 或提高识别速度：并发 {slow_level} 时处理已慢于实时。"),

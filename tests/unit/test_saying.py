@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memory_leak_stress_test import WINDOW, Death, LevelFacts, TaskResult
+from memory_leak_stress_test import WINDOW, Busy, Death, LevelFacts, TaskResult
 from stress_report import markdown
 from stress_report.judging import judge
 from stress_report.recording import read_run
@@ -124,7 +124,8 @@ ADVISED: list[tuple[str, list[TaskResult]]] = [
     ("next_failed", changed(leak_phase(), lambda r: (r.cycle or 0) > 7, status="failed", error_kind="task_failed")),
     ("next_high_delta", with_long_delta(300.0)),
     ("next_concurrency", leak_phase() + ramp(level(1), level(2), level(3, failed=1), stop="failure")),
-    ("next_slow", changed(healthy(), lambda r: r.concurrency == 2, rtf=1.5)),
+    ("next_slow_beside", changed(healthy(), lambda r: r.concurrency == 2, rtf=1.5, busiest_other=Busy(7, "gcc", 1.0))),
+    ("next_slow", changed(healthy(), lambda r: r.concurrency == 2, rtf=1.5, busiest_other=Busy(7, "gcc", 0.2))),
     ("next_empty", changed(healthy(), lambda r: r.cycle == 3, empty_text=True)),
     ("next_ids", changed(healthy(), lambda r: r.cycle == 3, task_id="1")),
     ("next_failed", changed(healthy(), lambda r: r.cycle == 3, status="failed", error_kind="task_failed")),
