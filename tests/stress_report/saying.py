@@ -237,8 +237,9 @@ def leak_lead(judged: Judged, say: Words) -> str:
         return say("lead_LEAK", roles=say.join(v.role for v in leaking))
     if loaded := leaking_roles(judged.loaded):
         return say("lead_loaded", roles=say.join(v.role for v in loaded))
-    if small := growing_slowly(judged):
-        return say("lead_small", role=small.role, rate=small.growth.mb_per_cycle)
+    if small := growing_slowly(judged.roles):
+        return say("lead_small_together" if len(small) > 1 else "lead_small", roles=say.join(v.role for v in small),
+                   rate=sum(v.growth.mb_per_cycle or 0.0 for v in small))
     if judged.roles and all(c.status == "pass" for c in judged.criteria if c.id in MEMORY_CRITERIA and c.asked):
         return say("lead_NO LEAK")
     return say("lead_gave_up" if gave_up(judged.run) else "lead_open")
@@ -251,10 +252,11 @@ def leaking_roles(roles: Mapping[str, RoleFindings]) -> list[RoleFindings]:
     return [v for v in leaking if v.role not in on_hosts]
 
 
-def growing_slowly(judged: Judged) -> RoleFindings | None:
-    """The role that grows most of those that surely grow, though by less than the tolerance."""
-    small = [v for v in judged.roles.values() if v.growth.reason == "small_growth"]
-    return max(small, key=lambda v: v.growth.mb_per_cycle or 0.0, default=None)
+def growing_slowly(roles: Mapping[str, RoleFindings]) -> list[RoleFindings]:
+    """Those that surely grow, though by less than the tolerance, the fastest first; of several hosts all together."""
+    small = [v for v in roles.values() if v.growth.reason == "small_growth"]
+    whole = [v for v in small if "@" not in v.role] or small
+    return sorted(whole, key=lambda v: v.growth.mb_per_cycle or 0.0, reverse=True)
 
 
 def ramp_lead(ramp: Ramp, say: Words) -> str:
@@ -337,8 +339,9 @@ def memory_sentence(judged: Judged, say: Words) -> str:
     asked = (c for c in judged.criteria if c.id in MEMORY_CRITERIA and c.asked)
     if doubt := next((c.text for c in asked if c.status != "pass"), None):
         return say("memory_doubt", roles=say.join(roles), reason=doubt)
-    if small := growing_slowly(judged):
-        return say("memory_small", role=small.role, reason=[capped(small.growth, say), *lasts(small, say)])
+    if small := growing_slowly(roles):
+        reason = [capped(small[0].growth, say), *lasts(small[0], say), *in_all(small, say)]
+        return say("memory_small", role=small[0].role, reason=reason)
     worst = max(roles.values(), key=lambda v: v.growth.upper_bound_mb_per_cycle or 0.0)
     text = capped(worst.growth, say)
     together = say.join(role for role in roles if "@" not in role)
@@ -382,6 +385,13 @@ def lasts(small: RoleFindings, say: Words) -> list[str]:
     if hours is None:
         return []
     return [say("small_lasts", time=about(3600 * hours, say))]
+
+
+def in_all(small: Sequence[RoleFindings], say: Words) -> list[str]:
+    """What several roles that grow by less than the tolerance take together; nothing where it is one."""
+    rate = sum(v.growth.mb_per_cycle or 0.0 for v in small)
+    return [say("small_together", roles=say.join(v.role for v in small[1:]), rate=rate,
+                cycles=int(1024 / rate))] if len(small) > 1 else []
 
 
 def leaks(leaking: Sequence[RoleFindings], say: Words) -> str:

@@ -207,6 +207,15 @@ def test_after_a_ramp_that_another_process_worked_for_that_process_is_looked_for
     assert advice(judged(tmp_path, idle_worker(with_settings(levels, phase="concurrency")))) == "next_watch"
 
 
+def test_roles_that_grow_slowly_are_said_with_what_they_take_together(tmp_path: Path) -> None:
+    slow = [[700.0 + rate * n for n in range(-1, 14)] for rate in (4, 6)]
+    run = judged(tmp_path, leak_phase(*slow))
+    assert headline(run, Words("en")).startswith("Memory grows in the api, worker by 10.0 MB per cycle together, each")
+    assert "with the worker, 10.0 MB per cycle: 1 GB lasts 102 cycles" in three_sentences(run, Words("en"))[0]
+    one = judged(tmp_path, leak_phase(slow[0]))
+    assert headline(one, Words("en")).startswith("Memory grows in the worker by 4.0 MB per cycle, under the tolerance")
+
+
 def test_a_leak_comes_before_a_crash(tmp_path: Path) -> None:
     results = leak_phase(LEAKING) + ramp(level(1), level(2, deaths=DEATHS), stop="worker_died")
     assert advice(judged(tmp_path, results)) == "next_leak"

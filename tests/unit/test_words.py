@@ -160,6 +160,7 @@ RUNS: dict[str, Callable[[], list[TaskResult]]] = {
         leak_phase(LEAKING, [50.0] * 14)),
     "grows by the clock": lambda: test_proof.with_drift(2.0),
     "small growth": lambda: leak_phase([700.0 + 4 * n for n in range(-1, 14)]),
+    "small growth in two roles": lambda: leak_phase(*[[700.0 + 4 * n for n in range(-1, 14)]] * 2),
     "decided, and held open": lambda: leak_phase([300.0] + [700.0 + 60 * n for n in range(14)] + [1480.0] * 2),
     "decided, and contradicted": lambda: leak_phase([300.0] + [700.0 + 60 * n for n in range(14)] + [1480.0] * 60),
     "work-horses": with_helpers,
