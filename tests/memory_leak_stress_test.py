@@ -2568,6 +2568,11 @@ def is_worker(watched: Watched) -> bool:
         return True  # it has just ended, and what it has left behind serves no more
 
 
+def works_for_server(watched: Watched) -> bool:
+    """Whether a child of a server that does not listen was more than a helper of one request: one of a process pool."""
+    return watched.role in ("api", "backend") and watched.resident and watched.sample.rss > TOLERANCE_MB
+
+
 def serves_api(pid: int, argv: Sequence[str]) -> bool:
     """Whether a child of a server takes requests: it listens, with its parent or at a port of its own, or computes."""
     return bool(ENGINE.match(program_line(argv))) or any(not s.far and s.near[1] for s in Machine().sockets(pid) or ())
@@ -3290,7 +3295,7 @@ class Sampler:
     def _read(self, now: float, *, identify: bool = True) -> None:
         for watched in self.table.read(identify=identify):
             self._window.ended.append(watched)
-            if watched.serves:
+            if watched.serves or works_for_server(watched):
                 pid = watched.process.pid
                 left_work = any(w.parent == pid and not w.resident for w in self.table.alive.values())
                 self._window.endings.append(Ending(now, watched.role, pid, watched.name, watched.root, left_work))

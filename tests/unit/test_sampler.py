@@ -479,6 +479,22 @@ def test_a_reading_at_rest_holds_no_process_that_has_just_ended(child: Child, mo
         assert at_rest.private["worker"] == close_to(child.memory().private or 0)
 
 
+@pytest.mark.parametrize(("role", "there_before", "counts"), [
+    ("api", True, True), ("api", False, False), ("worker", True, False)])
+def test_the_end_of_one_of_a_servers_process_pool_is_not_missed(
+        role: str, there_before: bool, counts: bool, child: Child) -> None:
+    """It does not listen, but was there before the task; a child for one request was not, and work-horses come and go.
+    """
+    born = child.say("fork 1 20")
+    with Sampler(table_of(**{role: child.pid}), None, 1.0) as sampler:
+        until(lambda: len(sampler.watched()) == 2)
+        if there_before:
+            sampler.open_window()
+        child.say("end")
+        until(lambda: len(sampler.watched()) == 1)
+        assert [(e.pid, e.root) for e in sampler.endings()] == [(born, False)] * counts
+
+
 def test_an_interruption_ends_the_wait(child: Child) -> None:
     aborted = threading.Event()
     aborted.set()
