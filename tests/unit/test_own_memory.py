@@ -139,9 +139,12 @@ def test_nothing_is_kept_of_a_sample(busy_parent: int, tmp_path: Path, monkeypat
                 between.append(sys.getallocatedblocks())
             return min(between)
 
-        first, files = blocks_after(100), len(os.listdir("/proc/self/fd"))
-        grown = blocks_after(250) - first
-        print(grown, "objects more")
+        held, files = [blocks_after(100)], len(os.listdir("/proc/self/fd"))
+        grown = 250
+        while grown >= 180 and len(held) < 5:  # on a busy machine a count may be of the midst of a look; a leak stays
+            held.append(blocks_after(250))
+            grown = held[-1] - held[-2]
+        print(held, "objects")
         assert sampler.failure is None
         assert len(os.listdir("/proc/self/fd")) < files + 5, "it may be looking just now"
         assert grown < 180, "less than an object per look"
