@@ -156,6 +156,7 @@ class ProcessMemory:
     root: bool = False  # top of a watched tree
     held_mb: float | None = None  # private memory at its last sample
     holdings: Holdings | None = None  # in the last line of a cycle, of processes that lived on
+    used_cpu_s: float | None = None  # CPU seconds while the batch ran; None where it was not there all the time
 
 
 @dataclass(frozen=True)
@@ -3148,6 +3149,7 @@ class CpuUsage:
 
     at: float  # monotonic
     roles: Mapping[str, float]  # role -> its processes and those of their children that ended and were waited for
+    watched: Mapping[int, float]  # pid -> the same, of each of these processes
     others: Mapping[int, float]  # pid -> CPU seconds, of every process that is not watched
 
 
@@ -3360,16 +3362,17 @@ class Sampler:
     def cpu_usage(self) -> CpuUsage:
         """Look at every process of the machine: about 20 us each, so only where no task is running."""
         roles: dict[str, float] = {}
-        others: dict[int, float] = {}
+        watched, others = dict[int, float](), dict[int, float]()
         with self._changed:  # the scan walks through psutil's table of processes, too
             for process in psutil.process_iter():
                 with contextlib.suppress(psutil.Error):  # it has just ended, or may not be looked at
                     used, ours = sum(process.cpu_times()[:4]), self.table.alive.get(process.pid)
                     if ours:
                         roles[ours.role] = roles.get(ours.role, 0.0) + used
+                        watched[process.pid] = used
                     elif process.pid not in self.table.own:
                         others[process.pid] = used
-        return CpuUsage(time.monotonic(), roles, others)
+        return CpuUsage(time.monotonic(), roles, watched, others)
 
     def limits(self) -> dict[Path, frozenset[str]]:
         """Roles by the control group whose limit leaves them least room."""
@@ -3968,9 +3971,16 @@ def role_memory(before: Reading, after: Reading, seen: Observed, cpu: Sequence[C
     """
     return {role: RoleMemory(
         rounded(before.rss.get(role)), rounded(after.rss.get(role)), rounded(before.private.get(role)),
-        rounded(after.private.get(role)), rounded(seen.peaks.get(role)), list(seen.processes.get(role, ())),
+        rounded(after.private.get(role)), rounded(seen.peaks.get(role)),
+        [dataclasses.replace(p, used_cpu_s=used_cpu(p.pid, cpu)) for p in seen.processes.get(role, ())],
         *cpu_use(role, cpu), rounded(after.drift.get(role)), gpu.get(role))
         for role in ROLES if role in before.rss or role in after.rss or role in seen.peaks}
+
+
+def used_cpu(pid: int, looks: Sequence[CpuUsage]) -> float | None:
+    """CPU seconds of a process while the batch ran."""
+    used = [look.watched[pid] for look in looks[:2] if pid in look.watched]
+    return round(max(0.0, used[1] - used[0]), 2) if len(used) == 2 else None
 
 
 def cpu_use(role: str, looks: Sequence[CpuUsage]) -> tuple[float | None, float | None]:
@@ -4042,6 +4052,7 @@ HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
 WORK_FACTOR = 3  # a role that works uses so many times what it uses at rest (an idle worker: 0.1-0.2 % of a core)
 ROLE_CPU_S = 0.05  # ... and at least this over all tasks: an API takes 2-40 ms for each
 TELLING_CPU_S = 0.05  # five of the kernel's clock ticks: a clip that takes less of them cannot show it task by task
+IDLE_SHARE = 0.2  # of the CPU of the busiest of its kind: what used less in a batch did none of its tasks
 WORK_SHARE = 0.9  # of the others: where a second worker is not watched, half of them do not show it
 GPU_WORK = 0.01  # of the time of all tasks: the driver tells whole percents
 
@@ -4501,16 +4512,20 @@ def decide(role: str, results: Sequence[TaskResult], series: Sequence[list[Cycle
            breaks: Sequence[tuple[int, str]], judge: Judge) -> tuple[GrowthVerdict, list[CycleReadings]]:
     """The verdict on the role's series, and the cycles that it rests on.
 
-    A leak in any unbroken series is a leak, whether its tasks succeeded or not. Else it is judged by the growth within
-    the lives of its processes, where they were replaced; else since the last task that failed: what fails proves
-    nothing of what succeeds.
+    A leak in any unbroken series is a leak, whether its tasks succeeded or not, unless what grew were new processes
+    that loaded their models one after another. Else it is judged by the growth within the lives of its processes, where
+    they were replaced; else since the last task that failed: what fails proves nothing of what succeeds.
     """
     judged = [(judge.cycles(cycles), cycles) for cycles in series]
-    if leaking := next((each for each in judged if each[0].verdict == "LEAK"), None):
-        return leaking
+    leaking = next((each for each in judged if each[0].verdict == "LEAK"), None)
     growth, cycles = judged[-1]
     if role in ROLES and any(kind == "replaced" for _, kind in breaks):  # on GPUs it took its memory along
-        return judge_lives(role, results, breaks, judge), cycles
+        within = judge_lives(role, results, breaks, judge)
+        if leaking and within.verdict == "NO LEAK" and leaking[1] is not series[0]:
+            return dataclasses.replace(within, verdict="INCONCLUSIVE", reason="replaced"), cycles
+        return leaking or (within, cycles)
+    if leaking:
+        return leaking
     failed = max((place for place, each in enumerate(cycles) if each.failed), default=None)
     if failed is None:
         return growth, cycles
@@ -4705,16 +4720,24 @@ def batches_per_cycle(results: Sequence[TaskResult]) -> int:
     return max(1, round(len(batches) / max(1, len(cycles))))
 
 
+ProcessKey = tuple[int, str]  # pid, when it was started
+
+
 @dataclass
 class Life:
     """A process of a role at rest after each batch, MB: place of the batch -> what it held."""
 
     held: dict[int, float] = field(default_factory=dict)
     met: Counter[str] = field(default_factory=Counter)  # clip -> batches in which it may have worked on it
+    idle: set[int] = field(default_factory=set)  # places of batches in which it surely did not work
     steps: dict[int, float] = field(default_factory=dict)  # growth after its first use of each clip
     first_uses: dict[int, float] = field(default_factory=dict)  # growth at its first use of each clip
     ended: int | None = None  # place of the batch in which it ended
     recycled: bool = False  # was not there all the time, and large enough to count
+
+    def worked(self, place: int) -> bool:
+        """Whether it is one of the recycled processes that may have worked in a batch."""
+        return self.recycled and place not in self.idle and (place in self.held or place == self.ended)
 
     @property
     def loaded(self) -> int:
@@ -4732,28 +4755,59 @@ class Life:
 def lives_of(role: str, results: Sequence[TaskResult]) -> list[Life]:
     """The lives of a role's long-lived processes at rest over the batches of a phase.
 
-    The batch in which a process ended is no part of its life: its last sample may be of a process half gone. Of several
-    that are recycled, which take turns, each has met a clip when that came up as often as there are of them.
+    The batch in which a process ended is no part of its life: its last sample may be of a process half gone. Which of
+    several worked on a clip their CPU shows. Where it does not, they are taken to take turns: each has met a clip when
+    that came up as often as there are of them.
     """
-    lives: dict[tuple[int, str], Life] = {}
+    lives: dict[ProcessKey, Life] = {}
     last = list({result.batch: result for result in results if role in result.memory}.values())
-    first_and_last = [{(p.pid, p.started) for p in result.memory[role].processes if not p.ended}
-                      for result in (*last[:1], *last[-1:])]
-    lasting = set.intersection(*first_and_last) if last else set()
-    for place, result in enumerate(last):
-        held = {(p.pid, p.started): p for p in result.memory[role].processes if not p.ended and p.held_mb is not None}
-        ours = [key for key, p in held.items() if key not in lasting and (p.root or (p.held_mb or 0.0) > TOLERANCE_MB)]
+    held_at = [{(p.pid, p.started): p for p in result.memory[role].processes if not p.ended and p.held_mb is not None}
+               for result in last]
+    warm = max((place for place, result in enumerate(last) if not result.cycle), default=0)
+    lasting = held_at[warm].keys() & held_at[-1].keys() if last else set()
+    turns = turns_of([result.clip for result in last], held_at, lasting)
+    for place, (result, held, (idle, needed)) in enumerate(zip(last, held_at, turns, strict=True)):
         for key, process in held.items():
             life = lives.setdefault(key, Life())
-            life.recycled |= key in ours
+            life.recycled |= key not in lasting and counts(process)
             life.held[place] = process.held_mb or 0.0
             if place - 1 in life.held and result.cycle:
-                steps = life.steps if life.met[result.clip] >= max(1, len(ours)) else life.first_uses
+                steps = life.steps if key in idle or life.met[result.clip] >= needed else life.first_uses
                 steps[place] = life.held[place] - life.held[place - 1]
-            life.met[result.clip] += place - 1 in life.held or process.resident
+            if key in idle:
+                life.idle.add(place)
+            else:
+                life.met[result.clip] += place - 1 in life.held or process.resident
         for key in lives.keys() & {(p.pid, p.started) for p in result.memory[role].processes if p.ended}:
             lives[key].ended = place
     return [life for life in lives.values() if len(life.held) > 1]
+
+
+def counts(process: ProcessMemory) -> bool:
+    """Whether the end of a process matters to its role: it is a root, or large."""
+    return process.root or (process.held_mb or 0.0) > TOLERANCE_MB
+
+
+def turns_of(clips: Sequence[str], held_at: Sequence[Mapping[ProcessKey, ProcessMemory]],
+             lasting: Collection[ProcessKey]) -> list[tuple[set[ProcessKey], int]]:
+    """For each batch, which processes did none of its tasks, and in how many with a clip each other one has met it.
+
+    Of those that take turns: the recycled ones and those like them, not their parent.
+    """
+    kinds = [{p.root for key, p in held.items() if key not in lasting and counts(p)} for held in held_at]
+    peers_at = [{key: p for key, p in held.items() if counts(p) and p.root in kind}
+                for held, kind in zip(held_at, kinds, strict=True)]
+    busiest: dict[str, list[float]] = {}  # clip -> CPU seconds
+    for clip, peers in zip(clips, peers_at, strict=True):
+        busiest.setdefault(clip, []).append(max((p.used_cpu_s or 0.0 for p in peers.values()), default=0.0))
+    work = {clip: statistics.median(used) for clip, used in busiest.items()}
+    turns = []
+    for clip, peers in zip(clips, peers_at, strict=True):
+        used = {key: p.used_cpu_s for key, p in peers.items() if p.used_cpu_s is not None}
+        shows = work[clip] >= TELLING_CPU_S
+        idle = {key for key, cpu_s in used.items() if shows and cpu_s < IDLE_SHARE * work[clip]}
+        turns.append((idle, 1 if shows else max(1, len(peers))))
+    return turns
 
 
 def growth_shown(lives: Sequence[Life], steps: Sequence[Mapping[int, float]]) -> dict[int, float]:
@@ -4761,18 +4815,17 @@ def growth_shown(lives: Sequence[Life], steps: Sequence[Mapping[int, float]]) ->
 
     A step counts once a process has loaded its model, which at least doubles what it held. A parent that lives on takes
     a step in every batch, which says nothing of its recycled children: a batch shows their growth where at least half
-    of them have a step, and that of the others is taken to be like theirs.
+    of those that worked have a step, and that of the others is taken to be like theirs.
     """
     known = [{place: mb for place, mb in own.items() if place > life.loaded}
              for life, own in zip(lives, steps, strict=True)]
     growth = dict[int, float]()
     for place in sorted(set().union(*known)):
-        there = [own.get(place) for life, own in zip(lives, known, strict=True)
-                 if life.recycled and (place in life.held or place == life.ended)]
+        there = [own.get(place) for life, own in zip(lives, known, strict=True) if life.worked(place)]
         seen = [mb for mb in there if mb is not None]
         if 2 * len(seen) >= len(there):
-            lasting = sum(own.get(place, 0.0) for life, own in zip(lives, known, strict=True) if not life.recycled)
-            growth[place] = lasting + sum(seen) * len(there) / max(1, len(seen))
+            others = sum(own.get(place, 0.0) for life, own in zip(lives, known, strict=True) if not life.worked(place))
+            growth[place] = others + sum(seen) * len(there) / max(1, len(seen))
     return growth
 
 

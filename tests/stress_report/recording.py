@@ -45,7 +45,7 @@ from stress_report.legacy import (
 )
 
 # Fields that schema 2 did not have from the beginning: without them a line is as whole.
-LATER = ("machine", "holdings", "gpu", "load_host", "load_hosts")
+LATER = ("machine", "holdings", "gpu", "load_host", "load_hosts", "used_cpu_s")
 STATUSES = ("success", "failed", "timeout")
 PHASES = ("leak", "concurrency", "loaded")
 SANE = 1e9  # MB, seconds, percent: anything beyond is a broken line, not a measurement
@@ -548,6 +548,8 @@ def impossible_process(process: ProcessMemory) -> str | None:
         return "started"
     if odd := negative(process.holdings, OF_HOLDINGS):
         return odd[0]
+    if (process.used_cpu_s or 0.0) < 0:
+        return "used_cpu_s"
     held = {"peak_mb": process.peak_mb, "held_mb": process.held_mb}
     return next((name for name, mb in held.items() if mb is not None and mb <= 0), None)
 

@@ -648,6 +648,25 @@ def test_the_first_cpu_reading_is_over_the_age_of_the_process_and_the_next_since
     assert cpu_percent(watched, now) == pytest.approx(50, abs=12)
 
 
+def test_the_record_says_which_process_used_the_cpu(child: Child) -> None:
+    other = Child()
+    with Sampler(table_of(worker=child.pid, api=other.pid), None, 1.0) as sampler:
+        until(sampler.latest)
+        sampler.open_window()
+        looks = [sampler.cpu_usage()]
+        child.say("burn 0.3")
+        born = child.say("fork 1 1")
+        until(lambda: born in {view.pid for view in sampler.watched()})
+        looks += [sampler.cpu_usage(), sampler.cpu_usage()]
+        reading = sampler.latest()
+        assert reading
+        memory = instrument.role_memory(reading, reading, sampler.observed(), looks)
+    other.end()
+    used = {p.pid: p.used_cpu_s for each in memory.values() for p in each.processes}
+    assert (used[child.pid] or 0.0) >= 0.3 > (used[other.pid] or 0.0)
+    assert used[born] is None, "it was not there all the time"
+
+
 def test_a_process_that_ends_before_its_row_loses_only_its_own_row(child: Child, tmp_path: Path,
                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "resources.csv"
