@@ -15,6 +15,8 @@ from stress_report.judging import Judged, leaks, without_work_shown
 from stress_report.memory import RoleFindings
 from stress_report.recording import RecordedRun, began_at
 
+SLOWED_SHARE = 0.25  # of the growth before: what surely still grows by so much has been slowed down, not fixed
+
 
 @dataclass(frozen=True)
 class Change:
@@ -164,10 +166,16 @@ def fix_doubt(old: RoleFindings | None, new: RoleFindings | None, before: Judged
         return Note("fix_other_cycles", {"before": cycles_of(before), "after": cycles_of(after)})
     if len(before.hosts) > len(after.hosts) > 0:
         return Note("fix_fewer_hosts", {"before": len(before.hosts), "after": len(after.hosts)})
+    longest = [max((r.audio_seconds or 0.0 for r in side.run.results), default=0.0) for side in (before, after)]
+    if longest[1] < SAME_SHARE * longest[0]:
+        return Note("fix_shorter_clips", {"before": longest[0], "after": longest[1]})
     rate = old.growth.mb_per_cycle if old else None
     bound = new.growth.upper_bound_mb_per_cycle if new else None
     if rate is not None and bound is not None and bound >= rate:
         return Note("fix_same_rate", {"rate": rate, "bound": bound})
+    still = new.growth.mb_per_cycle if new and new.growth.reason == "small_growth" else None
+    if rate and still and still >= SLOWED_SHARE * rate:
+        return Note("fix_slower", {"before": rate, "after": still})
     return None
 
 

@@ -1022,6 +1022,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "两次测试的轮次不同（之前 {before}，现在 {after}）"),
     "fix_fewer_hosts": ("fewer hosts were watched ({before} before, {after} now)",
         "监控的主机变少了（之前 {before} 台，现在 {after} 台）"),
+    "fix_shorter_clips": ("the longest clip is shorter ({before:,.0f} s before, {after:,.0f} s now)",
+        "最长的音频变短了（之前 {before:,.0f} s，现在 {after:,.0f} s）"),
+    "fix_slower": ("it surely still grows, by {after:,.1f} MB per cycle ({before:,.1f} before): slower, though under "
+        "the tolerance",
+        "它确定仍在增长，每轮 {after:,.1f} MB（之前 {before:,.1f} MB）：只是变慢了，虽未超过容差"),
     "rate_per_hour": ("{role} growth, MB per hour", "{role} 每小时增长 MB"),
     "fix_allocator": ("It was the allocator: with {tuned} the {role} does not grow by more than {after:,.1f} MB per "
         "cycle, {before:,.1f} before. Nothing is kept; start the service with these variables.",

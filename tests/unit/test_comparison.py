@@ -139,6 +139,21 @@ def test_a_fix_is_not_shown_by_other_cycles(tmp_path: Path) -> None:
     assert "(--phase leak before; --phase loaded --at-once 5 now)" in Words("en").note(unlike[0])
 
 
+@pytest.mark.parametrize(("rate", "key"), [(8.5, "fix_doubt"), (2.0, "fix_shown")])
+def test_a_leak_that_only_grows_slower_is_not_fixed(rate: float, key: str, tmp_path: Path) -> None:
+    slow = leak_phase([300.0, 700.0] + [700.0 + rate * n for n in range(1, 13)])
+    fix, _ = pair(tmp_path, leak_phase([300.0, 700.0] + [700.0 + 12 * n for n in range(1, 15)]), slow)
+    assert fix.key == key
+    slower = "it surely still grows, by 8.5 MB per cycle (12.0 before): slower, though under the tolerance"
+    assert (slower in Words("en").note(fix)) is (key == "fix_doubt")
+
+
+def test_a_fix_is_not_shown_by_shorter_clips(tmp_path: Path) -> None:
+    fix, _ = pair(tmp_path, leak_phase(LEAKING),
+                  [dataclasses.replace(r, audio_seconds=20.0) for r in leak_phase(FLAT)])
+    assert (fix.key, fix.facts["why"].key) == ("fix_doubt", "fix_shorter_clips")
+
+
 def test_loaded_cycles_alone_say_nothing_of_long_tasks(tmp_path: Path) -> None:
     fix, _ = pair(tmp_path, loaded(LEAKING), loaded(FLAT))
     assert fix.key == "fix_shown"

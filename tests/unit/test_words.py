@@ -338,6 +338,9 @@ def compared(folder: Path) -> None:
         for after in sides:
             tell(after, folder, before)
     tell(judged(folder, changed(leak_phase(FLAT), empty_text=None)), folder, sides[0])
+    tell(judged(folder, changed(leak_phase(FLAT), audio_seconds=20.0)), folder, sides[0])
+    slow = judged(folder, leak_phase([300.0, 700.0] + [700.0 + 8 * n for n in range(1, 13)]))
+    tell(slow, folder, judged(folder, leak_phase([300.0, 700.0] + [700.0 + 15 * n for n in range(1, 15)])))
     tell(judged(folder, with_settings(loaded_phase(FLAT), phase="loaded")), folder, sides[0])
     host = test_hosts.host
     before = test_hosts.joined(folder, host("a"), host("b", worker(test_hosts.WORK, 30.0)))
