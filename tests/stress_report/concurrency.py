@@ -169,8 +169,8 @@ def find_knee(levels: Sequence[Level], by_level: Mapping[int, LevelRuns]) -> Kne
     """The smallest level within 5 % of the highest throughput.
 
     Two points always look like a rise or a plateau: it takes more. What may be noise is no rise: a level's best run,
-    less its timing error, is held against the plateau. Where that is much better than its median, neither can be
-    trusted.
+    less its timing error, is held against the plateau, in which a lone run far above its neighbours is no peak. Where
+    such a run makes a great difference, none can be trusted.
     """
     speeds = speeds_of(levels)
     if len(speeds) < KNEE_LEVELS:
@@ -179,7 +179,8 @@ def find_knee(levels: Sequence[Level], by_level: Mapping[int, LevelRuns]) -> Kne
     best = {n: max(x, *(throughput(results, corrected=True) or 0.0 for _, results in by_level[n]))
             for n, x in speeds.items()}
     level = min(n for n in speeds if best[n] >= KNEE_SHARE * plateau)
-    return Knee(level, "found") if ONE_AT_A_TIME * speeds[level] >= plateau else Knee(None, "runs_differ")
+    highest = max(plateau, *speeds.values())
+    return Knee(level, "found") if ONE_AT_A_TIME * speeds[level] >= highest else Knee(None, "runs_differ")
 
 
 def effective_parallelism(levels: Sequence[Level]) -> float | None:

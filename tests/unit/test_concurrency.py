@@ -124,6 +124,9 @@ def test_there_is_no_knee_where_the_best_run_of_a_level_is_far_from_its_others()
     # 10 / 1 at best, but 10 / 4 in two of three; then 20 / 2 and 30 / 3, all 10
     judged = numbers({1: [[1.0], [4.0], [4.0]], 2: [[2.0, 2.0]], 3: [[3.0] * 3]})
     assert (judged.knee, judged.effective_parallelism) == (Knee(None, "runs_differ"), 4.0)
+    # 3.4, then 6.9 once, and 2.7 above: lucky, or the knee?
+    lone = numbers({1: [[2.9]] * 3, 2: [[2.9, 2.9]], 3: [[11.0] * 3], 4: [[15.0] * 4]})
+    assert lone.knee == Knee(None, "runs_differ")
     assert numbers({1: [[2.0], [2.5], [2.5]], 2: [[4.0, 4.0]], 3: [[6.0] * 3]}).knee == Knee(1, "found")
 
 
