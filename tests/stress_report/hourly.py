@@ -10,6 +10,8 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +29,7 @@ SAMPLES_PER_BLOCK = 2 * HELD
 LEAST_HOURS = 1 / 6  # a first use takes minutes
 CALM_HOURS = 1.0  # memory that is flat for less proves nothing of a night
 RESIDENT_SHARE = 0.1  # of the recording: a process that lived for so long is no work-horse, and its end is a break
+RECYCLED_SHARE = 0.01  # ... and one that lived for less than that, but for so long, was recycled: 5 min of a night
 WORKING_CPU = 10.0  # percent of a core in a sample: a task; an idle worker takes 0.2
 WORKED_SHARE = 0.5  # of the blocks in which a role worked, or its flat memory proves nothing
 MOST_CORRELATED = 0.9  # of two neighbouring blocks: what 24 of them can still tell
@@ -72,6 +75,8 @@ def judge_hours(track: Track, series: RoleSeries, samples: Samples) -> Hourly:
     def undecided(reason: str, **more: Any) -> Hourly:
         return Hourly(track.role, "INCONCLUSIVE", reason, "inconclusive", None, None, None, hours, 0.0, facts | more)
 
+    if lives := recycled_lives(series, samples):
+        return undecided("recycled", count=len(lives), life=statistics.median(lives) / 60)
     if hours < LEAST_HOURS:
         return undecided("too_short", minutes=60 * hours, least=60 * LEAST_HOURS)
     levels = [level for level in levels_of(times, mb, blocks) if level is not None]
@@ -158,6 +163,23 @@ def breaks_of(series: RoleSeries, samples: Samples) -> list[float]:
         if last - born >= RESIDENT_SHARE * (end - begin):
             found |= {at for at in (born, last) if elapsed[series.at[0]] < at < elapsed[series.at[-1]]}
     return sorted(found)
+
+
+def recycled_lives(series: RoleSeries, samples: Samples) -> list[float]:
+    """Seconds that each recycled process lived, where they held most of the role's memory most of the time; else none.
+
+    What they keep is given back with them, so that the lowest levels of the recording do not show it.
+    """
+    elapsed, lives, held = samples.elapsed, list[float](), defaultdict[int, float](float)
+    whole = elapsed[-1] - elapsed[0]
+    for process in series.processes:
+        life = elapsed[process.at[-1]] - elapsed[process.at[0]]
+        if RECYCLED_SHARE * whole <= life < RESIDENT_SHARE * whole:
+            lives.append(life)
+            for place, mb in zip(process.at, process.rss, strict=False):
+                held[place] += mb
+    most = sum(held[place] > mb / 2 for place, mb in zip(series.at, series.rss, strict=True))
+    return lives if most > len(series.at) / 2 else []
 
 
 def longest_part(times: Sequence[float], breaks: Sequence[float]) -> tuple[float, float]:

@@ -206,6 +206,23 @@ def test_work_horses_that_come_and_go_are_no_break() -> None:
     assert (found.verdict, found.facts["replaced"]) == ("FLAT", 0)
 
 
+def pool(each: int, of: int = 1440, mb: float = 700.0) -> list[Process]:
+    """Processes one after the other, each for so many samples."""
+    return [Process("rq", 100 + n, array("I", range(at, min(at + each, of))), array("d", [mb] * min(each, of - at)))
+            for n, at in enumerate(range(0, of, each))]
+
+
+@pytest.mark.parametrize(("each", "held", "reason"), [
+    (60, 700.0, "recycled"),  # 30 min of 12 h
+    (60, 100.0, "flat"),  # beside a process that holds more and lives on
+    (4, 700.0, "flat")])  # 90 s: work-horses
+def test_what_recycled_processes_keep_is_not_called_flat(each: int, held: float, reason: str) -> None:
+    lasting = Process("rq", 1, array("I", range(1440)), array("d", [700.0 - held] * 1440))
+    found = judged(flat(), processes=[lasting, *pool(each, mb=held)])
+    assert (found.reason, found.status) == (reason, "inconclusive" if reason == "recycled" else "pass")
+    assert reason != "recycled" or (found.facts["count"], round(found.facts["life"])) == (24, 30)
+
+
 # ---------------------------------------------------------------------------------------------------- files, statuses
 
 

@@ -262,6 +262,7 @@ def recordings_alone(folder: Path, say: Words) -> Iterator[Judged]:
             for note in why(test_hourly.concluded(levels, worked)):
                 say.note(note)
     say.note(why(test_hourly.judged(test_hourly.flat(100)))[0])
+    say.note(why(test_hourly.judged(test_hourly.flat(), processes=test_hourly.pool(60)))[0])
     say.note(Note("hourly_part", {"replaced": 2}))
     path = folder / "x.csv"
     for rate, cpu in ((0.0, 60.0), (0.0, 0.1), (30.0, 60.0)):
