@@ -511,6 +511,12 @@ def too_few_levels_by(stop: str) -> Callable[[Judged], bool]:
                            and criterion(judged, "min_concurrency").status in ("inconclusive", "not_measured"))
 
 
+def began_too_high(judged: Judged) -> bool:
+    """Whether the lowest level failed, and lower ones could have been tried."""
+    breach, levels = judged.ramp.first_breach, judged.ramp.levels
+    return breach is not None and breach.concurrency == levels[0].concurrency > 1 and judged.ramp.max_stable is None
+
+
 def ramp_left_doubt(judged: Judged) -> bool:
     """Whether it is open if the ramp left a high-water mark or a leak, and a stable level to find out is known."""
     open_ends = ("baseline_ramp", "baseline_ramp_grows", "baseline_loaded_open", "baseline_loaded_undecided")
@@ -561,6 +567,7 @@ ADVICE: Sequence[tuple[Callable[[Judged], bool], str]] = (
     (undecided_by("sampler_gap"), "next_sampler_gap"),
     (undecided_by("gap_unknown"), "next_gap_unknown"),
     (lambda judged: criterion(judged, "no_cumulative_growth").status == "inconclusive", "next_cycles"),
+    (began_too_high, "next_lower_start"),
     (too_few_levels_by("memory_reserve"), "next_memory_reserve"),
     (too_few_levels_by("rtf_limit"), "next_rtf_limit"),
     (lambda judged: judged.verdict != "pass", "next_again"),

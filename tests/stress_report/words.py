@@ -241,8 +241,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "{hours:.1f} 小时内平稳，每小时变化不超过 {within:,.1f} MB"),
     "hourly_fell": ("fell by {fall:,.1f} MB per hour over {hours:.1f} h, and does not grow by more than {high:,.1f}",
         "{hours:.1f} 小时内每小时下降 {fall:,.1f} MB，增长不超过每小时 {high:,.1f} MB"),
-    "hourly_recycled": ("its processes were replaced {count} times, after about {life:.0f} min each: what each kept in "
-        "its life is not judged; run the leak phase, or record while they are not recycled",
+    "hourly_recycled": ("its processes were replaced {count} {count:|time|times}, after about {life:.0f} min each: what "
+        "each kept in its life is not judged; run the leak phase, or record while they are not recycled",
         "其进程被替换了 {count} 次，每个约运行 {life:.0f} 分钟：各自在生命周期内留下多少无从判定；请运行泄漏阶段，或在"
         "不回收进程时记录"),
     "hourly_too_short": ("{minutes:.0f} min without a break are too short: at least {least:.0f} are needed",
@@ -507,6 +507,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "next_sampler_gap": ("Next: repeat the run while this machine is less busy.", "下一步：在机器不那么忙的时候重跑。"),
     "next_gap_unknown": ("Next: judge the run with its CSV (--resources).",
         "下一步：连同 CSV 一起判定（--resources）。"),
+    "next_lower_start": ("Next: repeat with a lower --start: {level} concurrent {level:|task|tasks} failed, and fewer "
+        "were not tried.",
+        "下一步：调低 --start 后重跑：并发 {level} 就已失败，更低的级别没有测过。"),
     "next_memory_reserve": ("Next: free memory on this machine, or lower --memory-reserve or --start, then repeat with "
         "--phase concurrency.",
         "下一步：腾出内存，或调低 --memory-reserve 或 --start，然后用 --phase concurrency 重跑。"),

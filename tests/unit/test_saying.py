@@ -141,6 +141,7 @@ ADVISED: list[tuple[str, list[TaskResult]]] = [
     ("next_sampler_gap", changed(healthy(), lambda r: r.cycle == 3, sample_gap_s=12.0)),
     ("next_gap_unknown", changed(healthy(), lambda r: True, sample_gap_s=None)),
     ("next_cycles", leak_phase(FLAT[:7]) + ramp(*FIVE)),
+    ("next_lower_start", leak_phase() + ramp(level(4, failed=1), stop="failure")),
     ("next_memory_reserve", leak_phase() + ramp(level(1), level(2), stop="memory_reserve")),
     ("next_rtf_limit", leak_phase() + ramp(level(1), level(2), stop="rtf_limit")),
     ("next_again", changed(healthy(), lambda r: r.concurrency == 5, memory={})),
