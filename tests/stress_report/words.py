@@ -241,8 +241,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "{hours:.1f} 小时内平稳，每小时变化不超过 {within:,.1f} MB"),
     "hourly_fell": ("fell by {fall:,.1f} MB per hour over {hours:.1f} h, and does not grow by more than {high:,.1f}",
         "{hours:.1f} 小时内每小时下降 {fall:,.1f} MB，增长不超过每小时 {high:,.1f} MB"),
-    "hourly_recycled": ("its processes were replaced {count} {count:|time|times}, after about {life:.0f} min each: what "
-        "each kept in its life is not judged; run the leak phase, or record while they are not recycled",
+    "hourly_recycled": ("its processes were replaced {count} {count:|time|times}, after about {life:.0f} min each: "
+        "what each kept in its life is not judged; run the leak phase, or record while they are not recycled",
         "其进程被替换了 {count} 次，每个约运行 {life:.0f} 分钟：各自在生命周期内留下多少无从判定；请运行泄漏阶段，或在"
         "不回收进程时记录"),
     "hourly_too_short": ("{minutes:.0f} min without a break are too short: at least {least:.0f} are needed",
