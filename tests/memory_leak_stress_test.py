@@ -3978,9 +3978,9 @@ def role_memory(before: Reading, after: Reading, seen: Observed, cpu: Sequence[C
 
 
 def used_cpu(pid: int, looks: Sequence[CpuUsage]) -> float | None:
-    """CPU seconds of a process while the batch ran."""
+    """CPU seconds of a process while the batch ran; None where it was not there all the time."""
     used = [look.watched[pid] for look in looks[:2] if pid in look.watched]
-    return round(max(0.0, used[1] - used[0]), 2) if len(used) == 2 else None
+    return round(used[1] - used[0], 2) if len(used) == 2 and used[1] >= used[0] else None
 
 
 def cpu_use(role: str, looks: Sequence[CpuUsage]) -> tuple[float | None, float | None]:
@@ -4052,7 +4052,7 @@ HORSE_MB = 8.0  # nor is what a shell forks while it waits (sleep: 1-5 MB)
 WORK_FACTOR = 3  # a role that works uses so many times what it uses at rest (an idle worker: 0.1-0.2 % of a core)
 ROLE_CPU_S = 0.05  # ... and at least this over all tasks: an API takes 2-40 ms for each
 TELLING_CPU_S = 0.05  # five of the kernel's clock ticks: a clip that takes less of them cannot show it task by task
-IDLE_SHARE = 0.2  # of the CPU of the busiest of its kind: what used less in a batch did none of its tasks
+IDLE_SHARE = 0.2  # of the CPU that a batch of the clip takes: of those that take turns, what used less did none of it
 WORK_SHARE = 0.9  # of the others: where a second worker is not watched, half of them do not show it
 GPU_WORK = 0.01  # of the time of all tasks: the driver tells whole percents
 
@@ -4832,12 +4832,12 @@ def growth_shown(lives: Sequence[Life], steps: Sequence[Mapping[int, float]]) ->
 def cycles_of_replacement(role: str, results: Sequence[TaskResult]) -> set[int]:
     """Cycles in which a root process (or another long-lived one with memory worth counting) ended or was replaced."""
     cycles: set[int] = set()
-    known: set[tuple[int, str]] = set()
+    known: set[ProcessKey] = set()
     for result in results:
         processes = result.memory[role].processes if role in result.memory else []
         roots = {(process.pid, process.started) for process in processes if process.root and process.resident}
         ended = [process for process in processes if process.ended]
-        lost = any(each.root or (each.resident and (each.held_mb or 0.0) > TOLERANCE_MB) for each in ended)
+        lost = any(each.root or (each.resident and counts(each)) for each in ended)
         if lost or (known and roots and roots != known):
             cycles.add(result.cycle or 0)
         known = set() if lost else roots or known

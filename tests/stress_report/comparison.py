@@ -167,7 +167,7 @@ def fix_doubt(old: RoleFindings | None, new: RoleFindings | None, before: Judged
     if len(before.hosts) > len(after.hosts) > 0:
         return Note("fix_fewer_hosts", {"before": len(before.hosts), "after": len(after.hosts)})
     longest = [max((r.audio_seconds or 0.0 for r in side.run.results), default=0.0) for side in (before, after)]
-    if longest[1] < SAME_SHARE * longest[0]:
+    if 0 < longest[1] < SAME_SHARE * longest[0]:  # 0: the record does not say how long its clips were
         return Note("fix_shorter_clips", {"before": longest[0], "after": longest[1]})
     rate = old.growth.mb_per_cycle if old else None
     bound = new.growth.upper_bound_mb_per_cycle if new else None

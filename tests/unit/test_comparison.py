@@ -154,6 +154,14 @@ def test_a_fix_is_not_shown_by_shorter_clips(tmp_path: Path) -> None:
     assert (fix.key, fix.facts["why"].key) == ("fix_doubt", "fix_shorter_clips")
 
 
+def test_clips_of_unknown_length_are_not_called_shorter(tmp_path: Path) -> None:
+    """Those of an older tool's record."""
+    old, new = judged(tmp_path, leak_phase(LEAKING)), judged(tmp_path, leak_phase(FLAT))
+    for result in new.run.results:
+        result.audio_seconds = None
+    assert compare(old, new)[0].key == "fix_shown"
+
+
 def test_loaded_cycles_alone_say_nothing_of_long_tasks(tmp_path: Path) -> None:
     fix, _ = pair(tmp_path, loaded(LEAKING), loaded(FLAT))
     assert fix.key == "fix_shown"

@@ -665,6 +665,7 @@ def test_the_record_says_which_process_used_the_cpu(child: Child) -> None:
     used = {p.pid: p.used_cpu_s for each in memory.values() for p in each.processes}
     assert (used[child.pid] or 0.0) >= 0.3 > (used[other.pid] or 0.0)
     assert used[born] is None, "it was not there all the time"
+    assert instrument.used_cpu(child.pid, [looks[1], looks[0]]) is None, "what has fallen is another process's"
 
 
 def test_a_process_that_ends_before_its_row_loses_only_its_own_row(child: Child, tmp_path: Path,
