@@ -654,7 +654,7 @@ def test_the_record_says_which_process_used_the_cpu(child: Child) -> None:
         until(sampler.latest)
         sampler.open_window()
         looks = [sampler.cpu_usage()]
-        child.say("burn 0.3")
+        child.say("burn 0.5")
         born = child.say("fork 1 1")
         until(lambda: born in {view.pid for view in sampler.watched()})
         looks += [sampler.cpu_usage(), sampler.cpu_usage()]
